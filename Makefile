@@ -1,0 +1,30 @@
+# Everything runs in .venv, which the first command creates.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test bench clean
+
+demo: $(VENV)/.ready
+	@echo "==> Clustering the bundled digits images (about half a minute on two cores)"
+	$(BIN)/python examples/plot_digits.py --output demo
+
+test: $(VENV)/.ready
+	@echo "==> ruff: lint and format"
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	@echo "==> mypy: types"
+	$(BIN)/mypy
+	@echo "==> pytest"
+	$(BIN)/python -m pytest
+
+$(VENV)/.ready: setup.cfg pyproject.toml
+	@echo "==> Creating $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -c 'import sys; sys.exit("deepcluster_sk needs Python >= 3.11, found " + sys.version.split()[0] + "; run: make PYTHON=python3.12 $(MAKECMDGOALS)" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	@echo "==> Installing deepcluster_sk, torch and torchvision (2-5 minutes, about 6 GB of disk)"
+	$(BIN)/python -m pip install --progress-bar off --disable-pip-version-check -e ".[plot,test]"
+	@touch $@
+
+clean:
+	rm -rf $(VENV) demo build *.egg-info

@@ -1,0 +1,105 @@
+"""Devices, precision and memory: the only file that names an accelerator."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Literal
+
+import torch
+
+from .exceptions import DeviceError
+
+Precision = Literal["float32", "bfloat16", "float16"]
+
+
+def resolve_device(device: str | torch.device) -> torch.device:
+    """Turn the ``device`` parameter into a device that exists.
+
+    Parameters
+    ----------
+    device : str or torch.device
+        ``"auto"`` takes CUDA, then Apple's MPS, then the CPU. Anything else must exist: a missing
+        device is an error and never a silent fallback.
+
+    Raises
+    ------
+    DeviceError
+        If the name is unknown or the device is not present.
+    """
+    if device == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda", torch.cuda.current_device())
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        resolved = torch.device(device)
+    except RuntimeError:
+        raise DeviceError(
+            f"device={device!r} is not a device name. Pass 'auto', 'cpu', 'cuda', 'cuda:1' or 'mps'."
+        ) from None
+    counts = {
+        "cpu": 1,
+        "cuda": torch.cuda.device_count(),
+        "mps": int(torch.backends.mps.is_available()),
+    }
+    present = counts.get(resolved.type, 0)
+    if present <= (resolved.index or 0):
+        raise DeviceError(
+            f"device={device!r} was requested, but this machine has {present} device(s) of type "
+            f"{resolved.type!r}. Pass device='auto' or device='cpu'."
+        )
+    return resolved
+
+
+def resolve_precision(precision: str, device: torch.device) -> Precision:
+    """Turn the ``precision`` parameter into a number format.
+
+    ``"auto"`` is bfloat16 where the device computes it natively (CUDA of compute capability 8 or
+    higher, CPUs with AVX512-BF16 or AMX instructions) and float32 elsewhere.
+    """
+    if precision != "auto":
+        return precision  # type: ignore[return-value]
+    if device.type == "cuda":
+        native = torch.cuda.get_device_capability(device) >= (8, 0)
+    elif device.type == "cpu":
+        native = any(
+            getattr(torch.cpu, name, lambda: False)()
+            for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+        )
+    else:
+        native = False
+    return "bfloat16" if native else "float32"
+
+
+def autocast(device: torch.device, precision: Precision) -> AbstractContextManager:
+    """Return the autocast context of a training step."""
+    if precision == "float32":
+        return nullcontext()
+    return torch.autocast(device.type, dtype=getattr(torch, precision))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether an exception means that the device or the host ran out of memory."""
+    return isinstance(error, torch.cuda.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    )
+
+
+@contextmanager
+def fork_torch(device: torch.device, seed: int) -> Iterator[None]:
+    """Seed torch's global generators of the CPU and of `device`, and restore both at the end.
+
+    ``torch.manual_seed`` is avoided: it would seed every other device of the machine as well.
+    """
+    generators = [torch.default_generator]
+    if device.type == "cuda":
+        torch.cuda.init()
+        generators.append(torch.cuda.default_generators[device.index or 0])
+    elif device.type == "mps":
+        generators.append(torch.mps._get_default_mps_generator())
+    states = [generator.get_state() for generator in generators]
+    try:
+        for generator in generators:
+            generator.manual_seed(seed)
+        yield
+    finally:
+        for generator, state in zip(generators, states, strict=True):
+            generator.set_state(state)

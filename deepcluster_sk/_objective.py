@@ -1,0 +1,69 @@
+"""The contract between the training loop and a method.
+
+An objective is the networks and the loss of one method: everything that learns, nothing that
+loops. Its loss is a pure function of parameters, buffers and the batch. All randomness arrives in
+the batch, and every side effect happens in a hook that the trainer calls outside of the loss.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+
+class Batch(NamedTuple):
+    """What one loss evaluation sees."""
+
+    views: tuple[Tensor, ...]
+    """Augmented float32 batches (B, *sample_shape), one per view."""
+    index: Tensor
+    """Row numbers in the data set, int64 (B,)."""
+    noise: tuple[Tensor, ...] = ()
+    """What ``sample_noise`` returned."""
+
+
+class LossOutput(NamedTuple):
+    """What one loss evaluation returns."""
+
+    total: Tensor
+    """The loss, differentiable, shape ()."""
+    terms: dict[str, Tensor]
+    """Its terms by name, detached; averaged over the epoch into the history."""
+    carry: tuple[Tensor, ...] = ()
+    """Detached tensors for ``after_step``."""
+
+
+class Objective(nn.Module, ABC):
+    """Networks and loss of one method."""
+
+    n_views: ClassVar[int] = 2
+    encoder: nn.Module
+    """Maps (B, *sample_shape) to features (B, feature_dim)."""
+
+    @abstractmethod
+    def forward(self, batch: Batch) -> LossOutput:
+        """Evaluate the loss; pure."""
+
+    @abstractmethod
+    def assign(self, features: Tensor) -> Tensor:
+        """Map features (B, feature_dim) to soft assignments (B, n_clusters), rows summing to 1."""
+
+    @abstractmethod
+    def permute_clusters(self, order: Tensor) -> None:
+        """Renumber the clusters: the new cluster k is the old cluster ``order[k]``."""
+
+    def sample_noise(self, batch_size: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """Draw what the loss needs beside the views. Runs before each step."""
+        return ()
+
+    def rows(self, plan: Tensor) -> Tensor:
+        """Turn the epoch's row numbers (steps, B) into the rows to load (steps, B')."""
+        return plan
+
+    def after_step(self, carry: tuple[Tensor, ...], progress: float) -> None:
+        """Update what is not learned by gradient. Runs after the optimiser, without gradients."""
+
+    def before_epoch(self, epoch: int, embed_all: Callable[[], Tensor]) -> None:
+        """Prepare an epoch; ``embed_all`` returns the features of all rows, in order."""

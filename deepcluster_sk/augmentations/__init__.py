@@ -1,0 +1,31 @@
+"""Batched augmentations: one draw per sample, reproducible from a generator."""
+
+from ._base import Augmentation, ColorStep, Compose, GeometricStep
+from ._images import (
+    ColorJitter,
+    GaussianBlur,
+    RandomAffine,
+    RandomGrayscale,
+    RandomHorizontalFlip,
+    RandomResizedCrop,
+)
+from ._recipes import digits, images, rows
+from ._tabular import GaussianNoise, MarginalSwap
+
+__all__ = [
+    "Augmentation",
+    "ColorJitter",
+    "ColorStep",
+    "Compose",
+    "GaussianBlur",
+    "GaussianNoise",
+    "GeometricStep",
+    "MarginalSwap",
+    "RandomAffine",
+    "RandomGrayscale",
+    "RandomHorizontalFlip",
+    "RandomResizedCrop",
+    "digits",
+    "images",
+    "rows",
+]

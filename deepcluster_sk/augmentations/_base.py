@@ -1,0 +1,168 @@
+"""What an augmentation is, and how steps compose.
+
+Geometric steps contribute a 3x3 matrix per image, colour steps an affine map of the channels per
+image. :class:`Compose` multiplies them, so that any recipe costs one grid sampling and one small
+matrix product, whatever its length. Only steps that are neither (blur, noise) run on their own.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from functools import reduce
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Draw = tuple[Any, ...]  # tensors, or one draw per step in a Compose
+
+
+def uniform(n: int, low: float, high: float, generator: torch.Generator) -> Tensor:
+    """Draw `n` numbers from ``U(low, high)`` on the generator's device: shape (n,), float32."""
+    return torch.rand(n, generator=generator, device=generator.device) * (high - low) + low
+
+
+def chosen(n: int, p: float, generator: torch.Generator) -> Tensor:
+    """Draw which of `n` images a step of probability `p` touches: shape (n,), bool."""
+    return torch.rand(n, generator=generator, device=generator.device) < p
+
+
+class Augmentation(nn.Module, ABC):
+    """A random map of a batch, in two halves: draw, then do.
+
+    Images are float tensors of shape (n, C, H, W) with values in [0, 1]; rows are standardised
+    float tensors of shape (n, d). Every sample of a batch gets its own draw.
+    """
+
+    @abstractmethod
+    def sample(self, shape: torch.Size, generator: torch.Generator) -> Draw:
+        """Draw the parameters for a batch of this shape, first axis n, on the generator's device."""
+
+    @abstractmethod
+    def apply(self, x: Tensor, draw: Draw) -> Tensor:
+        """Transform the batch; deterministic, and of the same shape for every draw."""
+
+    def forward(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """Draw from `generator`, then apply."""
+        return self.apply(x, self.sample(x.shape, generator))
+
+
+class GeometricStep(Augmentation):
+    """A step that moves pixels: one matrix per image.
+
+    The matrix maps homogeneous output coordinates to input coordinates, both in [-1, 1] from the
+    outer edge of the first pixel to that of the last (torch's ``align_corners=False``).
+    """
+
+    @abstractmethod
+    def matrix(self, draw: Draw) -> Tensor:
+        """Return the matrices, shape (n, 3, 3)."""
+
+    def apply(self, x: Tensor, draw: Draw) -> Tensor:
+        """Sample the image bilinearly at the transformed grid, zeros outside."""
+        return warp(x, self.matrix(draw))
+
+
+class ColorStep(Augmentation):
+    """A step that maps the colour of each pixel: one affine map of the channels per image.
+
+    The alpha channel of RGBA images is left as it is.
+    """
+
+    @abstractmethod
+    def color_matrix(self, draw: Draw, mean: Tensor) -> Tensor:
+        """Return homogeneous matrices of shape (n, C + 1, C + 1).
+
+        `mean`, of shape (n, C), is the mean colour of each image as this step receives it.
+        """
+
+    def apply(self, x: Tensor, draw: Draw) -> Tensor:
+        """Map every pixel and clamp to [0, 1]."""
+        return recolor(x, self.color_matrix(draw, x.mean(dim=(2, 3))))
+
+
+class Compose(Augmentation):
+    """Steps in a row, fused where they compose.
+
+    The geometric steps are multiplied into one sampling, then the colour steps into one matrix
+    product, then the other steps run in the order given. Values are clamped to [0, 1] once,
+    after the colours.
+
+    Parameters
+    ----------
+    steps : sequence of Augmentation
+    padding : {"zeros", "border", "reflection"}, default="zeros"
+        What a geometric step finds outside of the image.
+
+    Raises
+    ------
+    ValueError
+        If `padding` is none of the three.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from deepcluster_sk.augmentations import ColorJitter, Compose, RandomResizedCrop
+    >>> augment = Compose([RandomResizedCrop(scale=(0.5, 1.0)), ColorJitter(brightness=0.4)])
+    >>> augment(torch.rand(8, 3, 32, 32), torch.Generator().manual_seed(0)).shape
+    torch.Size([8, 3, 32, 32])
+    """
+
+    def __init__(self, steps: Sequence[Augmentation], padding: str = "zeros") -> None:
+        super().__init__()
+        if padding not in ("zeros", "border", "reflection"):
+            raise ValueError(
+                f"padding={padding!r}, expected 'zeros', 'border' or 'reflection'."
+            )
+        self.steps = nn.ModuleList(steps)
+        self.padding = padding
+
+    def sample(self, shape: torch.Size, generator: torch.Generator) -> Draw:
+        """Draw for each step in turn: one draw per step."""
+        return tuple(step.sample(shape, generator) for step in self.steps)
+
+    def apply(self, x: Tensor, draw: Draw) -> Tensor:
+        """Warp once, recolour once, then run the remaining steps."""
+        pairs = list(zip(self.steps, draw, strict=True))
+        matrices = [s.matrix(d) for s, d in pairs if isinstance(s, GeometricStep)]
+        if matrices:
+            x = warp(x, reduce(torch.matmul, matrices), padding=self.padding)
+        colors = [(s, d) for s, d in pairs if isinstance(s, ColorStep)]
+        if colors:
+            x = recolor(x, _fused_color_matrix(colors, mean=x.mean(dim=(2, 3))))
+        for step, step_draw in pairs:
+            if not isinstance(step, GeometricStep | ColorStep):
+                x = step.apply(x, step_draw)
+        return x
+
+
+def warp(x: Tensor, matrix: Tensor, padding: str = "zeros") -> Tensor:
+    """Sample images (n, C, H, W) bilinearly at grids given by matrices (n, 3, 3)."""
+    grid = F.affine_grid(matrix[:, :2], list(x.shape), align_corners=False)
+    return F.grid_sample(x, grid, mode="bilinear", padding_mode=padding, align_corners=False)
+
+
+def recolor(x: Tensor, matrix: Tensor) -> Tensor:
+    """Apply homogeneous colour matrices (n, C + 1, C + 1) to images and clamp to [0, 1]."""
+    n_channels = x.shape[1]
+    linear, offset = matrix[:, :-1, :-1], matrix[:, :-1, -1:]
+    if n_channels == 1:  # a product of 1x1 matrices is slower than the multiplication it means
+        return torch.addcmul(offset[..., None], x, linear[..., None]).clamp_(0, 1)
+    return torch.baddbmm(offset, linear, x.flatten(2)).clamp_(0, 1).view_as(x)
+
+
+def homogeneous(linear: Tensor, offset: Tensor) -> Tensor:
+    """Stack maps (n, k, k) and offsets (n, k) into homogeneous matrices (n, k + 1, k + 1)."""
+    n, k = offset.shape
+    last = torch.eye(k + 1, device=linear.device)[-1:].expand(n, 1, -1)
+    return torch.cat([torch.cat([linear, offset[:, :, None]], dim=2), last], dim=1)
+
+
+def _fused_color_matrix(steps: list[tuple["ColorStep", Draw]], mean: Tensor) -> Tensor:
+    """Multiply the matrices of colour steps; the mean colour (n, C) follows along."""
+    n, n_channels = mean.shape
+    total = torch.eye(n_channels + 1, device=mean.device).expand(n, -1, -1)
+    for step, draw in steps:
+        current = torch.baddbmm(total[:, :-1, -1:], total[:, :-1, :-1], mean[:, :, None])
+        total = step.color_matrix(draw, current[:, :, 0]) @ total
+    return total

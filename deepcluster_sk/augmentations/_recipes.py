@@ -1,0 +1,109 @@
+"""Named recipes, and the rule behind ``augmentation="auto"``."""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+from ._base import Augmentation, Compose, Draw
+from ._images import (
+    ColorJitter,
+    GaussianBlur,
+    RandomAffine,
+    RandomGrayscale,
+    RandomHorizontalFlip,
+    RandomResizedCrop,
+)
+from ._tabular import GaussianNoise, MarginalSwap
+
+
+def images(*, strength: float = 0.5, blur: bool = False) -> Augmentation:
+    """Recipe of the contrastive clustering papers for photographs.
+
+    Crops of 8-100 % of the area, flips, colour jitter with probability 0.8, grey with probability
+    0.2, and optionally blur with probability 0.5.
+
+    Parameters
+    ----------
+    strength : float, default=0.5
+        Multiplies the jitter of (0.8, 0.8, 0.8, 0.2); the papers use 0.5 for 32-pixel images and
+        1 for larger ones.
+    blur : bool, default=False
+        Whether to blur; the papers do for ImageNet.
+
+    References
+    ----------
+    Li et al., "Contrastive clustering", AAAI 2021, section "Implementation details".
+    """
+    steps: list[Augmentation] = [
+        RandomResizedCrop(),
+        RandomHorizontalFlip(),
+        ColorJitter(0.8 * strength, 0.8 * strength, 0.8 * strength, 0.2 * strength, p=0.8),
+        RandomGrayscale(p=0.2),
+    ]
+    return Compose([*steps, GaussianBlur()] if blur else steps, padding="border")
+
+
+def digits() -> Augmentation:
+    """Recipe for images that a flip or a strong crop would change into another class.
+
+    Gentle crops, rotations, shears and brightness.
+    """
+    return Compose(
+        [
+            RandomResizedCrop(scale=(0.5, 1.0)),
+            RandomAffine(degrees=15),
+            ColorJitter(brightness=0.4),
+        ]
+    )
+
+
+def rows() -> Augmentation:
+    """Recipe for rows of features: 30 % swapped with other rows, and Gaussian noise."""
+    return Compose([MarginalSwap(p=0.3), GaussianNoise(std=0.2)])
+
+
+RECIPES: dict[str, Callable[[], Augmentation]] = {
+    "images": images,
+    "digits": digits,
+    "rows": rows,
+}
+
+
+class Foreign(Augmentation):
+    """Any callable on a batch, which draws from the global random states."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def sample(self, shape: Any, generator: Any) -> Draw:
+        """Draw nothing: the callable draws for itself."""
+        return ()
+
+    def apply(self, x: Tensor, draw: Draw) -> Tensor:
+        """Call the function."""
+        return self.function(x)
+
+
+def make_augmentation(
+    spec: str | Callable[[Tensor], Tensor] | Augmentation, sample_shape: tuple[int, ...]
+) -> Augmentation:
+    """Turn the ``augmentation`` parameter into an augmentation.
+
+    Parameters
+    ----------
+    spec : str, Augmentation or callable
+        ``"auto"`` is the recipe ``"rows"`` for rows, ``"digits"`` for grey images and ``"images"``
+        for images in colour. A callable or module maps a batch to a batch of the same shape.
+    sample_shape : tuple of int
+        ``(d,)`` or ``(C, H, W)``.
+    """
+    if isinstance(spec, Augmentation):
+        return spec
+    if callable(spec):
+        return Foreign(spec)
+    if spec == "auto":
+        is_rows, is_grey = len(sample_shape) == 1, sample_shape[0] == 1
+        spec = "rows" if is_rows else "digits" if is_grey else "images"
+    return RECIPES[spec]()

@@ -1,0 +1,213 @@
+"""Encoders: modules that map a batch to rows of features."""
+
+import copy
+from collections.abc import Callable
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from .exceptions import EncoderError
+
+__all__ = ["MLP", "SmallCNN", "make_encoder", "resnet"]
+
+_SMALL_CNN_PIXELS = 32  # "auto": longest side up to which SmallCNN is used
+_SMALL_STEM_PIXELS = 96  # longest side up to which a ResNet gets the small-image stem
+
+
+class MLP(nn.Module):
+    """Fully connected layers with batch norm, for rows of features.
+
+    Parameters
+    ----------
+    in_features : int
+        Number of columns.
+    widths : tuple of int, default=(512, 512)
+        Width of each layer; the last one is the number of features.
+    """
+
+    def __init__(self, in_features: int, widths: tuple[int, ...] = (512, 512)) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for n_in, n_out in pairwise((in_features, *widths)):
+            layers += [nn.Linear(n_in, n_out, bias=False), nn.BatchNorm1d(n_out), nn.ReLU()]
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map rows (n, d) to features (n, widths[-1])."""
+        return self.layers(x)
+
+
+class SmallCNN(nn.Module):
+    """Blocks of 3x3 convolution, batch norm, ReLU and 2x2 max-pooling, then the global mean.
+
+    Parameters
+    ----------
+    in_channels : int
+        Number of channels of the images.
+    widths : tuple of int, default=(32, 64, 128)
+        Channels of each block; the last one is the number of features.
+    """
+
+    def __init__(self, in_channels: int, widths: tuple[int, ...] = (32, 64, 128)) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for n_in, n_out in pairwise((in_channels, *widths)):
+            layers += [
+                nn.Conv2d(n_in, n_out, 3, padding=1, bias=False),
+                nn.BatchNorm2d(n_out),
+                nn.ReLU(),
+                nn.MaxPool2d(2),
+            ]
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images (n, C, H, W) to features (n, widths[-1])."""
+        return self.layers(x).mean(dim=(2, 3))
+
+
+def resnet(name: str, in_channels: int, *, small_stem: bool) -> nn.Module:
+    """Build a torchvision ResNet without its classifier.
+
+    Parameters
+    ----------
+    name : str
+        ``"resnet18"``, ``"resnet34"``, ``"resnet50"``, ...
+    in_channels : int
+        Number of channels of the images.
+    small_stem : bool
+        A 3x3 convolution of stride 1 and no max-pooling at the entry, as is usual for images of
+        32 pixels; otherwise the 7x7 stem for ImageNet.
+    """
+    network = _torchvision_model(name, in_channels)
+    if small_stem:
+        width = network.conv1.out_channels
+        network.conv1 = nn.Conv2d(in_channels, width, 3, padding=1, bias=False)
+        nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")
+        network.maxpool = nn.Identity()
+    return network
+
+
+def make_encoder(
+    spec: str | nn.Module | Callable[[], nn.Module], sample_shape: tuple[int, ...]
+) -> tuple[nn.Module, int]:
+    """Turn the ``encoder`` parameter into a new module and its number of features.
+
+    Parameters
+    ----------
+    spec : str, Module or callable
+        A name, a module (copied), or a callable without arguments that returns a module.
+    sample_shape : tuple of int
+        ``(d,)`` or ``(C, H, W)``: what the encoder will see, as float32.
+
+    Returns
+    -------
+    encoder : Module
+        Never the object that was passed in.
+    feature_dim : int
+        Number of features per sample.
+
+    Raises
+    ------
+    EncoderError
+        If the name is unknown or does not fit the data, the callable returns no module, or the
+        output is not a finite tensor of shape (n, d).
+    """
+    if isinstance(spec, str):
+        encoder = _named_encoder(spec, sample_shape)
+    elif isinstance(spec, nn.Module):
+        encoder = copy.deepcopy(spec)
+    else:
+        encoder = spec()
+        if not isinstance(encoder, nn.Module):
+            raise EncoderError(
+                f"The callable encoder={spec!r} returned {type(encoder).__name__}, expected a "
+                "torch.nn.Module. Return the module that maps a batch to features of shape (n, d)."
+            )
+    return encoder, _probe(encoder, sample_shape)
+
+
+def _named_encoder(name: str, sample_shape: tuple[int, ...]) -> nn.Module:
+    is_rows = len(sample_shape) == 1
+    longest = max(sample_shape[1:], default=0)
+    if name == "auto":
+        name = "mlp" if is_rows else "cnn" if longest <= _SMALL_CNN_PIXELS else "resnet18"
+    if name == "mlp":
+        return nn.Sequential(nn.Flatten(), MLP(torch.Size(sample_shape).numel()))
+    if is_rows:
+        raise EncoderError(
+            f"encoder={name!r} needs images, but X holds rows of {sample_shape[0]} features. Pass "
+            "encoder='mlp', or image_shape=(H, W, C) if the rows are flattened images."
+        )
+    if name == "cnn":
+        depth = max(1, min(3, min(sample_shape[1:]).bit_length() - 1))
+        return SmallCNN(sample_shape[0], (32, 64, 128)[:depth])
+    if name.startswith("resnet"):
+        return resnet(name, sample_shape[0], small_stem=longest <= _SMALL_STEM_PIXELS)
+    return _torchvision_model(name, sample_shape[0])
+
+
+def _torchvision_model(name: str, in_channels: int) -> nn.Module:
+    """Build an untrained torchvision classifier, without its last layer."""
+    import torchvision
+
+    try:
+        network = torchvision.models.get_model(name, weights=None)
+    except ValueError:
+        raise EncoderError(
+            f"encoder={name!r} is unknown. Expected 'auto', 'mlp', 'cnn', a name from "
+            "torchvision.models.list_models(), a torch.nn.Module or a callable that returns one."
+        ) from None
+    first = next((n for n, m in network.named_modules() if isinstance(m, nn.Conv2d)), None)
+    last = [n for n, m in network.named_modules() if isinstance(m, nn.Linear)][-1:]
+    if first is not None:
+        old = network.get_submodule(first)
+        if old.in_channels != in_channels:
+            _replace(network, first, _with_channels(old, in_channels))
+    for path in last:
+        _replace(network, path, nn.Identity())
+    return network
+
+
+def _with_channels(conv: nn.Conv2d, in_channels: int) -> nn.Conv2d:
+    """Return a new convolution like `conv` for another number of input channels."""
+    return nn.Conv2d(
+        in_channels,
+        conv.out_channels,
+        conv.kernel_size,  # type: ignore[arg-type]
+        conv.stride,  # type: ignore[arg-type]
+        conv.padding,  # type: ignore[arg-type]
+        bias=conv.bias is not None,
+    )
+
+
+def _replace(network: nn.Module, path: str, module: nn.Module) -> None:
+    parent, _, name = path.rpartition(".")
+    setattr(network.get_submodule(parent), name, module)
+
+
+def _probe(encoder: nn.Module, sample_shape: tuple[int, ...]) -> int:
+    """Run two zero samples through the encoder and return the number of features."""
+    was_training = encoder.training
+    parameter = next(encoder.parameters(), None)
+    device = "cpu" if parameter is None else parameter.device
+    encoder.eval()
+    try:
+        with torch.no_grad():
+            features = encoder(torch.zeros(2, *sample_shape, device=device))
+    except Exception as error:
+        raise EncoderError(
+            f"The encoder failed on a float32 batch of shape {(2, *sample_shape)}: {error}"
+        ) from error
+    encoder.train(was_training)
+    shape = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
+    if not isinstance(features, Tensor) or features.ndim != 2 or len(features) != 2:
+        raise EncoderError(
+            f"The encoder returned {shape} for a batch of shape {(2, *sample_shape)}, expected a "
+            "tensor of shape (2, d). Append a global pooling or nn.Flatten()."
+        )
+    if not features.isfinite().all():
+        raise EncoderError(
+            "The encoder returned NaN or infinity for a batch of zeros. Check its weights."
+        )
+    return features.shape[1]

@@ -1,0 +1,19 @@
+"""The errors that are raised by this package alone."""
+
+__all__ = ["DeepClusterError", "DeviceError", "DivergenceError", "EncoderError"]
+
+
+class DeepClusterError(Exception):
+    """Base class of the errors below."""
+
+
+class DeviceError(DeepClusterError, ValueError):
+    """The requested device is not present on this machine."""
+
+
+class EncoderError(DeepClusterError, ValueError):
+    """The encoder is unknown, or does not map a batch to finite rows of features."""
+
+
+class DivergenceError(DeepClusterError, FloatingPointError):
+    """The training loss became NaN or infinite."""

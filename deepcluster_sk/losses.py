@@ -1,0 +1,73 @@
+"""Primitives that the objectives share: pure functions of tensors."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["at_least_float32", "negative_entropy", "nt_xent"]
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """Leave half precision behind: losses are computed in float32, or float64 if they come so."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def nt_xent(a: Tensor, b: Tensor, *, temperature: float) -> Tensor:
+    """Normalised-temperature cross-entropy between two paired sets of vectors.
+
+    Every one of the ``2n`` vectors has to recognise its partner among the other ``2n - 1``::
+
+        S = [a; b] [a; b]^T / temperature
+        loss = mean over i of  -S[i, p(i)] + log sum over j != i of exp S[i, j]
+
+    Parameters
+    ----------
+    a, b : Tensor of shape (n, d), float
+        Paired vectors. Rows of unit length make `S` a cosine similarity; nothing is normalised
+        in here.
+    temperature : float
+        Divides the similarities; positive.
+
+    Returns
+    -------
+    loss : Tensor of shape (), float32
+        Mean over the ``2n`` vectors. ``log(2n - 1)`` when all vectors are identical.
+
+    References
+    ----------
+    Chen et al., "A simple framework for contrastive learning of visual representations", ICML
+    2020, Eq. (1).
+    """
+    n = len(a)
+    with torch.autocast(a.device.type, enabled=False):
+        z = at_least_float32(torch.cat([a, b]))
+        similarity = z @ z.T / temperature
+        similarity = similarity.masked_fill(
+            torch.eye(2 * n, dtype=torch.bool, device=z.device), float("-inf")
+        )
+        partner = (torch.arange(2 * n, device=z.device) + n) % (2 * n)
+        return F.cross_entropy(similarity, partner)
+
+
+def negative_entropy(assignments: Tensor) -> Tensor:
+    """Distance of the mean assignment from the uniform one, in nats.
+
+    ``log K + sum over k of p_k log p_k`` with ``p_k`` the share of cluster k: 0 when the clusters
+    share the batch equally, ``log K`` when one cluster takes all.
+
+    Parameters
+    ----------
+    assignments : Tensor of shape (n, K), float
+        Soft assignments, rows summing to one.
+
+    Returns
+    -------
+    loss : Tensor of shape (), float32
+        In ``[0, log K]``. Value and gradient stay finite when a cluster is empty.
+    """
+    mass = at_least_float32(assignments).sum(dim=0)
+    share = mass / mass.sum()
+    log_share = share.clamp_min(torch.finfo(share.dtype).tiny).log()
+    return (share * log_share).sum() + math.log(len(share))
