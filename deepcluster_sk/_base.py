@@ -41,7 +41,7 @@ from ._validation import (
     unchanged_on_error,
 )
 from .augmentations._recipes import RECIPES, make_augmentation
-from .encoders import make_encoder
+from .encoders import input_size, make_encoder
 
 _MAX_SILHOUETTE_ROWS = 10_000
 
@@ -56,6 +56,7 @@ class BaseDeepClusterer(
         "encoder": [str, nn.Module, callable],
         "augmentation": [one_of("auto", *RECIPES), callable],
         "image_shape": [tuple, list, None],
+        "hidden_dim": [positive_int],
         "projection_dim": [positive_int],
         "max_epochs": [positive_int, one_of("auto")],
         "batch_size": [positive_int],
@@ -108,6 +109,9 @@ class BaseDeepClusterer(
             seeds = Seeds(draw_entropy(self.random_state))
             with seeds.fork_global("init", device=device):
                 encoder, self._n_features_out = make_encoder(self.encoder, layout.sample_shape)
+                augment = make_augmentation(
+                    self.augmentation, layout.sample_shape, input_size(encoder)
+                )
                 objective = self._make_objective(encoder, self._n_features_out)
             self._objective = objective.to(device)
             self._preprocessor = Preprocessor.learn(X, layout).to(device)
@@ -122,7 +126,7 @@ class BaseDeepClusterer(
                 objective,
                 source,
                 self._preprocessor,
-                make_augmentation(self.augmentation, layout.sample_shape).to(device),
+                augment.to(device),
             )
             self._set_fitted(state, config, device)
             self._number_by_size(source)

@@ -25,8 +25,9 @@ from torch import Tensor, nn
 
 from ._base import BaseDeepClusterer
 from ._modules import projection_head
+from ._neighbors import nearest_neighbors
 from ._objective import Batch, LossOutput, Objective
-from ._validation import non_negative_float, positive_float
+from ._validation import fraction, non_negative_float, non_negative_int, positive_float
 from .losses import at_least_float32, negative_entropy, nt_xent
 
 
@@ -81,32 +82,62 @@ class ContrastiveObjective(Objective):
         feature_dim: int,
         *,
         n_clusters: int,
+        hidden_dim: int,
         projection_dim: int,
         instance_temperature: float,
         cluster_temperature: float,
         cluster_weight: float,
         entropy_weight: float,
+        n_neighbors: int,
+        neighbor_start: float,
     ) -> None:
         super().__init__()
         self.encoder = encoder
-        self.instance_head = projection_head(feature_dim, projection_dim)
-        self.cluster_head = projection_head(feature_dim, n_clusters)
+        self.instance_head = projection_head(feature_dim, hidden_dim, projection_dim)
+        self.cluster_head = projection_head(feature_dim, hidden_dim, n_clusters)
         self.instance_temperature = instance_temperature
         self.cluster_temperature = cluster_temperature
         self.cluster_weight = cluster_weight
         self.entropy_weight = entropy_weight
+        self.n_neighbors = n_neighbors
+        self.neighbor_start = neighbor_start
+        self._neighbors: Tensor | None = None
 
     def forward(self, batch: Batch) -> LossOutput:
-        """Evaluate ``L_instance + cluster_weight L_cluster + entropy_weight (NE_a + NE_b)``."""
+        """Evaluate ``L_instance + cluster_weight L_cluster + entropy_weight (NE_a + NE_b)``.
+
+        With neighbours, the third view adds the cluster loss between an image and its neighbour,
+        and takes the second view's place in the entropy.
+        """
+        n = len(batch.index)
         features = self.encoder(torch.cat(batch.views))
-        z_a, z_b = F.normalize(self.instance_head(features).float(), dim=1).chunk(2)
-        c_a, c_b = self.assign(features).chunk(2)
+        z_a, z_b = F.normalize(self.instance_head(features[: 2 * n]).float(), dim=1).chunk(2)
+        c_a, c_b, *c_neighbor = self.assign(features).split(n)
         instance = instance_loss(z_a, z_b, temperature=self.instance_temperature)
         cluster = cluster_loss(c_a, c_b, temperature=self.cluster_temperature)
-        entropy = negative_entropy(c_a) + negative_entropy(c_b)
+        for c in c_neighbor:
+            cluster = cluster + cluster_loss(c_a, c, temperature=self.cluster_temperature)
+        entropy = negative_entropy(c_a) + negative_entropy(c_neighbor[-1] if c_neighbor else c_b)
         total = instance + self.cluster_weight * cluster + self.entropy_weight * entropy
         terms = {"instance": instance, "cluster": cluster, "entropy": entropy}
         return LossOutput(total, {name: term.detach() for name, term in terms.items()})
+
+    def before_epoch(self, progress: float, embed_all: Callable[[], Tensor]) -> None:
+        """Find the neighbours of all images, once, when their time has come."""
+        if self.n_neighbors and self._neighbors is None and progress >= self.neighbor_start:
+            self._neighbors = nearest_neighbors(embed_all(), self.n_neighbors)
+
+    def view_rows(self, plan: Tensor, generator: torch.Generator) -> Tensor:
+        """Add a random neighbour of each image as a third view."""
+        rows = super().view_rows(plan, generator)
+        if self._neighbors is None:
+            return rows
+        pick = torch.randint(self._neighbors.shape[1], plan.shape, generator=generator)
+        return torch.cat([rows, self._neighbors[plan, pick][:, None]], dim=1)
+
+    def after_training(self) -> None:
+        """Forget the neighbours: they are as long as the training set."""
+        self._neighbors = None
 
     def assign(self, features: Tensor) -> Tensor:
         """Softmax of the cluster head."""
@@ -121,7 +152,145 @@ class ContrastiveObjective(Objective):
 
 
 class ContrastiveClustering(BaseDeepClusterer):
-    """Contrastive clustering."""
+    """Contrastive clustering (CC) of images or rows.
+
+    Two augmented views of each sample pass through an encoder. An instance head learns to tell
+    each sample from all others, a cluster head yields soft assignments whose columns are
+    contrasted in the same way, and an entropy term keeps all clusters in use. In the last part of
+    the training, nearest neighbours are asked to share a cluster as well.
+
+    Parameters
+    ----------
+    n_clusters : int, default=8
+        Number of clusters K, at least 1.
+    encoder : str, torch.nn.Module or callable, default="auto"
+        Maps a batch to features (n, feature_dim).
+
+        - ``"auto"``: ``"mlp"`` for rows, ``"cnn"`` for images of up to 32 pixels a side,
+          ``"resnet18"`` above.
+        - ``"mlp"``: two layers of 512 with batch norm.
+        - ``"cnn"``: six convolutions (four below 16 pixels); grey images of 16 pixels and more
+          are resized to 20 x 20 first.
+        - ``"resnet18"``, ``"resnet34"``, ...: untrained, without the classifier, with a 3x3 stem
+          and no max-pooling for images of up to 96 pixels.
+        - Any other name of ``torchvision.models.list_models()``, untrained.
+        - A module: copied, so that the one passed in is never trained; every fit starts from its
+          weights.
+        - A callable without arguments that returns a module: called within ``random_state``.
+
+        Images arrive as float32 in [0, 1] of shape (n, C, H, W), rows standardised as (n, d).
+    augmentation : str, callable or Augmentation, default="auto"
+        Maps a batch to a random variation of the same shape.
+
+        - ``"auto"``: ``"rows"`` for rows, ``"digits"`` for grey images, ``"images"`` for colour.
+        - ``"images"``: the paper's recipe of crops, flips, colour jitter and grey.
+        - ``"digits"``: gentle crops, rotations, shears and bending; no flips.
+        - ``"rows"``: features swapped with those of other rows, and noise.
+        - Anything from :mod:`deepcluster_sk.augmentations`, or a callable on a batch, which may
+          draw from the global random states.
+    image_shape : tuple of int or None, default=None
+        ``(H, W)``, ``(H, W, C)`` or ``(C, H, W)`` of flattened images in a 2-D X. None reads 2-D X
+        as rows of features.
+    hidden_dim : int, default=256
+        Width of the hidden layer of both heads; the paper uses the number of features.
+    projection_dim : int, default=128
+        Number of outputs of the instance head.
+    instance_temperature : float, default=0.5
+        tau_I; lower values press harder on the most similar other samples.
+    cluster_temperature : float, default=1.0
+        tau_C.
+    cluster_weight : float, default=1.0
+        Weight of the cluster loss.
+    entropy_weight : float, default=1.0
+        Weight of the entropy terms. Lower it for clusters of very different size, raise it if
+        clusters stay empty.
+    n_neighbors : int, default=10
+        Number of nearest neighbours for the neighbour stage; 0 leaves the stage out, which is the
+        method of the paper.
+    neighbor_start : float, default=0.6
+        Share of the epochs after which the neighbour stage begins, in [0, 1).
+    max_epochs : int or "auto", default="auto"
+        Number of passes over the data. EPOCH_RULE
+    batch_size : int, default=256
+        Samples per step, capped at the number of samples. An incomplete last batch is dropped.
+    optimizer : {"adam", "adamw", "sgd"}, default="adam"
+        ``"sgd"`` has Nesterov momentum 0.9.
+    learning_rate : float, default=0.003
+        Its maximum over the training.
+    weight_decay : float, default=0.0
+        As the optimizer defines it.
+    schedule : {"constant", "cosine"}, default="cosine"
+        Of the learning rate, after the warm-up.
+    warmup : float, default=0.05
+        Share of the steps over which the learning rate rises linearly from 0, in [0, 1).
+    device : str or torch.device, default="auto"
+        ``"auto"`` takes CUDA, then MPS, then the CPU; a named device that is missing is an error.
+    precision : {"auto", "float32", "bfloat16", "float16"}, default="auto"
+        Of the products in training; ``"auto"`` is bfloat16 on GPUs that compute it natively and
+        float32 elsewhere. Predictions are computed in float32.
+    compile : bool, default=False
+        Whether to compile the loss with ``torch.compile``.
+    verbose : int, default=0
+        1 shows a progress bar.
+    random_state : int, RandomState instance or None, default=None
+        One value gives the same bits on the CPU. None draws from the operating system, not from
+        numpy's global state, which no method of this class touches.
+
+    Attributes
+    ----------
+    labels_ : ndarray of shape (n_samples,), int64
+        Clusters of the training samples, numbered by decreasing size; equal to ``predict`` of them.
+    cluster_sizes_ : ndarray of shape (n_clusters,), int64
+        Training samples per cluster, decreasing; empty clusters come last.
+    n_iter_ : int
+        Number of epochs run.
+    loss_curve_ : list of float
+        Mean loss of each epoch.
+    history_ : dict of str to list of float
+        Mean of each loss term per epoch: ``"instance"``, ``"cluster"``, ``"entropy"``.
+    encoder_ : torch.nn.Module
+        The trained encoder, on the CPU and in evaluation mode.
+    input_shape_ : tuple of int
+        Shape of one sample as given in fit.
+    device_ : str
+        Device that the training ran on.
+    precision_ : str
+        Precision that the training ran in.
+    n_features_in_ : int
+        Number of features, or of pixels times channels.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the columns, if X was a data frame with string names.
+
+    See Also
+    --------
+    sklearn.cluster.KMeans : Spherical clusters in the space of the data itself.
+
+    Notes
+    -----
+    A 4-D X has its channels on the axis of length 1, 3 or 4, last or second; if both fit, the last
+    one is taken for numpy arrays and the second one for torch tensors. Float images are scaled to
+    [0, 1] by the smallest and largest value of the training set.
+
+    The losses are those that the authors' code computes. Both views pass through the network in
+    one batch.
+
+    References
+    ----------
+    .. [1] Li, Hu, Liu, Peng, Zhou and Peng, "Contrastive clustering", AAAI 2021,
+       https://arxiv.org/abs/2009.09687
+    .. [2] Van Gansbeke et al., "SCAN: learning to classify images without labels", ECCV 2020, for
+       the neighbour stage.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from deepcluster_sk import ContrastiveClustering
+    >>> images = load_digits().images
+    >>> model = ContrastiveClustering(n_clusters=10, max_epochs=2, random_state=0)
+    >>> labels = model.fit_predict(images)
+    >>> labels.shape, model.predict_proba(images[:3]).shape
+    ((1797,), (3, 10))
+    """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseDeepClusterer._parameter_constraints,
@@ -129,6 +298,8 @@ class ContrastiveClustering(BaseDeepClusterer):
         "cluster_temperature": [positive_float],
         "cluster_weight": [non_negative_float],
         "entropy_weight": [non_negative_float],
+        "n_neighbors": [non_negative_int],
+        "neighbor_start": [fraction],
     }
 
     def __init__(
@@ -138,18 +309,21 @@ class ContrastiveClustering(BaseDeepClusterer):
         encoder: str | nn.Module | Callable[[], nn.Module] = "auto",
         augmentation: str | Callable[[Tensor], Tensor] = "auto",
         image_shape: tuple[int, ...] | None = None,
+        hidden_dim: int = 256,
         projection_dim: int = 128,
         instance_temperature: float = 0.5,
         cluster_temperature: float = 1.0,
         cluster_weight: float = 1.0,
         entropy_weight: float = 1.0,
+        n_neighbors: int = 10,
+        neighbor_start: float = 0.6,
         max_epochs: int | str = "auto",
         batch_size: int = 256,
         optimizer: str = "adam",
-        learning_rate: float = 1e-3,
+        learning_rate: float = 3e-3,
         weight_decay: float = 0.0,
-        schedule: str = "constant",
-        warmup: float = 0.0,
+        schedule: str = "cosine",
+        warmup: float = 0.05,
         device: str | torch.device = "auto",
         precision: str = "auto",
         compile: bool = False,
@@ -160,11 +334,14 @@ class ContrastiveClustering(BaseDeepClusterer):
         self.encoder = encoder
         self.augmentation = augmentation
         self.image_shape = image_shape
+        self.hidden_dim = hidden_dim
         self.projection_dim = projection_dim
         self.instance_temperature = instance_temperature
         self.cluster_temperature = cluster_temperature
         self.cluster_weight = cluster_weight
         self.entropy_weight = entropy_weight
+        self.n_neighbors = n_neighbors
+        self.neighbor_start = neighbor_start
         self.max_epochs = max_epochs
         self.batch_size = batch_size
         self.optimizer = optimizer
@@ -183,9 +360,12 @@ class ContrastiveClustering(BaseDeepClusterer):
             encoder,
             feature_dim,
             n_clusters=self.n_clusters,
+            hidden_dim=self.hidden_dim,
             projection_dim=self.projection_dim,
             instance_temperature=self.instance_temperature,
             cluster_temperature=self.cluster_temperature,
             cluster_weight=self.cluster_weight,
             entropy_weight=self.entropy_weight,
+            n_neighbors=self.n_neighbors,
+            neighbor_start=self.neighbor_start,
         )

@@ -52,20 +52,12 @@ def resolve_device(device: str | torch.device) -> torch.device:
 def resolve_precision(precision: str, device: torch.device) -> Precision:
     """Turn the ``precision`` parameter into a number format.
 
-    ``"auto"`` is bfloat16 where the device computes it natively (CUDA of compute capability 8 or
-    higher, CPUs with AVX512-BF16 or AMX instructions) and float32 elsewhere.
+    ``"auto"`` is bfloat16 on CUDA devices that compute it natively (capability 8 or higher), and
+    float32 elsewhere.
     """
     if precision != "auto":
         return precision  # type: ignore[return-value]
-    if device.type == "cuda":
-        native = torch.cuda.get_device_capability(device) >= (8, 0)
-    elif device.type == "cpu":
-        native = any(
-            getattr(torch.cpu, name, lambda: False)()
-            for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-        )
-    else:
-        native = False
+    native = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
     return "bfloat16" if native else "float32"
 
 

@@ -3,10 +3,10 @@
 from torch import nn
 
 
-def projection_head(in_features: int, out_features: int) -> nn.Sequential:
-    """Return ``Linear -> ReLU -> Linear`` with a hidden layer as wide as the input."""
+def projection_head(in_features: int, hidden_features: int, out_features: int) -> nn.Sequential:
+    """Return ``Linear -> ReLU -> Linear``."""
     return nn.Sequential(
-        nn.Linear(in_features, in_features),
+        nn.Linear(in_features, hidden_features),
         nn.ReLU(inplace=True),
-        nn.Linear(in_features, out_features),
+        nn.Linear(hidden_features, out_features),
     )

@@ -39,6 +39,7 @@ class Objective(nn.Module, ABC):
     """Networks and loss of one method."""
 
     n_views: ClassVar[int] = 2
+    """How many views of a row the default ``view_rows`` asks for."""
     encoder: nn.Module
     """Maps (B, *sample_shape) to features (B, feature_dim)."""
 
@@ -58,12 +59,21 @@ class Objective(nn.Module, ABC):
         """Draw what the loss needs beside the views. Runs before each step."""
         return ()
 
-    def rows(self, plan: Tensor) -> Tensor:
-        """Turn the epoch's row numbers (steps, B) into the rows to load (steps, B')."""
-        return plan
+    def view_rows(self, plan: Tensor, generator: torch.Generator) -> Tensor:
+        """Choose the row behind each view: from (steps, B) to (steps, views, B). Runs each epoch.
+
+        By default every view shows the row itself; a method may pair it with a neighbour.
+        """
+        return plan[:, None].expand(-1, self.n_views, -1)
 
     def after_step(self, carry: tuple[Tensor, ...], progress: float) -> None:
         """Update what is not learned by gradient. Runs after the optimiser, without gradients."""
 
-    def before_epoch(self, epoch: int, embed_all: Callable[[], Tensor]) -> None:
-        """Prepare an epoch; ``embed_all`` returns the features of all rows, in order."""
+    def before_epoch(self, progress: float, embed_all: Callable[[], Tensor]) -> None:
+        """Prepare an epoch, at a share `progress` in [0, 1) of the run.
+
+        ``embed_all`` returns the features of all rows, in order and in evaluation mode.
+        """
+
+    def after_training(self) -> None:
+        """Drop what only the training needs. Runs once, after the last epoch."""

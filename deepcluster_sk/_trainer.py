@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ._callbacks import Callback
 from ._data import DataSource
 from ._device import autocast, is_out_of_memory
-from ._inference import map_batches
+from ._inference import calibrate_batch_norm, map_batches
 from ._objective import Batch, LossOutput, Objective
 from ._random import Seeds
 from ._state import EpochRecord, TrainConfig, TrainState
@@ -22,6 +22,8 @@ _OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adamw": torch.optim.AdamW,
     "sgd": partial(torch.optim.SGD, momentum=0.9, nesterov=True),
 }
+
+_CALIBRATION_BATCHES = 64  # some 10,000 images: more change the statistics by less than 1 %
 
 
 class Trainer:
@@ -98,7 +100,12 @@ class Trainer:
         finally:
             for callback in self.callbacks:
                 callback.on_fit_end(state)
+        order = self.seeds.generator("order", self.config.max_epochs)
+        plan = steps.plan(source.n_samples, order)[:_CALIBRATION_BATCHES]
+        calibrate_batch_norm(objective.encoder, (preprocess(x) for _, x in source.batches(plan)))
+        objective.after_training()
         objective.eval()
+        objective.zero_grad(set_to_none=True)  # gradients are no part of a fitted estimator
         return state
 
     def _epoch(
@@ -111,16 +118,18 @@ class Trainer:
         steps: "_Steps",
     ) -> EpochRecord:
         """Run one pass over the data; the losses are read from the device once, at its end."""
-        objective.before_epoch(epoch, partial(_embed_all, objective, source, preprocess))
+        embed_all = partial(_embed_all, objective, source, preprocess)
+        objective.before_epoch(epoch / self.config.max_epochs, embed_all)
         order = self.seeds.generator("order", epoch)
         draws = self.seeds.generator("augment", epoch, device=self.device)
         noise = self.seeds.generator("noise", epoch, device=self.device)
-        plan = objective.rows(steps.plan(source.n_samples, order))
+        plan = objective.view_rows(steps.plan(source.n_samples, order), order)
         sums: Tensor | None = None
-        for index, stored in source.batches(plan):
-            x = preprocess(stored)
-            views = tuple(augment(x, draws) for _ in range(objective.n_views))
-            batch = Batch(views, index, objective.sample_noise(len(x), noise))
+        for index, stored in source.batches(plan.flatten(1)):
+            views = augment(preprocess(stored), draws).chunk(plan.shape[1])
+            batch = Batch(
+                views, index[: steps.batch_size], objective.sample_noise(steps.batch_size, noise)
+            )
             with autocast(self.device, self.config.precision):
                 output = steps.loss(batch)
             steps.descend(output.total)

@@ -19,6 +19,7 @@ _CHANNELS = (1, 3, 4)
 # ---- constraint vocabulary: the only import of scikit-learn's is in this file
 
 positive_int = Interval(Integral, 1, None, closed="left")
+non_negative_int = Interval(Integral, 0, None, closed="left")
 positive_float = Interval(Real, 0, None, closed="neither")
 non_negative_float = Interval(Real, 0, None, closed="left")
 fraction = Interval(Real, 0, 1, closed="left")

@@ -1,8 +1,9 @@
 """Batched augmentations: one draw per sample, reproducible from a generator."""
 
-from ._base import Augmentation, ColorStep, Compose, GeometricStep
+from ._base import Augmentation, ColorStep, Compose, DisplacementStep, GeometricStep
 from ._images import (
     ColorJitter,
+    ElasticTransform,
     GaussianBlur,
     RandomAffine,
     RandomGrayscale,
@@ -17,6 +18,8 @@ __all__ = [
     "ColorJitter",
     "ColorStep",
     "Compose",
+    "DisplacementStep",
+    "ElasticTransform",
     "GaussianBlur",
     "GaussianNoise",
     "GeometricStep",

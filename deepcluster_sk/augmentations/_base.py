@@ -1,8 +1,9 @@
 """What an augmentation is, and how steps compose.
 
-Geometric steps contribute a 3x3 matrix per image, colour steps an affine map of the channels per
-image. :class:`Compose` multiplies them, so that any recipe costs one grid sampling and one small
-matrix product, whatever its length. Only steps that are neither (blur, noise) run on their own.
+Geometric steps contribute a 3x3 matrix per image, elastic ones a displacement of the sampling
+grid, colour steps an affine map of the channels per image. :class:`Compose` multiplies matrices
+and adds displacements, so that any recipe costs one grid sampling and one small matrix product,
+whatever its length. Only steps that are none of these (blur, noise) run on their own.
 """
 
 from abc import ABC, abstractmethod
@@ -63,6 +64,20 @@ class GeometricStep(Augmentation):
         return warp(x, self.matrix(draw))
 
 
+class DisplacementStep(Augmentation):
+    """A step that bends the sampling grid: one field of displacements per image."""
+
+    @abstractmethod
+    def field(self, draw: Draw, size: tuple[int, int]) -> Tensor:
+        """Return the displacements, shape (n, *size, 2), as x and y in [-1, 1] coordinates."""
+
+    def apply(self, x: Tensor, draw: Draw) -> Tensor:
+        """Sample the image bilinearly at the displaced grid, zeros outside."""
+        size = (x.shape[2], x.shape[3])
+        identity = torch.eye(3, device=x.device).expand(len(x), -1, -1)
+        return warp(x, identity, displacement=self.field(draw, size))
+
+
 class ColorStep(Augmentation):
     """A step that maps the colour of each pixel: one affine map of the channels per image.
 
@@ -84,15 +99,17 @@ class ColorStep(Augmentation):
 class Compose(Augmentation):
     """Steps in a row, fused where they compose.
 
-    The geometric steps are multiplied into one sampling, then the colour steps into one matrix
-    product, then the other steps run in the order given. Values are clamped to [0, 1] once,
-    after the colours.
+    The geometric steps are multiplied, the displacements added, and the images sampled once; then
+    the colour steps are multiplied into one matrix product; then the other steps run in the order
+    given. Values are clamped to [0, 1] once, after the colours.
 
     Parameters
     ----------
     steps : sequence of Augmentation
     padding : {"zeros", "border", "reflection"}, default="zeros"
         What a geometric step finds outside of the image.
+    size : tuple of 2 ints or None, default=None
+        Height and width of the result, sampled directly from the input; None keeps its size.
 
     Raises
     ------
@@ -108,7 +125,12 @@ class Compose(Augmentation):
     torch.Size([8, 3, 32, 32])
     """
 
-    def __init__(self, steps: Sequence[Augmentation], padding: str = "zeros") -> None:
+    def __init__(
+        self,
+        steps: Sequence[Augmentation],
+        padding: str = "zeros",
+        size: tuple[int, int] | None = None,
+    ) -> None:
         super().__init__()
         if padding not in ("zeros", "border", "reflection"):
             raise ValueError(
@@ -116,6 +138,7 @@ class Compose(Augmentation):
             )
         self.steps = nn.ModuleList(steps)
         self.padding = padding
+        self.size = size
 
     def sample(self, shape: torch.Size, generator: torch.Generator) -> Draw:
         """Draw for each step in turn: one draw per step."""
@@ -124,21 +147,44 @@ class Compose(Augmentation):
     def apply(self, x: Tensor, draw: Draw) -> Tensor:
         """Warp once, recolour once, then run the remaining steps."""
         pairs = list(zip(self.steps, draw, strict=True))
-        matrices = [s.matrix(d) for s, d in pairs if isinstance(s, GeometricStep)]
-        if matrices:
-            x = warp(x, reduce(torch.matmul, matrices), padding=self.padding)
+        x = self._move(x, pairs)
         colors = [(s, d) for s, d in pairs if isinstance(s, ColorStep)]
         if colors:
             x = recolor(x, _fused_color_matrix(colors, mean=x.mean(dim=(2, 3))))
         for step, step_draw in pairs:
-            if not isinstance(step, GeometricStep | ColorStep):
+            if not isinstance(step, GeometricStep | DisplacementStep | ColorStep):
                 x = step.apply(x, step_draw)
         return x
 
+    def _move(self, x: Tensor, pairs: list[tuple[Augmentation, Draw]]) -> Tensor:
+        """Apply all geometric and displacement steps by one sampling."""
+        matrices = [s.matrix(d) for s, d in pairs if isinstance(s, GeometricStep)]
+        bending = [(s, d) for s, d in pairs if isinstance(s, DisplacementStep)]
+        if not matrices and not bending and self.size is None:
+            return x
+        size = self.size or (x.shape[2], x.shape[3])
+        matrix = reduce(torch.matmul, matrices, torch.eye(3, device=x.device).expand(len(x), -1, -1))
+        fields = [step.field(draw, size) for step, draw in bending]
+        displacement = sum(fields[1:], fields[0]) if fields else None
+        return warp(x, matrix, displacement=displacement, size=size, padding=self.padding)
 
-def warp(x: Tensor, matrix: Tensor, padding: str = "zeros") -> Tensor:
-    """Sample images (n, C, H, W) bilinearly at grids given by matrices (n, 3, 3)."""
-    grid = F.affine_grid(matrix[:, :2], list(x.shape), align_corners=False)
+
+def warp(
+    x: Tensor,
+    matrix: Tensor,
+    *,
+    displacement: Tensor | None = None,
+    size: tuple[int, int] | None = None,
+    padding: str = "zeros",
+) -> Tensor:
+    """Sample images (n, C, H, W) bilinearly at grids given by matrices (n, 3, 3).
+
+    A displacement of shape (n, *size, 2) is added to the grid.
+    """
+    size = size or (x.shape[2], x.shape[3])
+    grid = F.affine_grid(matrix[:, :2], [len(x), x.shape[1], *size], align_corners=False)
+    if displacement is not None:
+        grid = grid + displacement
     return F.grid_sample(x, grid, mode="bilinear", padding_mode=padding, align_corners=False)
 
 

@@ -9,7 +9,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ._base import Augmentation, ColorStep, Draw, GeometricStep, chosen, homogeneous, uniform
+from ._base import (
+    Augmentation,
+    ColorStep,
+    DisplacementStep,
+    Draw,
+    GeometricStep,
+    chosen,
+    homogeneous,
+    uniform,
+)
 
 # ITU-R 601 luma, the weights of Pillow and torchvision
 _LUMA = (0.299, 0.587, 0.114)
@@ -148,6 +157,50 @@ class RandomAffine(GeometricStep):
         linear = square * stretch[:, None, :] / stretch[:, :, None]
         # a shift by the share s of the width is 2 s in coordinates that run from -1 to 1
         return homogeneous(linear, -(linear @ (2 * shift)[:, :, None])[:, :, 0])
+
+
+class ElasticTransform(DisplacementStep):
+    """Bend the image smoothly, like handwriting or cloth.
+
+    Parameters
+    ----------
+    magnitude : float, default=0.07
+        Standard deviation of the displacements at the knots, in units of half the image.
+    knots : int, default=4
+        Displacements are drawn on a grid of ``knots x knots`` points from corner to corner, and
+        interpolated bicubically in between; at least 2.
+
+    Raises
+    ------
+    ValueError
+        If `magnitude` is negative or `knots` below 2.
+
+    References
+    ----------
+    Simard et al., "Best practices for convolutional neural networks applied to visual document
+    analysis", ICDAR 2003.
+    """
+
+    def __init__(self, magnitude: float = 0.07, knots: int = 4) -> None:
+        super().__init__()
+        if magnitude < 0:
+            raise ValueError(f"magnitude={magnitude}, expected a number >= 0.")
+        if knots < 2:
+            raise ValueError(f"knots={knots}, expected an integer >= 2.")
+        self.magnitude = magnitude
+        self.knots = knots
+
+    def sample(self, shape: torch.Size, generator: torch.Generator) -> Draw:
+        """Draw the displacements at the knots, shape (n, 2, knots, knots)."""
+        knots = (shape[0], 2, self.knots, self.knots)
+        noise = torch.randn(knots, generator=generator, device=generator.device)
+        return (noise * self.magnitude,)
+
+    def field(self, draw: Draw, size: tuple[int, int]) -> Tensor:
+        """Interpolate between the knots."""
+        (knots,) = draw
+        field = F.interpolate(knots, size=size, mode="bicubic", align_corners=True)
+        return field.permute(0, 2, 3, 1)
 
 
 class ColorJitter(ColorStep):

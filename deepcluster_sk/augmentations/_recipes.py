@@ -8,6 +8,7 @@ from torch import Tensor
 from ._base import Augmentation, Compose, Draw
 from ._images import (
     ColorJitter,
+    ElasticTransform,
     GaussianBlur,
     RandomAffine,
     RandomGrayscale,
@@ -17,7 +18,12 @@ from ._images import (
 from ._tabular import GaussianNoise, MarginalSwap
 
 
-def images(*, strength: float = 0.5, blur: bool = False) -> Augmentation:
+Size = tuple[int, int] | None
+
+
+def images(
+    *, strength: float = 0.5, blur: bool = False, size: Size = None
+) -> Augmentation:
     """Recipe of the contrastive clustering papers for photographs.
 
     Crops of 8-100 % of the area, flips, colour jitter with probability 0.8, grey with probability
@@ -30,6 +36,8 @@ def images(*, strength: float = 0.5, blur: bool = False) -> Augmentation:
         1 for larger ones.
     blur : bool, default=False
         Whether to blur; the papers do for ImageNet.
+    size : tuple of 2 ints or None, default=None
+        Height and width of the views; None keeps those of the images.
 
     References
     ----------
@@ -41,20 +49,27 @@ def images(*, strength: float = 0.5, blur: bool = False) -> Augmentation:
         ColorJitter(0.8 * strength, 0.8 * strength, 0.8 * strength, 0.2 * strength, p=0.8),
         RandomGrayscale(p=0.2),
     ]
-    return Compose([*steps, GaussianBlur()] if blur else steps, padding="border")
+    return Compose([*steps, GaussianBlur()] if blur else steps, padding="border", size=size)
 
 
-def digits() -> Augmentation:
+def digits(*, size: Size = None) -> Augmentation:
     """Recipe for images that a flip or a strong crop would change into another class.
 
-    Gentle crops, rotations, shears and brightness.
+    Gentle crops, rotations, shears, elastic bending and brightness.
+
+    Parameters
+    ----------
+    size : tuple of 2 ints or None, default=None
+        Height and width of the views; None keeps those of the images.
     """
     return Compose(
         [
-            RandomResizedCrop(scale=(0.5, 1.0)),
-            RandomAffine(degrees=15),
+            RandomResizedCrop(scale=(0.7, 1.0), ratio=(1 / 1.15, 1.15)),
+            RandomAffine(degrees=10, scale=(1 / 1.1, 1.0), shear=11),
+            ElasticTransform(magnitude=0.07),
             ColorJitter(brightness=0.4),
-        ]
+        ],
+        size=size,
     )
 
 
@@ -63,11 +78,7 @@ def rows() -> Augmentation:
     return Compose([MarginalSwap(p=0.3), GaussianNoise(std=0.2)])
 
 
-RECIPES: dict[str, Callable[[], Augmentation]] = {
-    "images": images,
-    "digits": digits,
-    "rows": rows,
-}
+RECIPES = ("images", "digits", "rows")
 
 
 class Foreign(Augmentation):
@@ -87,7 +98,9 @@ class Foreign(Augmentation):
 
 
 def make_augmentation(
-    spec: str | Callable[[Tensor], Tensor] | Augmentation, sample_shape: tuple[int, ...]
+    spec: str | Callable[[Tensor], Tensor] | Augmentation,
+    sample_shape: tuple[int, ...],
+    size: Size = None,
 ) -> Augmentation:
     """Turn the ``augmentation`` parameter into an augmentation.
 
@@ -98,12 +111,27 @@ def make_augmentation(
         for images in colour. A callable or module maps a batch to a batch of the same shape.
     sample_shape : tuple of int
         ``(d,)`` or ``(C, H, W)``.
+    size : tuple of 2 ints or None, default=None
+        Height and width that a recipe for images produces.
+
+    Raises
+    ------
+    ValueError
+        If a recipe does not fit the samples.
     """
     if isinstance(spec, Augmentation):
         return spec
     if callable(spec):
         return Foreign(spec)
+    is_rows = len(sample_shape) == 1
     if spec == "auto":
-        is_rows, is_grey = len(sample_shape) == 1, sample_shape[0] == 1
-        spec = "rows" if is_rows else "digits" if is_grey else "images"
-    return RECIPES[spec]()
+        spec = "rows" if is_rows else "digits" if sample_shape[0] == 1 else "images"
+    if (spec == "rows") != is_rows:
+        kind = "rows" if is_rows else "images"
+        raise ValueError(
+            f"augmentation={spec!r} does not fit: X holds {kind} of shape {sample_shape}. Pass "
+            f"augmentation='auto'{', or image_shape for flattened images' if is_rows else ''}."
+        )
+    if spec == "rows":
+        return rows()
+    return images(size=size) if spec == "images" else digits(size=size)

@@ -1,0 +1,373 @@
+"""Each step against torchvision's functional one, and the promises of every augmentation."""
+
+import colorsys
+import math
+
+import numpy as np
+import pytest
+import torch
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms import functional as tv
+
+from deepcluster_sk.augmentations import (
+    ColorJitter,
+    Compose,
+    ElasticTransform,
+    GaussianBlur,
+    GaussianNoise,
+    MarginalSwap,
+    RandomAffine,
+    RandomGrayscale,
+    RandomHorizontalFlip,
+    RandomResizedCrop,
+    digits,
+    images,
+    rows,
+)
+from deepcluster_sk.augmentations._recipes import make_augmentation
+
+COLOR = [
+    ColorJitter(0.4, 0.4, 0.4, 0.1, p=0.8),
+    RandomGrayscale(p=0.5),
+]
+IMAGE_STEPS = [
+    RandomResizedCrop(),
+    RandomHorizontalFlip(),
+    RandomAffine(degrees=30, translate=0.1, scale=(0.8, 1.2), shear=10),
+    ElasticTransform(),
+    *COLOR,
+    GaussianBlur(kernel_size=5),
+    GaussianNoise(std=0.1),
+    images(blur=True),
+    digits(),
+]
+ROW_STEPS = [GaussianNoise(), MarginalSwap(), rows()]
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def smooth_images(n=6, channels=3, height=24, width=20):
+    """Images without sharp edges, on which two ways to interpolate agree closely."""
+    small = torch.rand(n, channels, 5, 4, generator=generator())
+    return torch.nn.functional.interpolate(small, (height, width), mode="bicubic").clamp(0.05, 0.95)
+
+
+def batch_for(step):
+    if step in ROW_STEPS:
+        return torch.randn(16, 7, generator=generator(1))
+    return smooth_images()
+
+
+@pytest.mark.parametrize("step", IMAGE_STEPS + ROW_STEPS, ids=lambda s: type(s).__name__)
+def test_one_generator_state_gives_one_result(step):
+    x = batch_for(step)
+    first, second = step(x, generator(3)), step(x, generator(3))
+    assert torch.equal(first, second)
+    assert first.shape == x.shape
+    assert first.dtype == torch.float32
+    assert not torch.equal(first, step(x, generator(4)))
+
+
+@pytest.mark.parametrize("step", IMAGE_STEPS + ROW_STEPS, ids=lambda s: type(s).__name__)
+def test_the_input_is_left_as_it_was(step):
+    x = batch_for(step)
+    before = x.clone()
+    step(x, generator())
+    assert torch.equal(x, before)
+
+
+@pytest.mark.parametrize("step", IMAGE_STEPS[:7], ids=lambda s: type(s).__name__)
+def test_each_image_of_a_batch_is_treated_alone(step):
+    x = smooth_images()
+    draw = step.sample(x.shape, generator())
+    together = step.apply(x, draw)
+    for i in range(len(x)):
+        # a draw that holds one value for the whole batch has length 1
+        own = tuple(d[i : i + 1] if len(d) == len(x) else d for d in draw)
+        torch.testing.assert_close(step.apply(x[i : i + 1], own), together[i : i + 1])
+
+
+@pytest.mark.parametrize("step", IMAGE_STEPS[:5], ids=lambda s: type(s).__name__)
+def test_every_image_gets_its_own_draw(step):
+    x = smooth_images(1).expand(32, -1, -1, -1)
+    assert len({tuple(image.flatten().tolist()) for image in step(x, generator())}) > 1
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_affine_equals_torchvision(seed):
+    x = smooth_images()
+    step = RandomAffine(degrees=40, translate=0.2, scale=(0.7, 1.4), shear=15)
+    draw = step.sample(x.shape, generator(seed))
+    angle, shift, scale, shear, _ = draw
+    height, width = x.shape[2:]
+    expected = [
+        # torchvision rounds nothing when the translation is given in pixels as floats
+        tv.affine(
+            image,
+            angle=angle[i].item(),
+            translate=[shift[i, 0].item() * width, shift[i, 1].item() * height],
+            scale=scale[i].item(),
+            shear=[shear[i, 0].item(), shear[i, 1].item()],
+            interpolation=InterpolationMode.BILINEAR,
+        )
+        for i, image in enumerate(x)
+    ]
+    torch.testing.assert_close(step.apply(x, draw), torch.stack(expected), atol=2e-5, rtol=0)
+
+
+def test_elastic_equals_torchvision():
+    x = smooth_images()
+    step = ElasticTransform(magnitude=0.1)
+    draw = step.sample(x.shape, generator())
+    field = step.field(draw, (24, 20))
+    expected = [
+        tv.elastic_transform(image[None], own[None], InterpolationMode.BILINEAR)[0]
+        for image, own in zip(x, field, strict=True)
+    ]
+    torch.testing.assert_close(step.apply(x, draw), torch.stack(expected), atol=1e-5, rtol=0)
+
+
+def test_elastic_displacements_have_the_requested_size_at_the_knots():
+    step = ElasticTransform(magnitude=0.05, knots=3)
+    field = step.field(step.sample(torch.Size((500, 1, 9, 9)), generator()), (9, 9))
+    corners = field[:, [0, 0, -1, -1], [0, -1, 0, -1]]
+    assert corners.std().item() == pytest.approx(0.05, rel=0.1)
+
+
+def test_views_of_another_size_equal_resized_ones():
+    x = smooth_images(height=28, width=28)
+    result = Compose([], size=(20, 20))(x, generator())
+    expected = torch.nn.functional.interpolate(x, size=(20, 20), mode="bilinear")
+    torch.testing.assert_close(result, expected, atol=1e-5, rtol=0)
+    assert digits(size=(20, 20))(x, generator()).shape == (6, 3, 20, 20)
+    assert images(size=(20, 20))(x, generator()).shape == (6, 3, 20, 20)
+
+
+def test_displacement_is_added_to_the_composed_geometry():
+    x = smooth_images(height=32, width=32)
+    shift, bend = RandomAffine(translate=0.1), ElasticTransform(magnitude=0.1)
+    together = Compose([bend, shift])
+    draw = together.sample(x.shape, generator())
+    # bending commutes with a shift of the input
+    expected = bend.apply(shift.apply(x, draw[1]), draw[0])
+    result = together.apply(x, draw)
+    inner = (slice(None), slice(None), slice(8, -8), slice(8, -8))
+    torch.testing.assert_close(result[inner], expected[inner], atol=0.02, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("spec", "shape", "message"),
+    [
+        ("rows", (1, 8, 8), r"augmentation='rows' does not fit: X holds images of shape \(1, 8, 8\)"),
+        ("digits", (64,), r"'digits' does not fit: X holds rows of shape \(64,\).*image_shape"),
+    ],
+)
+def test_recipes_that_do_not_fit_the_samples_are_refused(spec, shape, message):
+    with pytest.raises(ValueError, match=message):
+        make_augmentation(spec, shape)
+
+
+def test_flip_equals_torchvision():
+    x = smooth_images()
+    step = RandomHorizontalFlip(p=0.5)
+    draw = step.sample(x.shape, generator())
+    expected = [
+        tv.hflip(image) if flip else image for image, flip in zip(x, draw[0], strict=True)
+    ]
+    torch.testing.assert_close(step.apply(x, draw), torch.stack(expected), atol=1e-6, rtol=0)
+
+
+def test_crop_equals_torchvision_inside_of_its_border():
+    x = smooth_images(height=32, width=40)
+    height, width = x.shape[2:]
+    step = RandomResizedCrop()
+    # crops on whole pixels, as torchvision knows no others
+    boxes = [(4, 6, 16, 20), (0, 0, 32, 40), (10, 3, 8, 30)]
+    size = torch.tensor([[w / width, h / height] for _, _, h, w in boxes])
+    center = torch.tensor(
+        [[(2 * x0 + w) / width - 1, (2 * y0 + h) / height - 1] for y0, x0, h, w in boxes]
+    )
+    result = step.apply(x[:3], (size, center))
+    for i, (top, left, h, w) in enumerate(boxes):
+        expected = tv.resized_crop(x[i], top, left, h, w, [height, width], antialias=False)
+        # within half a pixel of the crop's edge, torchvision repeats the edge where we see beyond
+        border = math.ceil(max(height / h, width / w))
+        inner = (slice(None), slice(border, -border), slice(border, -border))
+        torch.testing.assert_close(result[i][inner], expected[inner], atol=1e-5, rtol=0)
+
+
+def test_crops_stay_inside_of_the_image_and_have_the_requested_area():
+    step = RandomResizedCrop(scale=(0.2, 0.6), ratio=(1, 1))
+    size, center = step.sample(torch.Size((1000, 1, 16, 16)), generator())
+    assert (center.abs() + size <= 1 + 1e-6).all()
+    area = size.prod(dim=1)
+    assert 0.2 - 1e-6 <= area.min() < 0.21
+    assert 0.59 < area.max() <= 0.6 + 1e-6
+
+
+@pytest.mark.parametrize(
+    ("position", "adjust"),
+    [(0, tv.adjust_brightness), (1, tv.adjust_contrast), (2, tv.adjust_saturation)],
+)
+@pytest.mark.parametrize("factor", [0.6, 1.3])
+def test_color_factor_equals_torchvision(position, adjust, factor):
+    x = smooth_images()
+    draw = [torch.ones(len(x)), torch.ones(len(x)), torch.ones(len(x)), torch.zeros(len(x))]
+    draw[position] = torch.full((len(x),), factor)
+    result = ColorJitter().apply(x, tuple(draw))
+    torch.testing.assert_close(result, adjust(x, factor), atol=2e-4, rtol=0)
+
+
+@pytest.mark.parametrize("turn", [-1 / 3, 1 / 3])
+def test_hue_by_a_third_of_a_turn_equals_torchvision(turn):
+    x = smooth_images()
+    one, zero = torch.ones(len(x)), torch.zeros(len(x))
+    result = ColorJitter(hue=0.5).apply(x, (one, one, one, zero + turn))
+    torch.testing.assert_close(result, tv.adjust_hue(x, turn), atol=1e-5, rtol=0)
+
+
+def hsv_hue(pixels):
+    """Hue of RGB pixels (n, 3) in turns, by Python's own conversion."""
+    return np.array([colorsys.rgb_to_hsv(*pixel)[0] for pixel in pixels.tolist()])
+
+
+def test_hue_shift_equals_torchvision_up_to_the_shape_of_the_hsv_cone():
+    x = 0.4 + 0.2 * smooth_images()  # far from the clamp
+    one = torch.ones(len(x))
+    ours = ColorJitter(hue=0.5).apply(x, (one, one, one, 0.1 * one))
+    ours, theirs = (v.movedim(1, 3).reshape(-1, 3) for v in (ours, tv.adjust_hue(x, 0.1)))
+    difference = (hsv_hue(ours) - hsv_hue(theirs) + 0.5) % 1 - 0.5
+    # HSV measures the hue along a hexagon, a rotation along its circle: 1.1 degrees apart at most
+    assert np.abs(difference).max() < 2 * 1.13 / 360
+
+
+def test_hue_keeps_grey_pixels():
+    x = smooth_images(channels=1).expand(-1, 3, -1, -1)
+    one = torch.ones(len(x))
+    result = ColorJitter(hue=0.5).apply(x, (one, one, one, 0.37 * one))
+    torch.testing.assert_close(result, x, atol=1e-6, rtol=0)
+
+
+def test_gray_equals_torchvision():
+    x = smooth_images()
+    draw = RandomGrayscale(p=0.5).sample(x.shape, generator())
+    expected = [
+        tv.rgb_to_grayscale(image, 3) if grey else image
+        for image, grey in zip(x, draw[0], strict=True)
+    ]
+    result = RandomGrayscale(p=0.5).apply(x, draw)
+    torch.testing.assert_close(result, torch.stack(expected), atol=2e-4, rtol=0)
+
+
+def test_blur_equals_torchvision():
+    x = smooth_images()
+    step = GaussianBlur(kernel_size=7, p=1)
+    draw = step.sample(x.shape, generator())
+    expected = [
+        tv.gaussian_blur(image, [7, 7], [sigma.item()] * 2)
+        for image, sigma in zip(x, draw[1], strict=True)
+    ]
+    torch.testing.assert_close(step.apply(x, draw), torch.stack(expected), atol=1e-5, rtol=0)
+
+
+def test_blur_leaves_images_that_were_not_chosen():
+    x = smooth_images()
+    assert torch.equal(GaussianBlur(kernel_size=5, p=0)(x, generator()), x)
+
+
+def test_composed_geometry_equals_its_steps_one_after_the_other():
+    x = smooth_images(height=32, width=32)
+    steps = [RandomHorizontalFlip(), RandomAffine(translate=0.05, scale=(0.95, 1.05))]
+    together = Compose(steps)
+    draw = together.sample(x.shape, generator())
+    expected = x
+    for step, own in zip(steps, draw, strict=True):
+        expected = step.apply(expected, own)
+    result = together.apply(x, draw)
+    torch.testing.assert_close(result[:, :, 4:-4, 4:-4], expected[:, :, 4:-4, 4:-4], atol=1e-4, rtol=0)
+
+
+def test_composed_colors_equal_their_steps_one_after_the_other():
+    # mild factors and mid-grey images: nothing leaves [0, 1] between the steps
+    x = 0.4 + 0.2 * smooth_images()
+    steps = [
+        ColorJitter(brightness=0.2, contrast=0.2),
+        RandomGrayscale(p=0.5),
+        ColorJitter(saturation=0.2, hue=0.1, contrast=0.3),
+    ]
+    together = Compose(steps)
+    draw = together.sample(x.shape, generator())
+    expected = x
+    for step, own in zip(steps, draw, strict=True):
+        expected = step.apply(expected, own)
+    torch.testing.assert_close(together.apply(x, draw), expected, atol=1e-5, rtol=0)
+
+
+def test_a_recipe_of_any_length_samples_the_image_once(monkeypatch):
+    calls = []
+    sample = torch.nn.functional.grid_sample
+
+    def counted(*args, **kwargs):
+        calls.append("grid_sample")
+        return sample(*args, **kwargs)
+
+    monkeypatch.setattr(torch.nn.functional, "grid_sample", counted)
+    steps = [RandomResizedCrop(), RandomHorizontalFlip(), *COLOR, RandomAffine(degrees=9), *COLOR]
+    Compose(steps)(smooth_images(), generator())
+    assert calls == ["grid_sample"]
+
+
+def test_alpha_channel_keeps_its_values():
+    x = smooth_images(channels=4)
+    result = Compose(COLOR)(x, generator())
+    torch.testing.assert_close(result[:, 3], x[:, 3])
+    assert not torch.allclose(result[:, :3], x[:, :3])
+
+
+def test_images_stay_within_range():
+    result = images(strength=1)(smooth_images(64), generator())
+    assert 0 <= result.min() <= result.max() <= 1
+
+
+def test_swapped_features_come_from_the_same_column():
+    x = torch.arange(50.0)[:, None] + 1000 * torch.arange(6.0)
+    result = MarginalSwap(p=0.5)(x, generator())
+    assert torch.equal(result // 1000, x // 1000)
+    changed = (result != x).float().mean().item()
+    assert 0.4 < changed < 0.55
+
+
+def test_noise_has_the_requested_standard_deviation():
+    noise = GaussianNoise(std=0.3)(torch.zeros(2000, 10), generator())
+    assert noise.std().item() == pytest.approx(0.3, rel=0.03)
+
+
+def test_auto_chooses_by_the_shape_of_the_samples():
+    for shape, recipe in [((5,), rows()), ((1, 8, 8), digits()), ((3, 8, 8), images())]:
+        assert repr(make_augmentation("auto", shape)) == repr(recipe)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: RandomResizedCrop(scale=(0.5, 1.5)), r"scale=\(0.5, 1.5\), expected 0 < scale"),
+        (lambda: RandomResizedCrop(ratio=(2, 1)), r"ratio=\(2, 1\), expected 0 < ratio"),
+        (lambda: RandomAffine(scale=(0, 1)), r"scale=\(0, 1\), expected 0 < scale"),
+        (lambda: RandomAffine(shear=90), r"shear=90, expected an angle in \[0, 90\)"),
+        (lambda: ColorJitter(brightness=-1), r"brightness=-1, expected a number >= 0"),
+        (lambda: ColorJitter(hue=0.6), r"hue=0.6, expected a number in \[0, 0.5\]"),
+        (lambda: RandomHorizontalFlip(p=2), r"p=2, expected a probability in \[0, 1\]"),
+        (lambda: MarginalSwap(p=-1), r"p=-1, expected a probability in \[0, 1\]"),
+        (lambda: GaussianNoise(std=-1), r"std=-1, expected a number >= 0"),
+        (lambda: GaussianBlur(kernel_size=4), r"kernel_size=4, expected an odd number"),
+        (lambda: GaussianBlur(sigma=(0, 1)), r"sigma=\(0, 1\), expected 0 < sigma"),
+        (lambda: ElasticTransform(magnitude=-1), r"magnitude=-1, expected a number >= 0"),
+        (lambda: ElasticTransform(knots=1), r"knots=1, expected an integer >= 2"),
+        (lambda: Compose([], padding="wrap"), r"padding='wrap', expected 'zeros'"),
+    ],
+)
+def test_parameters_out_of_range_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

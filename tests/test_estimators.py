@@ -1,0 +1,404 @@
+"""The promises that every estimator keeps."""
+
+import copy
+import io
+import pickle
+import subprocess
+import sys
+
+import joblib
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import adjusted_rand_score, silhouette_score
+from sklearn.model_selection import GridSearchCV, cross_val_predict
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import nn
+
+from deepcluster_sk import ContrastiveClustering
+from deepcluster_sk.metrics import clustering_accuracy_scorer
+
+# a handful of epochs is too few to fill every cluster
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+ESTIMATORS = [ContrastiveClustering]
+each = pytest.mark.parametrize("estimator", ESTIMATORS)
+FAST = {"max_epochs": 3, "random_state": 0, "device": "cpu"}
+
+
+@pytest.fixture(scope="module", params=ESTIMATORS)
+def fitted(request, few_images):
+    return request.param(3, **FAST).fit(few_images)
+
+
+@pytest.fixture(scope="module")
+def many_images(digits):
+    return (digits[0] * 15).astype(np.uint8)[:600]
+
+
+# ---- what a fit yields
+
+
+def test_labels_equal_predictions_of_the_training_set(fitted, few_images):
+    labels = fitted.predict(few_images)
+    np.testing.assert_array_equal(fitted.labels_, labels)
+    np.testing.assert_array_equal(labels, fitted.predict_proba(few_images).argmax(axis=1))
+    assert labels.dtype == fitted.labels_.dtype == np.int64
+
+
+def test_assignments_are_distributions_over_the_clusters(fitted, few_images):
+    assignments = fitted.predict_proba(few_images)
+    assert assignments.shape == (60, 3)
+    assert assignments.dtype == np.float32
+    np.testing.assert_allclose(assignments.sum(axis=1), 1, rtol=1e-5)
+    assert (assignments >= 0).all()
+
+
+def test_transform_returns_the_features_of_the_trained_encoder(fitted, few_images):
+    features = fitted.transform(few_images)
+    assert features.dtype == np.float32
+    assert not fitted.encoder_.training
+    with torch.no_grad():
+        expected = fitted.encoder_(torch.from_numpy(few_images)[:, None].float() / 255)
+    np.testing.assert_allclose(features, expected, rtol=1e-4, atol=1e-5)
+
+
+@each
+def test_fit_predict_and_fit_transform_equal_fit_then_the_method(estimator, few_images):
+    model = estimator(3, **FAST)
+    fitted = clone(model).fit(few_images)
+    np.testing.assert_array_equal(clone(model).fit_predict(few_images), fitted.labels_)
+    np.testing.assert_array_equal(
+        clone(model).fit_transform(few_images), fitted.transform(few_images)
+    )
+
+
+def test_outputs_do_not_depend_on_batch_or_order(fitted, few_images):
+    assignments, features = fitted.predict_proba(few_images), fitted.transform(few_images)
+    order = np.random.default_rng(0).permutation(60)
+    for rows in (order, np.arange(7), [5]):
+        np.testing.assert_allclose(
+            fitted.predict_proba(few_images[rows]), assignments[rows], rtol=1e-4, atol=1e-6
+        )
+        np.testing.assert_allclose(
+            fitted.transform(few_images[rows]), features[rows], rtol=1e-4, atol=1e-5
+        )
+
+
+def test_history_has_one_value_per_term_and_epoch(fitted):
+    assert fitted.n_iter_ == 3
+    assert len(fitted.loss_curve_) == 3
+    assert all(len(values) == 3 for values in fitted.history_.values())
+    assert np.isfinite(list(fitted.history_.values())).all()
+
+
+def test_clusters_are_numbered_by_size(fitted):
+    sizes = np.bincount(fitted.labels_, minlength=3)
+    np.testing.assert_array_equal(fitted.cluster_sizes_, sizes)
+    assert (np.diff(fitted.cluster_sizes_) <= 0).all()
+
+
+@each
+def test_empty_clusters_come_last_with_one_warning(estimator):
+    X = np.random.default_rng(0).normal(size=(20, 2)).astype(np.float32)
+    model = estimator(15, max_epochs=1, random_state=0)
+    with pytest.warns(ConvergenceWarning, match="of 15 clusters are empty after 1 epochs") as caught:
+        model.fit(X)
+    assert len(caught) == 1
+    n_empty = (model.cluster_sizes_ == 0).sum()
+    assert str(caught[0].message).startswith(f"{n_empty} of 15")
+    assert caught[0].filename == __file__
+    assert set(model.labels_) == set(range(15 - n_empty))
+
+
+@each
+def test_one_cluster_takes_all(estimator, few_images):
+    model = estimator(1, **FAST).fit(few_images)
+    assert set(model.labels_) == {0}
+    assert np.isfinite(model.loss_curve_).all()
+
+
+def test_score_is_the_silhouette_of_the_features(fitted, few_images):
+    expected = silhouette_score(
+        fitted.transform(few_images), fitted.predict(few_images), metric="cosine"
+    )
+    assert fitted.score(few_images) == pytest.approx(expected)
+    assert fitted.score(few_images, np.zeros(60)) == pytest.approx(expected)
+
+
+def test_score_is_worst_when_it_is_undefined(fitted, few_images):
+    one_cluster = few_images[fitted.labels_ == 0]
+    assert fitted.score(one_cluster) == -1
+    assert fitted.score(few_images[:1]) == -1
+
+
+def test_score_of_many_rows_is_that_of_a_fixed_subset(fitted, few_images, monkeypatch):
+    monkeypatch.setattr("deepcluster_sk._base._MAX_SILHOUETTE_ROWS", 20)
+    score = fitted.score(few_images)
+    assert score == fitted.score(few_images)
+    subset = np.random.default_rng(0).choice(60, 20, replace=False)
+    assert score == pytest.approx(fitted.score(few_images[subset]))
+
+
+# ---- it finds clusters
+
+
+@each
+def test_rows_in_separate_groups_are_found(estimator, blobs):
+    X, y = blobs
+    labels = estimator(3, random_state=0, max_epochs=60).fit_predict(X)
+    assert adjusted_rand_score(y, labels) > 0.9
+
+
+@each
+def test_digits_are_clustered_better_than_by_kmeans(estimator, digits):
+    images, y = digits
+    keep = y < 4
+    images, y = images[keep], y[keep]
+    labels = estimator(4, random_state=0, max_epochs=40).fit_predict(images)
+    kmeans = KMeans(4, random_state=0).fit_predict(images.reshape(len(images), -1))
+    assert adjusted_rand_score(y, labels) > max(0.9, adjusted_rand_score(y, kmeans) - 0.02)
+
+
+# ---- reproducibility
+
+
+@each
+def test_one_random_state_gives_the_same_bits_after_any_other_fits(estimator, few_images, blobs):
+    def outcome():
+        model = estimator(3, **FAST).fit(few_images)
+        return model.history_, model.labels_.tolist(), model.predict_proba(few_images).tolist()
+
+    first = outcome()
+    estimator(2, max_epochs=1).fit(blobs[0])
+    torch.rand(3), np.random.rand(3)
+    assert outcome() == first
+
+
+@each
+def test_random_states_differ(estimator, few_images):
+    def curve(random_state):
+        return estimator(3, max_epochs=1, random_state=random_state).fit(few_images).loss_curve_
+
+    assert curve(0) != curve(1)
+    assert curve(None) != curve(None)
+    assert curve(np.random.RandomState(4)) == curve(4)
+
+
+@each
+def test_a_foreign_augmentation_is_reproducible(estimator, few_images):
+    def noisy(x):
+        return x + 0.1 * torch.randn_like(x)
+
+    curves = [
+        estimator(2, augmentation=noisy, **FAST).fit(few_images).loss_curve_ for _ in range(2)
+    ]
+    assert curves[0] == curves[1]
+
+
+@each
+def test_an_encoder_with_dropout_is_reproducible(estimator, blobs):
+    def net():
+        return nn.Sequential(nn.Linear(5, 16), nn.ReLU(), nn.Dropout(0.5))
+
+    curves = [estimator(2, encoder=net, **FAST).fit(blobs[0]).loss_curve_ for _ in range(2)]
+    assert curves[0] == curves[1]
+
+
+# ---- state between calls
+
+
+@each
+def test_the_encoder_parameter_is_not_trained_in_place(estimator, blobs):
+    module = nn.Sequential(nn.Linear(5, 8), nn.ReLU())
+    before = copy.deepcopy(module.state_dict())
+    model = estimator(2, encoder=module, **FAST).fit(blobs[0])
+    assert model.encoder is module
+    assert model.encoder_ is not module
+    for name, value in module.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
+@pytest.mark.parametrize("copier", ["pickle", "joblib", "deepcopy"])
+def test_copies_predict_the_same(fitted, few_images, copier, tmp_path):
+    if copier == "pickle":
+        other = pickle.loads(pickle.dumps(fitted))
+    elif copier == "joblib":
+        joblib.dump(fitted, tmp_path / "model.joblib")
+        other = joblib.load(tmp_path / "model.joblib")
+    else:
+        other = copy.deepcopy(fitted)
+    np.testing.assert_array_equal(
+        other.predict_proba(few_images), fitted.predict_proba(few_images)
+    )
+    np.testing.assert_array_equal(other.labels_, fitted.labels_)
+
+
+def test_a_pickle_opened_in_a_new_process_predicts_the_same(fitted, few_images, tmp_path):
+    (tmp_path / "model.pkl").write_bytes(pickle.dumps(fitted))
+    np.save(tmp_path / "x.npy", few_images)
+    code = (
+        "import pickle, sys, numpy as np\n"
+        "model = pickle.load(open('model.pkl', 'rb'))\n"
+        "np.save('out.npy', model.predict_proba(np.load('x.npy')))\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+    np.testing.assert_allclose(
+        np.load(tmp_path / "out.npy"), fitted.predict_proba(few_images), rtol=1e-5, atol=1e-7
+    )
+
+
+def test_clone_is_unfitted_and_refits_to_the_same(fitted, few_images):
+    other = clone(fitted)
+    assert not hasattr(other, "labels_")
+    assert other.fit(few_images).loss_curve_ == fitted.loss_curve_
+
+
+@each
+def test_a_pickle_holds_neither_data_nor_optimizer(estimator, many_images):
+    model = estimator(3, **{**FAST, "max_epochs": 1}).fit(many_images)
+    size = sum(t.numel() * t.element_size() for t in model._objective.state_dict().values())
+    assert len(pickle.dumps(model)) < 1.2 * size + 8 * len(many_images) + 1e5
+    double = estimator(3, **{**FAST, "max_epochs": 1}).fit(np.tile(many_images, (2, 1, 1)))
+    growth = len(pickle.dumps(double)) - len(pickle.dumps(model))
+    assert growth < 8 * len(many_images) + 1000
+
+
+def test_everything_fitted_lies_on_the_cpu(fitted):
+    assert {t.device.type for t in fitted._objective.state_dict().values()} == {"cpu"}
+    assert not any(t.requires_grad and t.grad is not None for t in fitted.encoder_.parameters())
+    assert fitted.device_ == "cpu"
+    assert fitted.precision_ == "float32"
+
+
+def test_predicting_leaves_the_estimator_as_it_was(fitted, few_images):
+    before = pickle.dumps(fitted)
+    fitted.predict(few_images), fitted.transform(few_images), fitted.score(few_images)
+    assert pickle.dumps(fitted) == before
+
+
+# ---- in the company of scikit-learn
+
+
+@each
+def test_pipeline_after_a_scaler_reads_rows_as_images(estimator, many_images):
+    flat = many_images.reshape(len(many_images), -1).astype(float)
+    pipe = make_pipeline(StandardScaler(), estimator(4, image_shape=(8, 8), **FAST))
+    labels = pipe.fit_predict(flat)
+    np.testing.assert_array_equal(pipe.predict(flat), labels)
+    assert pipe[-1].input_shape_ == (8, 8)
+    assert pipe.transform(flat).shape == (600, pipe[-1].transform(flat).shape[1])
+
+
+@each
+@pytest.mark.parametrize("scoring", ["adjusted_rand_score", clustering_accuracy_scorer, None])
+def test_grid_search_over_two_knobs(estimator, scoring, blobs):
+    X, y = blobs
+    grid = {"learning_rate": [1e-3, 3e-3], "batch_size": [16, 32]}
+    search = GridSearchCV(estimator(3, **FAST), grid, scoring=scoring, cv=2, error_score="raise")
+    search.fit(X, y)
+    assert set(search.best_params_) == set(grid)
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+    assert search.predict(X).shape == (60,)
+
+
+@each
+def test_cross_val_predict_on_images(estimator, few_images):
+    labels = cross_val_predict(estimator(2, **FAST), few_images, cv=2)
+    assert labels.shape == (60,)
+    assert set(labels) <= {0, 1}
+
+
+@each
+def test_set_output_returns_named_frames(estimator, few_images):
+    model = estimator(2, **FAST).set_output(transform="pandas").fit(few_images)
+    frame = model.transform(few_images)
+    assert isinstance(frame, pd.DataFrame)
+    prefix = estimator.__name__.lower()
+    assert list(frame.columns) == [f"{prefix}{i}" for i in range(frame.shape[1])]
+    assert list(model.get_feature_names_out()) == list(frame.columns)
+
+
+def test_html_representation_shows_the_documented_parameters(fitted):
+    html = fitted._repr_html_()
+    assert "n_clusters" in html
+
+
+# ---- manners
+
+
+@each
+def test_fit_is_silent_and_writes_nothing(estimator, few_images, capfd, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model = estimator(2, **FAST).fit(few_images)
+    model.predict(few_images)
+    assert capfd.readouterr() == ("", "")
+    assert list(tmp_path.iterdir()) == []
+
+
+@each
+def test_verbose_shows_one_bar_with_loss_terms_and_time_per_epoch(estimator, few_images, capfd):
+    model = estimator(2, verbose=1, **FAST).fit(few_images)
+    out, err = capfd.readouterr()
+    assert out == ""
+    last = err.strip().split("\r")[-1]
+    assert last.count(estimator.__name__) == 1
+    assert "3/3 epochs" in last
+    assert "s/epoch" in last
+    assert all(f"{term}=" in last for term in model.history_)
+
+
+@each
+def test_interrupted_fit_is_usable_and_says_so(estimator, few_images):
+    class Interrupting(nn.Module):
+        def __init__(self, last):
+            super().__init__()
+            self.layer = nn.Linear(64, 8)
+            self.calls, self.last = 0, last  # one step per epoch
+
+        def forward(self, x):
+            self.calls += self.training
+            if self.training and self.calls == self.last + 1:
+                raise KeyboardInterrupt
+            return self.layer(x.flatten(1))
+
+    def run(last):
+        return estimator(2, encoder=lambda: Interrupting(last), max_epochs=9, random_state=0)
+
+    whole = run(99).fit(few_images)
+    model = run(4)
+    with pytest.warns(ConvergenceWarning, match="interrupted: the estimator is that of epoch 4 of 9"):
+        model.fit(few_images)
+    assert model.n_iter_ == 4
+    assert model.loss_curve_ == whole.loss_curve_[:4]
+    np.testing.assert_array_equal(model.predict(few_images), model.labels_)
+
+
+@each
+def test_compiled_fit_equals_the_eager_one(estimator, few_images):
+    pytest.importorskip("torch._inductor")
+    curves = []
+    for compiled in (False, True):
+        model = estimator(2, compile=compiled, **FAST).fit(few_images)
+        curves.append(model.loss_curve_)
+        pickle.dump(model, io.BytesIO())
+    np.testing.assert_allclose(curves[1], curves[0], rtol=1e-3)
+
+
+@pytest.mark.gpu
+@each
+def test_gpu_fit_opens_on_the_cpu_and_frees_its_memory(estimator, few_images):
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    before = torch.cuda.memory_allocated()
+    model = estimator(2, max_epochs=2, device="cuda", random_state=0).fit(few_images)
+    labels = model.predict(few_images)
+    assert torch.cuda.memory_allocated() == before
+    assert model.device_.startswith("cuda")
+    opened = pickle.loads(pickle.dumps(model)).set_params(device="cpu")
+    assert np.mean(opened.predict(few_images) == labels) > 0.95

@@ -1,0 +1,315 @@
+"""What X may be, and the errors for what it may not be."""
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+import scipy.sparse
+import torch
+from torch import nn
+
+from deepcluster_sk import ContrastiveClustering
+from deepcluster_sk._preprocessing import Layout, Preprocessor
+from deepcluster_sk._validation import check_input
+from deepcluster_sk.exceptions import DivergenceError, EncoderError
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+
+def model(**params):
+    defaults = {"n_clusters": 2, "max_epochs": 2, "random_state": 0}
+    return ContrastiveClustering(**{**defaults, **params})
+
+
+def color_images(n=24, size=8, dtype=np.uint8):
+    """Channels-last images."""
+    images = np.random.default_rng(0).integers(0, 256, size=(n, size, size, 3))
+    return images.astype(dtype)
+
+
+def history_of(X, **params):
+    fitted = model(**params).fit(X)
+    return fitted.loss_curve_, fitted.labels_.tolist()
+
+
+# ---- accepted
+
+
+def test_rows_from_every_container_give_the_same_fit():
+    X = np.random.default_rng(0).normal(size=(40, 5)).astype(np.float32)
+    expected = history_of(X)
+    assert history_of(X.tolist()) != []  # nested lists become float64
+    for same in (
+        np.asfortranarray(X),
+        X[::-1][::-1],
+        pd.DataFrame(X),
+        pl.DataFrame(X),
+        torch.from_numpy(X),
+        torch.from_numpy(X).requires_grad_(),
+    ):
+        assert history_of(same) == expected
+
+
+def test_negative_strides_are_read_in_their_order():
+    X = np.random.default_rng(0).normal(size=(40, 5)).astype(np.float32)
+    assert history_of(X[::-1]) == history_of(X[::-1].copy())
+
+
+def test_half_precision_tensors_are_accepted():
+    X = torch.rand(20, 4)
+    for dtype in (torch.float16, torch.bfloat16):
+        fitted = model().fit(X.to(dtype))
+        assert fitted.predict(X.to(dtype)).tolist() == fitted.labels_.tolist()
+
+
+def test_feature_names_are_kept_and_checked():
+    X = pd.DataFrame(np.random.default_rng(0).normal(size=(20, 3)), columns=["a", "b", "c"])
+    fitted = model().fit(X)
+    assert fitted.feature_names_in_.tolist() == ["a", "b", "c"]
+    with pytest.raises(ValueError, match="feature names should match"):
+        fitted.predict(X[["b", "a", "c"]])
+
+
+def test_flattened_images_with_image_shape_equal_images(few_images):
+    flat = few_images.reshape(len(few_images), -1)
+    assert history_of(flat, image_shape=(8, 8)) == history_of(few_images)
+
+
+def test_both_channel_orders_give_the_same_fit():
+    last = color_images()
+    first = np.ascontiguousarray(last.transpose(0, 3, 1, 2))
+    expected = history_of(last)
+    assert history_of(first) == expected
+    assert history_of(torch.from_numpy(first)) == expected
+    assert history_of(first.reshape(24, -1), image_shape=(3, 8, 8)) == expected
+    assert history_of(last.reshape(24, -1), image_shape=(8, 8, 3)) == expected
+
+
+def test_a_single_channel_axis_equals_none(few_images):
+    expected = history_of(few_images)
+    assert history_of(few_images[..., None]) == expected
+    assert history_of(few_images[:, None]) == expected
+
+
+@pytest.mark.parametrize(
+    ("X", "channels"),
+    [
+        (np.zeros((4, 3, 8, 3)), "last"),
+        (torch.zeros(4, 3, 8, 3), "first"),
+        (np.zeros((4, 3, 8, 8)), "first"),
+        (np.zeros((4, 8, 8, 4)), "last"),
+        (torch.zeros(4, 8, 8, 1), "last"),
+    ],
+)
+def test_channel_axis_is_last_for_numpy_and_second_for_torch_when_both_fit(X, channels):
+    _, layout = check_input(ContrastiveClustering(), X, image_shape=None)
+    assert layout.channels == channels
+
+
+def test_uint8_images_stay_uint8_and_are_not_copied(few_images):
+    X, layout = check_input(ContrastiveClustering(), few_images, image_shape=None)
+    assert X.dtype == np.uint8
+    assert np.shares_memory(X, few_images)
+    x = Preprocessor.learn(X, layout)(torch.from_numpy(X))
+    assert x.shape == (60, 1, 8, 8)
+    torch.testing.assert_close(x[:, 0], torch.from_numpy(few_images) / 255)
+
+
+def test_float_images_are_scaled_by_the_range_of_the_training_set():
+    images = np.random.default_rng(0).uniform(-7, 12, size=(30, 8, 8))
+    preprocess = Preprocessor.learn(images.reshape(30, -1), Layout((8, 8)))
+    x = preprocess(torch.from_numpy(images.reshape(30, -1)))
+    assert x.dtype == torch.float32
+    assert (x.min().item(), x.max().item()) == (0, 1)
+    again = model().fit(images * 100 + 5000)
+    np.testing.assert_allclose(again.loss_curve_, model().fit(images).loss_curve_, rtol=1e-4)
+
+
+def test_constant_images_and_columns_are_accepted():
+    model().fit(np.full((20, 8, 8), 3.5))
+    rows = np.random.default_rng(0).normal(size=(20, 3))
+    rows[:, 1] = 7
+    model().fit(rows)
+
+
+def test_rows_are_standardised_so_that_units_do_not_matter():
+    X = np.random.default_rng(0).normal(size=(30, 4))
+    scaled = X * [1, 1e3, 1e-3, 5] + [0, 1e6, 0, -3]
+    np.testing.assert_allclose(
+        model().fit(scaled).loss_curve_, model().fit(X).loss_curve_, rtol=1e-3
+    )
+
+
+@pytest.mark.parametrize(
+    ("X", "n_features", "shape"),
+    [
+        (np.random.default_rng(0).random((20, 6)), 6, (6,)),
+        (np.random.default_rng(0).random((20, 8, 6)), 48, (8, 6)),
+        (color_images(20), 192, (8, 8, 3)),
+    ],
+)
+def test_n_features_in_counts_pixels_and_input_shape_holds_the_given_shape(X, n_features, shape):
+    fitted = model().fit(X)
+    assert fitted.n_features_in_ == n_features
+    assert fitted.input_shape_ == shape
+
+
+def test_flattened_images_are_accepted_at_predict(few_images):
+    fitted = model().fit(few_images)
+    flat = few_images.reshape(60, -1)
+    np.testing.assert_array_equal(fitted.predict(flat), fitted.predict(few_images))
+
+
+def test_memory_maps_are_accepted(tmp_path, few_images):
+    np.save(tmp_path / "x.npy", few_images)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    assert history_of(mapped) == history_of(few_images)
+
+
+# ---- refused, with what was got, what was expected and what to do
+
+ROWS = np.random.default_rng(0).normal(size=(20, 4))
+
+
+def with_value(X, row, value):
+    X = np.array(X, dtype=float)
+    X.reshape(len(X), -1)[row, 0] = value
+    return X
+
+
+@pytest.mark.parametrize(
+    ("X", "error", "message"),
+    [
+        (with_value(ROWS, 7, np.nan), ValueError, r"contains NaN in row 7 \(1 of 20 rows"),
+        (with_value(ROWS, 3, np.inf), ValueError, r"contains infinity \(inf\) in row 3 \(1 of 20"),
+        (with_value(np.ones((9, 8, 8)), 5, np.nan), ValueError, "contains NaN in row 5"),
+        (np.empty((0, 4)), ValueError, r"Found array with 0 sample\(s\)"),
+        (np.empty((0, 8, 8)), ValueError, r"Found array with 0 sample\(s\)"),
+        (np.empty((5, 0)), ValueError, r"Found array with 0 feature\(s\)"),
+        (np.empty((5, 0, 8)), ValueError, "found images with 0 pixels, expected at least 1"),
+        (ROWS[:1], ValueError, r"Found array with 1 sample\(s\).*minimum of 2 is required"),
+        (ROWS[:, 0], ValueError, "Expected 2D array, got 1D array instead"),
+        (3.0, ValueError, "Expected 2D array, got scalar array instead"),
+        (np.zeros((4, 2, 8, 8, 3)), ValueError, r"X has 5 dimensions \(shape \(4, 2, 8, 8, 3\)\)"),
+        ([[1.0, 2.0], [3.0]], ValueError, "X is a ragged list: its elements differ in shape"),
+        (["a.png", "b.png"], ValueError, r"X holds strings \(first: 'a.png'\), expected numbers"),
+        (np.array([["x", {}]] * 4, dtype=object), ValueError, "could not convert string to float"),
+        (np.array([[{}, {}]] * 4, dtype=object), TypeError, "argument must be .* string.* number"),
+        (ROWS + 1j, ValueError, "Complex data not supported"),
+        (scipy.sparse.csr_matrix(ROWS), TypeError, "Sparse data was passed.*dense data"),
+        (np.zeros((4, 8, 8, 2)), ValueError, r"No channel axis in images of shape \(8, 8, 2\)"),
+        (None, ValueError, "Expected 2D array, got scalar array instead"),
+    ],
+)
+def test_bad_training_data_is_refused(X, error, message):
+    estimator = model()
+    with pytest.raises(error, match=message):
+        estimator.fit(X)
+    assert vars(estimator) == model().get_params(deep=False), "partial state was left"
+
+
+def test_fewer_samples_than_clusters_are_refused():
+    with pytest.raises(ValueError, match="n_samples=5 should be >= n_clusters=8. Lower n_clusters"):
+        ContrastiveClustering(8).fit(ROWS[:5])
+
+
+@pytest.mark.parametrize(
+    ("X", "image_shape", "message"),
+    [
+        (np.zeros((5, 3072)), (3, 32, 33), r"image_shape=\(3, 32, 33\) needs 3168 columns"),
+        (np.zeros((5, 64)), (64,), r"image_shape=\(64,\), expected \(H, W\), \(H, W, C\)"),
+        (np.zeros((5, 64)), (8, -8), r"image_shape=\(8, -8\), expected .* positive integers"),
+        (np.zeros((5, 64)), (8, 4, 2), r"No channel axis in images of shape \(8, 4, 2\)"),
+        (np.zeros((5, 8, 8)), (4, 16), r"samples of shape \(8, 8\), but image_shape=\(4, 16\)"),
+    ],
+)
+def test_image_shape_that_does_not_fit_is_refused(X, image_shape, message):
+    with pytest.raises(ValueError, match=message):
+        model(image_shape=image_shape).fit(X)
+
+
+@pytest.mark.parametrize(
+    ("X", "message"),
+    [
+        (np.zeros((3, 8, 9)), r"samples of shape \(8, 9\), but .* fitted with samples of shape \(8,"),
+        (np.zeros((3, 8, 8, 3)), r"samples of shape \(8, 8, 3\), but ContrastiveClustering was"),
+        (np.zeros((3, 65)), "X has 65 features, but ContrastiveClustering is expecting 64"),
+        (np.full((3, 8, 8), np.nan), "contains NaN in row 0"),
+        (np.zeros((0, 8, 8)), r"Found array with 0 sample\(s\)"),
+    ],
+)
+@pytest.mark.parametrize("method", ["predict", "predict_proba", "transform", "score"])
+def test_bad_new_data_is_refused(few_images, X, message, method):
+    fitted = model(max_epochs=1).fit(few_images)
+    with pytest.raises(ValueError, match=message):
+        getattr(fitted, method)(X)
+
+
+@pytest.mark.parametrize("method", ["predict", "predict_proba", "transform", "score"])
+def test_an_estimator_that_is_not_fitted_says_so(method):
+    with pytest.raises(ValueError, match="This ContrastiveClustering instance is not fitted yet"):
+        getattr(model(), method)(ROWS)
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"n_clusters": 0}, r"'n_clusters' .* must be an int in the range \[1, inf\). Got 0"),
+        ({"n_clusters": 2.5}, r"'n_clusters' .* must be an int in the range \[1, inf\). Got 2.5"),
+        ({"encoder": 3}, "'encoder' .* must be .* Got 3 instead"),
+        ({"augmentation": "flips"}, "'augmentation' .* must be a str among .* Got 'flips'"),
+        ({"image_shape": 8}, "'image_shape' .* must be .* Got 8 instead"),
+        ({"projection_dim": 0}, r"'projection_dim' .* range \[1, inf\). Got 0"),
+        ({"instance_temperature": 0}, r"'instance_temperature' .* range \(0.0, inf\). Got 0"),
+        ({"cluster_temperature": -1}, r"'cluster_temperature' .* range \(0.0, inf\). Got -1"),
+        ({"cluster_weight": -1}, r"'cluster_weight' .* range \[0.0, inf\). Got -1"),
+        ({"entropy_weight": "a"}, r"'entropy_weight' .* range \[0.0, inf\). Got 'a'"),
+        ({"max_epochs": 0}, "'max_epochs' .* Got 0 instead"),
+        ({"max_epochs": "many"}, "'max_epochs' .* Got 'many' instead"),
+        ({"batch_size": 0}, r"'batch_size' .* range \[1, inf\). Got 0"),
+        ({"optimizer": "lion"}, "'optimizer' .* must be a str among .* Got 'lion'"),
+        ({"learning_rate": 0}, r"'learning_rate' .* range \(0.0, inf\). Got 0"),
+        ({"weight_decay": -0.1}, r"'weight_decay' .* range \[0.0, inf\). Got -0.1"),
+        ({"schedule": "step"}, "'schedule' .* must be a str among .* Got 'step'"),
+        ({"warmup": 1.0}, r"'warmup' .* range \[0.0, 1.0\). Got 1.0"),
+        ({"device": 0}, "'device' .* Got 0 instead"),
+        ({"precision": "float64"}, "'precision' .* must be a str among .* Got 'float64'"),
+        ({"compile": "yes"}, "'compile' .* Got 'yes' instead"),
+        ({"verbose": "loud"}, "'verbose' .* Got 'loud' instead"),
+        ({"random_state": "a"}, "'random_state' .* Got 'a' instead"),
+        ({"device": "tpu0"}, "device='tpu0' is not a device name"),
+        ({"encoder": "cnn"}, "encoder='cnn' needs images, but X holds rows of 4 features"),
+    ],
+)
+def test_bad_parameters_are_refused(params, message):
+    with pytest.raises(ValueError, match=message):
+        model(**params).fit(ROWS)
+
+
+def test_encoder_that_turns_to_nan_in_training_is_a_clear_error():
+    class Broken(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(4, 3)
+
+        def forward(self, x):
+            return self.layer(x) * (float("nan") if self.training else 1.0)
+
+    with pytest.raises(DivergenceError, match="Loss became nan in epoch 1 .*Lower learning_rate"):
+        model(encoder=Broken).fit(ROWS)
+    with pytest.raises(EncoderError, match="failed on a float32 batch"):
+        model(encoder=nn.Linear(5, 3)).fit(ROWS)
+
+
+def test_a_failing_fit_keeps_the_earlier_one(few_images):
+    fitted = model().fit(few_images)
+    labels, shape = fitted.labels_, fitted.input_shape_
+    for X in (with_value(ROWS, 0, np.nan), ROWS[:1]):
+        with pytest.raises(ValueError, match="contains NaN|1 sample"):
+            fitted.fit(X)
+    fitted.set_params(learning_rate=1e30)
+    with pytest.raises(DivergenceError):
+        fitted.fit(ROWS)
+    assert fitted.labels_ is labels
+    assert fitted.input_shape_ == shape
+    np.testing.assert_array_equal(fitted.predict(few_images), labels)

@@ -1,0 +1,99 @@
+"""Imports go one way, and no file of the package exceeds its floor's knowledge."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import deepcluster_sk
+
+PACKAGE = Path(deepcluster_sk.__file__).parent
+FLOORS = [
+    {"exceptions", "_random", "_device"},
+    {"losses", "metrics", "encoders", "_modules", "_neighbors", "_preprocessing", "_data"}
+    | {f"augmentations.{name}" for name in ("_base", "_images", "_tabular", "_recipes", "__init__")},
+    {"_objective", "_state"},
+    {"_callbacks", "_inference", "_trainer"},
+    {"_validation", "_base"},
+    {"_contrastive_clustering"},
+    {"__init__"},
+]
+# imports inside of one floor, from named files only
+SAME_FLOOR = {
+    "_device": {"exceptions"},
+    "_random": {"_device"},
+    "_trainer": {"_callbacks", "_inference"},
+    "_base": {"_validation"},
+    "augmentations._images": {"augmentations._base"},
+    "augmentations._tabular": {"augmentations._base"},
+    "augmentations._recipes": {
+        "augmentations._base",
+        "augmentations._images",
+        "augmentations._tabular",
+    },
+    "augmentations.__init__": {
+        "augmentations._base",
+        "augmentations._images",
+        "augmentations._tabular",
+        "augmentations._recipes",
+    },
+}
+
+
+def module_name(path):
+    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+
+
+FILES = {module_name(path): path for path in PACKAGE.rglob("*.py")}
+
+
+def internal_imports(name):
+    """Names of the package's modules that a file imports, at any depth of its code."""
+    package = name.split(".")[:-1]
+    for node in ast.walk(ast.parse(FILES[name].read_text())):
+        if isinstance(node, ast.Import):
+            assert not any(alias.name.startswith("deepcluster_sk") for alias in node.names)
+        if isinstance(node, ast.ImportFrom):
+            assert not (node.module or "").startswith("deepcluster_sk")
+            if node.level:
+                base = package[: len(package) - node.level + 1]
+                target = ".".join([*base, *filter(None, [node.module])])
+                yield target if target in FILES else f"{target}.__init__"
+
+
+def floor_of(name):
+    return next(number for number, floor in enumerate(FLOORS) if name in floor)
+
+
+def test_every_file_has_a_floor():
+    assert set().union(*FLOORS) == set(FILES)
+
+
+@pytest.mark.parametrize("name", sorted(set(FILES) - {"__init__"}))
+def test_imports_go_down(name):
+    for target in internal_imports(name):
+        below = floor_of(target) < floor_of(name)
+        assert below or target in SAME_FLOOR.get(name, set()), f"{name} imports {target}"
+
+
+def test_only_the_device_file_names_an_accelerator():
+    naming = {name for name, path in FILES.items() if '"cuda"' in path.read_text()}
+    assert naming == {"_device"}
+
+
+def test_only_the_validation_file_imports_private_parts_of_scikit_learn():
+    importing = {name for name, path in FILES.items() if "sklearn.utils._" in path.read_text()}
+    assert importing == {"_validation"}
+
+
+@pytest.mark.parametrize("name", ["_objective", "_contrastive_clustering", "losses", "_modules"])
+def test_nothing_inside_a_step_reads_from_the_device(name):
+    text = FILES[name].read_text()
+    assert not any(call in text for call in (".item(", ".tolist(", ".cpu(", ".numpy("))
+
+
+def test_the_trainer_knows_no_method():
+    code = ast.parse(FILES["_trainer"].read_text())
+    names = {n.id for n in ast.walk(code) if isinstance(n, ast.Name)}
+    names |= {n.attr for n in ast.walk(code) if isinstance(n, ast.Attribute)}
+    assert not {"isinstance", "hasattr", "n_clusters", "assign"} & names

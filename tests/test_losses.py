@@ -1,0 +1,193 @@
+"""Losses against nested loops written from the equations, and against published values."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from deepcluster_sk._contrastive_clustering import cluster_loss, instance_loss
+from deepcluster_sk.losses import negative_entropy, nt_xent
+
+REFERENCE = json.loads((Path(__file__).parent / "data" / "cc_reference.json").read_text())
+# batch size, projection dimension, clusters, tau_I, tau_C
+GRID = [
+    (4, 8, 3, 0.5, 1.0),
+    (16, 128, 10, 0.5, 1.0),
+    (64, 64, 20, 0.5, 1.0),
+    (32, 16, 5, 0.1, 0.5),
+    (5, 3, 1, 0.2, 0.7),
+]
+
+
+def loop_nt_xent(a, b, temperature):
+    """Eq. (1)-(3): every vector against all others, one at a time."""
+    vectors = np.concatenate([a, b])
+    n = len(a)
+    losses = []
+    for i in range(2 * n):
+        partner = i + n if i < n else i - n
+        positive = vectors[i] @ vectors[partner] / temperature
+        others = [vectors[i] @ vectors[j] / temperature for j in range(2 * n) if j != i]
+        losses.append(-positive + math.log(sum(math.exp(s) for s in others)))
+    return sum(losses) / len(losses)
+
+
+def loop_cluster_loss(c_a, c_b, temperature):
+    """Eq. (4)-(6): the columns, normalised, as vectors."""
+    columns_a = [column / math.sqrt(sum(column**2)) for column in c_a.T]
+    columns_b = [column / math.sqrt(sum(column**2)) for column in c_b.T]
+    return loop_nt_xent(np.array(columns_a), np.array(columns_b), temperature)
+
+
+def loop_negative_entropy(c):
+    total = math.log(c.shape[1])
+    for k in range(c.shape[1]):
+        share = sum(c[i, k] for i in range(len(c))) / c.sum()
+        total += share * math.log(share)
+    return total
+
+
+def random_case(batch, dim, n_clusters, seed=0):
+    rng = np.random.default_rng(seed)
+    z = [rng.normal(size=(batch, dim)) for _ in range(2)]
+    z = [v / np.linalg.norm(v, axis=1, keepdims=True) for v in z]
+    logits = [2 * rng.normal(size=(batch, n_clusters)) for _ in range(2)]
+    c = [np.exp(v) / np.exp(v).sum(axis=1, keepdims=True) for v in logits]
+    return z, c
+
+
+def tensor(values, requires_grad=False):
+    return torch.tensor(np.asarray(values), dtype=torch.float64, requires_grad=requires_grad)
+
+
+@pytest.mark.parametrize(("batch", "dim", "n_clusters", "tau_i", "tau_c"), GRID)
+def test_losses_equal_nested_loops(batch, dim, n_clusters, tau_i, tau_c):
+    (z_a, z_b), (c_a, c_b) = random_case(batch, dim, n_clusters)
+    instance = instance_loss(tensor(z_a), tensor(z_b), temperature=tau_i)
+    cluster = cluster_loss(tensor(c_a), tensor(c_b), temperature=tau_c)
+    assert instance.item() == pytest.approx(loop_nt_xent(z_a, z_b, tau_i), rel=1e-12)
+    assert cluster.item() == pytest.approx(loop_cluster_loss(c_a, c_b, tau_c), rel=1e-12, abs=1e-12)
+    expected = loop_negative_entropy(c_a)
+    assert negative_entropy(tensor(c_a)).item() == pytest.approx(expected, rel=1e-9, abs=1e-12)
+
+
+@pytest.mark.parametrize("case", REFERENCE, ids=["case0", "case1"])
+def test_losses_and_gradients_equal_the_official_code(case):
+    z_a, z_b = tensor(case["z_a"], True), tensor(case["z_b"], True)
+    c_a, c_b = tensor(case["c_a"], True), tensor(case["c_b"], True)
+    instance = instance_loss(z_a, z_b, temperature=case["instance_temperature"])
+    cluster = cluster_loss(c_a, c_b, temperature=case["cluster_temperature"])
+    cluster = cluster + negative_entropy(c_a) + negative_entropy(c_b)
+    (instance + cluster).backward()
+    assert instance.item() == pytest.approx(case["instance_loss"], rel=1e-10)
+    assert cluster.item() == pytest.approx(case["cluster_loss_with_entropy"], rel=1e-10)
+    for name, value in [("z_a", z_a), ("z_b", z_b), ("c_a", c_a), ("c_b", c_b)]:
+        np.testing.assert_allclose(value.grad, case[f"grad_{name}"], rtol=1e-8, atol=1e-12)
+
+
+def test_gradients_equal_finite_differences():
+    (z_a, z_b), (c_a, c_b) = random_case(6, 4, 3)
+    z = tensor(z_a, True), tensor(z_b, True)
+    c = tensor(c_a, True), tensor(c_b, True)
+    assert torch.autograd.gradcheck(lambda a, b: instance_loss(a, b, temperature=0.5), z)
+    assert torch.autograd.gradcheck(lambda a, b: cluster_loss(a, b, temperature=1.0), c)
+    assert torch.autograd.gradcheck(negative_entropy, c[:1])
+
+
+def test_identical_projections_give_log_of_the_number_of_others():
+    z = torch.ones(7, 4) / 2
+    assert instance_loss(z, z).item() == pytest.approx(math.log(13))
+
+
+def test_uniform_assignments_give_log_of_the_number_of_other_clusters():
+    c = torch.full((20, 10), 0.1)
+    assert cluster_loss(c, c).item() == pytest.approx(2.9444, abs=1e-4)
+
+
+def test_orthogonal_pair_has_the_published_instance_loss():
+    z = torch.eye(2)
+    assert instance_loss(z, z, temperature=0.5).item() == pytest.approx(0.239545, abs=1e-6)
+
+
+def test_balanced_one_hot_assignments_reach_the_published_minimum():
+    c = torch.eye(10).repeat(3, 1)
+    assert cluster_loss(c, c).item() == pytest.approx(2.031016, abs=1e-6)
+    assert negative_entropy(c).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_lopsided_assignments_have_the_published_entropy_term():
+    c = torch.tensor([[0.98, 0.01, 0.01]]).repeat(8, 1)
+    assert 2 * negative_entropy(c).item() == pytest.approx(1.973420, abs=1e-5)
+
+
+def test_worked_example_has_the_published_instance_loss():
+    z_a = torch.nn.functional.normalize(tensor([[3, 4], [1, 0], [0, 2]]))
+    z_b = torch.nn.functional.normalize(tensor([[4, 3], [1, 1], [-1, 2]]))
+    assert instance_loss(z_a, z_b, temperature=0.5).item() == pytest.approx(1.236668, abs=1e-6)
+
+
+def test_worked_example_has_the_published_cluster_loss():
+    c_a = tensor([[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.2, 0.2, 0.6], [0.5, 0.3, 0.2]])
+    c_b = tensor([[0.6, 0.3, 0.1], [0.2, 0.7, 0.1], [0.1, 0.3, 0.6], [0.4, 0.4, 0.2]])
+    assert cluster_loss(c_a, c_b).item() == pytest.approx(1.282764, abs=1e-6)
+    assert negative_entropy(c_a).item() == pytest.approx(0.016417, abs=1e-6)
+    assert negative_entropy(c_b).item() == pytest.approx(0.023103, abs=1e-6)
+
+
+def test_nt_xent_is_symmetric_in_its_views():
+    (z_a, z_b), _ = random_case(9, 5, 2)
+    forward = nt_xent(tensor(z_a), tensor(z_b), temperature=0.3)
+    assert forward.item() == pytest.approx(nt_xent(tensor(z_b), tensor(z_a), temperature=0.3).item())
+
+
+def test_cluster_loss_ignores_the_scale_of_a_column():
+    _, (c_a, c_b) = random_case(12, 4, 5)
+    c = tensor(c_a, True)
+    cluster_loss(c, tensor(c_b)).backward()
+    np.testing.assert_allclose((c * c.grad).sum(dim=0).detach(), np.zeros(5), atol=1e-12)
+
+
+def test_cluster_loss_is_unchanged_by_renumbering_both_views_and_raised_by_one():
+    c = 0.9 * torch.eye(4, dtype=torch.float64).repeat(5, 1) + 0.025
+    order = torch.tensor([2, 0, 3, 1])
+    same = cluster_loss(c[:, order], c[:, order])
+    assert same.item() == pytest.approx(cluster_loss(c, c).item())
+    assert cluster_loss(c[:, order], c).item() > cluster_loss(c, c).item() + 0.5
+
+
+def test_one_cluster_gives_zero_loss():
+    c = torch.ones(6, 1)
+    assert cluster_loss(c, c).item() == pytest.approx(0, abs=1e-6)
+    assert negative_entropy(c).item() == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "logits",
+    [
+        torch.tensor([[50.0, -50.0, -50.0], [-50.0, 50.0, -50.0]]).repeat(4, 1),
+        torch.tensor([[400.0, 0.0, -400.0]]).repeat(8, 1),
+        torch.full((8, 3), 50.0),
+    ],
+    ids=["one empty cluster", "one-hot rows of one cluster", "large equal logits"],
+)
+def test_degenerate_assignments_have_finite_loss_and_gradient(logits):
+    logits = logits.clone().requires_grad_()
+    c = logits.softmax(dim=1)
+    loss = cluster_loss(c, c.flip(0)) + negative_entropy(c)
+    loss.backward()
+    assert loss.isfinite()
+    assert logits.grad.isfinite().all()
+
+
+def test_half_precision_inputs_are_computed_in_float32():
+    (z_a, z_b), (c_a, _) = random_case(32, 16, 4)
+    z = tensor(z_a).bfloat16(), tensor(z_b).bfloat16()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = instance_loss(*z, temperature=0.5)
+        entropy = negative_entropy(tensor(c_a).bfloat16())
+    assert loss.dtype == entropy.dtype == torch.float32
+    expected = loop_nt_xent(z[0].double().numpy(), z[1].double().numpy(), 0.5)
+    assert loss.item() == pytest.approx(expected, rel=1e-5)

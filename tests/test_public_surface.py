@@ -1,0 +1,84 @@
+"""What users import, and what importing costs."""
+
+import inspect
+import random
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from numpydoc.docscrape import NumpyDocString
+from sklearn.base import BaseEstimator
+
+import deepcluster_sk
+from deepcluster_sk import ContrastiveClustering
+
+ESTIMATORS = [ContrastiveClustering]
+
+
+def test_all_names_are_importable_and_nothing_else_is_public():
+    assert dir(deepcluster_sk) == sorted(deepcluster_sk.__all__)
+    for name in deepcluster_sk.__all__:
+        assert getattr(deepcluster_sk, name) is not None
+    with pytest.raises(AttributeError, match="has no attribute 'KMeans'"):
+        _ = deepcluster_sk.KMeans
+
+
+@pytest.mark.parametrize("module", ["deepcluster_sk", "deepcluster_sk.metrics"])
+def test_importing_does_not_import_torch(module):
+    code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_docstring_documents_every_parameter_with_its_default(estimator):
+    documented = {p.name: p.type for p in NumpyDocString(estimator.__doc__)["Parameters"]}
+    signature = inspect.signature(estimator.__init__).parameters
+    names = [name for name in signature if name != "self"]
+    assert list(documented) == names
+    for name in names:
+        assert f"default={signature[name].default!r}".replace("'", '"') in documented[name]
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_every_parameter_has_a_constraint(estimator):
+    assert set(estimator._parameter_constraints) == set(estimator().get_params())
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_docstring_documents_every_fitted_attribute(estimator, few_images):
+    documented = {p.name for p in NumpyDocString(estimator.__doc__)["Attributes"]}
+    fitted = estimator(2, max_epochs=1, random_state=0).fit(few_images)
+    present = {n for n in vars(fitted) if n.endswith("_") and not n.startswith("_")}
+    assert documented == present | {"feature_names_in_"}
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_constructor_only_stores(estimator):
+    params = estimator().get_params(deep=False)
+    assert isinstance(estimator(), BaseEstimator)
+    assert vars(estimator()) == params
+
+
+def test_global_random_states_are_untouched_by_every_method(few_images):
+    def states():
+        numpy_state = np.random.get_state()
+        return (
+            torch.get_rng_state().tolist(),
+            numpy_state[1].tolist(),
+            numpy_state[2],
+            random.getstate(),
+        )
+
+    before = states()
+    for random_state in (0, None):
+        model = ContrastiveClustering(2, max_epochs=1, random_state=random_state)
+        model.fit(few_images)
+        model.fit_predict(few_images)
+        model.fit_transform(few_images)
+        model.predict(few_images)
+        model.predict_proba(few_images)
+        model.transform(few_images)
+        model.score(few_images)
+    assert states() == before

@@ -1,0 +1,327 @@
+"""The loop, driven by a toy objective: no method takes part."""
+
+import math
+import re
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from deepcluster_sk._data import ResidentSource
+from deepcluster_sk._objective import LossOutput, Objective
+from deepcluster_sk._random import Seeds
+from deepcluster_sk._state import TrainConfig
+from deepcluster_sk._trainer import Trainer, learning_rate_factor
+from deepcluster_sk.augmentations import Augmentation
+from deepcluster_sk.exceptions import DivergenceError
+
+CPU = torch.device("cpu")
+CONFIG = {
+    "max_epochs": 3,
+    "batch_size": 4,
+    "optimizer": "sgd",
+    "learning_rate": 0.01,
+    "weight_decay": 0.0,
+    "schedule": "constant",
+    "warmup": 0.0,
+    "precision": "float32",
+}
+
+
+class Mean(Objective):
+    """Learn the mean of the data; record what the loop does."""
+
+    def __init__(self, event=None):
+        super().__init__()
+        self.encoder = nn.Identity()
+        self.weight = nn.Parameter(torch.zeros(2))
+        self.calls = []
+        self.batches = []
+        self.event = event
+
+    def forward(self, batch):
+        self.calls.append("forward")
+        self.batches.append(batch)
+        a, b = batch.views
+        loss = ((a - self.weight) ** 2).mean() + ((b - self.weight) ** 2).mean()
+        if self.event is not None:
+            loss = self.event(self, loss)
+        return LossOutput(loss, {"square": loss.detach(), "half": loss.detach() / 2}, (a.detach(),))
+
+    def assign(self, features):
+        return features.softmax(dim=1)
+
+    def permute_clusters(self, order):
+        pass
+
+    def sample_noise(self, batch_size, generator):
+        self.calls.append("noise")
+        return (torch.rand(batch_size, generator=generator),)
+
+    def after_step(self, carry, progress):
+        self.calls.append(f"after {len(carry[0])} {progress:.2f}")
+
+    def before_epoch(self, progress, embed_all):
+        self.calls.append(f"epoch {progress:.2f} {tuple(embed_all().shape)}")
+
+    def after_training(self):
+        self.calls.append("finish")
+
+
+class Shift(Augmentation):
+    def sample(self, shape, generator):
+        return (torch.rand(shape[0], 1, generator=generator),)
+
+    def apply(self, x, draw):
+        return x + draw[0]
+
+
+class Recorder:
+    def __init__(self):
+        self.calls = []
+
+    def on_fit_begin(self, state):
+        self.calls.append("begin")
+
+    def on_epoch_end(self, state):
+        self.calls.append(f"end {len(state.history)}")
+
+    def on_fit_end(self, state):
+        self.calls.append("finish")
+
+
+def data(n=10):
+    return np.random.default_rng(0).normal(size=(n, 2)).astype(np.float32)
+
+
+def run(objective, X=None, callbacks=(), entropy=0, augment=None, **config):
+    X = data() if X is None else X
+    trainer = Trainer(
+        TrainConfig(**{**CONFIG, **config}), seeds=Seeds(entropy), device=CPU, callbacks=callbacks
+    )
+    return trainer.run(objective, ResidentSource(X, CPU), nn.Identity(), augment or Shift())
+
+
+def test_hooks_run_in_the_documented_order():
+    objective = Mean()
+    run(objective, max_epochs=1)
+    steps = ["noise", "forward", "after 4 0.50", "noise", "forward", "after 4 1.00"]
+    assert objective.calls == ["epoch 0.00 (10, 2)", *steps, "finish"]
+
+
+def test_history_holds_the_mean_of_every_term():
+    objective = Mean()
+    state = run(objective, max_epochs=2)
+    assert [set(record.terms) for record in state.history] == [{"square", "half"}] * 2
+    for record in state.history:
+        assert record.total == pytest.approx(record.terms["square"])
+        assert record.total == pytest.approx(2 * record.terms["half"])
+    assert state.history[1].total < state.history[0].total
+
+
+def test_history_is_the_mean_over_the_batches_of_an_epoch():
+    losses = []
+    objective = Mean(event=lambda self, loss: losses.append(loss.item()) or loss)
+    state = run(objective, max_epochs=1)
+    assert state.history[0].total == pytest.approx(np.mean(losses))
+
+
+def test_an_epoch_sees_rows_once_and_drops_the_incomplete_batch():
+    objective = Mean()
+    run(objective, max_epochs=1)
+    index = torch.cat([batch.index for batch in objective.batches])
+    assert len(objective.batches) == 2
+    assert len(index) == len(set(index.tolist())) == 8
+
+
+def test_orders_differ_between_epochs():
+    objective = Mean()
+    run(objective, max_epochs=2)
+    assert not torch.equal(objective.batches[0].index, objective.batches[2].index)
+
+
+@pytest.mark.parametrize("n", [2, 3, 4, 5])
+def test_few_rows_make_one_batch_of_all_that_fit(n):
+    objective = Mean()
+    run(objective, data(n), max_epochs=1)
+    assert [len(batch.index) for batch in objective.batches] == [min(n, 4)]
+
+
+def test_views_show_the_same_rows_under_different_draws():
+    X = data()
+    objective = Mean()
+    run(objective, X, max_epochs=1)
+    for batch in objective.batches:
+        rows = torch.as_tensor(X)[batch.index]
+        shifts = [view - rows for view in batch.views]
+        for shift in shifts:
+            torch.testing.assert_close(shift[:, 0], shift[:, 1])
+        assert not torch.allclose(*shifts)
+
+
+def test_an_objective_may_pair_a_row_with_another():
+    class Paired(Mean):
+        def view_rows(self, plan, generator):
+            return torch.stack([plan, (plan + 1) % 10], dim=1)
+
+    X = data()
+    objective = Paired()
+    run(objective, X, max_epochs=1, augment=_Unchanged())
+    for batch in objective.batches:
+        torch.testing.assert_close(batch.views[1], torch.as_tensor(X)[(batch.index + 1) % 10])
+
+
+class _Unchanged(Augmentation):
+    def sample(self, shape, generator):
+        return ()
+
+    def apply(self, x, draw):
+        return x
+
+
+def test_one_entropy_gives_the_same_weights_bit_for_bit():
+    weights = []
+    for entropy in (0, 0, 1):
+        objective = Mean()
+        run(objective, entropy=entropy)
+        weights.append(objective.weight.detach().clone())
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+def test_an_augmentation_that_draws_globally_is_reproducible_and_leaves_no_trace():
+    class Global(Augmentation):
+        def sample(self, shape, generator):
+            return ()
+
+        def apply(self, x, draw):
+            return x + torch.rand(1) + np.random.rand()
+
+    before = torch.get_rng_state(), np.random.get_state()[1].tolist()
+    totals = [run(Mean(), augment=Global()).history[-1].total for _ in range(2)]
+    assert totals[0] == totals[1]
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert np.random.get_state()[1].tolist() == before[1]
+
+
+def test_not_a_number_names_epoch_terms_and_learning_rate():
+    def diverge(objective, loss):
+        return loss * float("nan") if objective.calls.count("forward") > 2 else loss
+
+    message = (
+        "Loss became nan in epoch 2 (square=nan, half=nan). Lower learning_rate (now 0.01), or use "
+        "precision='float32' (now 'float32')."
+    )
+    with pytest.raises(DivergenceError, match=re.escape(message)):
+        run(Mean(event=diverge))
+
+
+def test_interrupt_restores_the_last_finished_epoch():
+    finished = Mean()
+    run(finished, max_epochs=2)
+
+    def interrupt(objective, loss):
+        if objective.calls.count("forward") == 6:
+            raise KeyboardInterrupt
+        return loss
+
+    recorder = Recorder()
+    stopped = Mean(event=interrupt)
+    state = run(stopped, max_epochs=3, callbacks=[recorder])
+    assert state.interrupted
+    assert len(state.history) == 2
+    assert torch.equal(stopped.weight, finished.weight)
+    assert recorder.calls == ["begin", "end 1", "end 2", "finish"]
+
+
+def test_interrupt_within_the_first_epoch_goes_through():
+    def interrupt(objective, loss):
+        raise KeyboardInterrupt
+
+    recorder = Recorder()
+    with pytest.raises(KeyboardInterrupt):
+        run(Mean(event=interrupt), callbacks=[recorder])
+    assert recorder.calls == ["begin", "finish"]
+
+
+def test_out_of_memory_names_the_batch_size():
+    def exhaust(objective, loss):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+
+    with pytest.raises(MemoryError, match="on cpu with batch_size=4. Lower batch_size"):
+        run(Mean(event=exhaust))
+
+
+def test_other_errors_of_a_step_go_through():
+    def fail(objective, loss):
+        raise RuntimeError("shapes do not match")
+
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        run(Mean(event=fail))
+
+
+def test_the_host_reads_from_the_device_once_per_epoch(monkeypatch):
+    reads = []
+    for name in ("item", "tolist", "cpu", "numpy", "__bool__", "__float__", "__int__"):
+        original = getattr(torch.Tensor, name)
+
+        def counted(self, *args, _name=name, _original=original, **kwargs):
+            reads.append(_name)
+            return _original(self, *args, **kwargs)
+
+        monkeypatch.setattr(torch.Tensor, name, counted)
+
+    class Quiet(Mean):
+        def before_epoch(self, progress, embed_all):
+            pass
+
+    counts = []
+    for n in (8, 40):
+        reads.clear()
+        # plain SGD: torch's Adam reads its own step counter, which lies on the host
+        run(Quiet(), data(n), max_epochs=2)
+        counts.append(len(reads))
+    assert counts == [2, 2]
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+def test_every_optimizer_learns(optimizer):
+    objective = Mean()
+    state = run(objective, max_epochs=30, optimizer=optimizer, learning_rate=0.05)
+    assert state.history[-1].total < state.history[0].total
+
+
+def test_weight_decay_shrinks_the_weights():
+    norms = []
+    for weight_decay in (0.0, 1.0):
+        objective = Mean()
+        run(objective, max_epochs=50, weight_decay=weight_decay)
+        norms.append(objective.weight.norm().item())
+    assert norms[1] < 0.8 * norms[0]
+
+
+def test_cosine_rises_linearly_then_falls_to_zero():
+    factors = [
+        learning_rate_factor(step, n_steps=100, schedule="cosine", warmup=0.2) for step in range(101)
+    ]
+    assert np.all(np.diff(factors[:21]) > 0)
+    assert factors[20] == 1
+    assert factors[60] == pytest.approx(0.5)
+    assert factors[100] == pytest.approx(0)
+    for step in (30, 70):
+        expected = (1 + math.cos(math.pi * (step - 20) / 80)) / 2
+        assert factors[step] == pytest.approx(expected)
+
+
+def test_constant_stays_after_the_warm_up():
+    factors = [
+        learning_rate_factor(step, n_steps=10, schedule="constant", warmup=0.3) for step in range(10)
+    ]
+    assert factors[3:] == [1.0] * 7
+    assert factors[0] < factors[1] < factors[2] < 1
+
+
+def test_low_precision_trains_close_to_float32():
+    totals = [run(Mean(), precision=p).history[-1].total for p in ("float32", "bfloat16")]
+    assert totals[1] == pytest.approx(totals[0], rel=0.05)
