@@ -24,10 +24,16 @@ from numpy.random import RandomState
 from torch import Tensor, nn
 
 from ._base import BaseDeepClusterer
-from ._modules import projection_head
+from ._modules import ParallelHeads, projection_head
 from ._neighbors import nearest_neighbors
 from ._objective import Batch, LossOutput, Objective
-from ._validation import fraction, non_negative_float, non_negative_int, positive_float
+from ._validation import (
+    fraction,
+    non_negative_float,
+    non_negative_int,
+    positive_float,
+    positive_int,
+)
 from .losses import at_least_float32, negative_entropy, nt_xent
 
 
@@ -57,24 +63,30 @@ def cluster_loss(c_a: Tensor, c_b: Tensor, *, temperature: float = 1.0) -> Tenso
 
     Parameters
     ----------
-    c_a, c_b : Tensor of shape (B, K), float
-        Soft assignments, rows summing to one.
+    c_a, c_b : Tensor of shape (..., B, K), float
+        Soft assignments, rows summing to one. Leading axes are independent heads.
     temperature : float, default=1.0
         tau_C.
 
     Returns
     -------
-    loss : Tensor of shape (), float32
+    loss : Tensor of shape (...), float32
         Mean over the 2K columns; 0 for one cluster.
     """
     # an empty column must not divide by zero: the floor of torch.nn.CosineSimilarity
-    column_a = F.normalize(at_least_float32(c_a), dim=0, eps=1e-8)
-    column_b = F.normalize(at_least_float32(c_b), dim=0, eps=1e-8)
-    return nt_xent(column_a.T, column_b.T, temperature=temperature)
+    column_a = F.normalize(at_least_float32(c_a), dim=-2, eps=1e-8)
+    column_b = F.normalize(at_least_float32(c_b), dim=-2, eps=1e-8)
+    return nt_xent(column_a.mT, column_b.mT, temperature=temperature)
 
 
 class ContrastiveObjective(Objective):
-    """Encoder, instance head and cluster head, trained together (Fig. 2 of the paper)."""
+    """Encoder, instance head and cluster heads, trained together (Fig. 2 of the paper).
+
+    Several cluster heads share the encoder; the paper has one. The head that ends with the lowest
+    loss is kept, as in SCAN.
+    """
+
+    head_loss: Tensor
 
     def __init__(
         self,
@@ -82,6 +94,7 @@ class ContrastiveObjective(Objective):
         feature_dim: int,
         *,
         n_clusters: int,
+        n_heads: int,
         hidden_dim: int,
         projection_dim: int,
         instance_temperature: float,
@@ -94,7 +107,8 @@ class ContrastiveObjective(Objective):
         super().__init__()
         self.encoder = encoder
         self.instance_head = projection_head(feature_dim, hidden_dim, projection_dim)
-        self.cluster_head = projection_head(feature_dim, hidden_dim, n_clusters)
+        self.cluster_heads = ParallelHeads(feature_dim, hidden_dim, n_clusters, n_heads)
+        self.register_buffer("head_loss", torch.zeros(n_heads))
         self.instance_temperature = instance_temperature
         self.cluster_temperature = cluster_temperature
         self.cluster_weight = cluster_weight
@@ -106,21 +120,38 @@ class ContrastiveObjective(Objective):
     def forward(self, batch: Batch) -> LossOutput:
         """Evaluate ``L_instance + cluster_weight L_cluster + entropy_weight (NE_a + NE_b)``.
 
-        With neighbours, the third view adds the cluster loss between an image and its neighbour,
-        and takes the second view's place in the entropy.
+        With C the cluster heads' assignments (n_heads, B, K), the terms of `cluster` and `entropy` are
+        means over the heads.
         """
         n = len(batch.index)
         features = self.encoder(torch.cat(batch.views))
         z_a, z_b = F.normalize(self.instance_head(features[: 2 * n]).float(), dim=1).chunk(2)
-        c_a, c_b, *c_neighbor = self.assign(features).split(n)
         instance = instance_loss(z_a, z_b, temperature=self.instance_temperature)
-        cluster = cluster_loss(c_a, c_b, temperature=self.cluster_temperature)
-        for c in c_neighbor:
-            cluster = cluster + cluster_loss(c_a, c, temperature=self.cluster_temperature)
-        entropy = negative_entropy(c_a) + negative_entropy(c_neighbor[-1] if c_neighbor else c_b)
-        total = instance + self.cluster_weight * cluster + self.entropy_weight * entropy
-        terms = {"instance": instance, "cluster": cluster, "entropy": entropy}
-        return LossOutput(total, {name: term.detach() for name, term in terms.items()})
+        c_a, *others = _softmax(self.cluster_heads(features)).split(n, dim=1)
+        # a third view shows a neighbour: one more pair, and its place in the entropy
+        pairs = [cluster_loss(c_a, c, temperature=self.cluster_temperature) for c in others]
+        cluster = torch.stack(pairs).sum(dim=0)
+        entropy = negative_entropy(c_a) + negative_entropy(others[-1])
+        per_head = self.cluster_weight * cluster + self.entropy_weight * entropy
+        terms = {"instance": instance, "cluster": cluster.mean(), "entropy": entropy.mean()}
+        return LossOutput(
+            instance + per_head.mean(),
+            {name: term.detach() for name, term in terms.items()},
+            carry=(per_head.detach(),),
+        )
+
+    def assign(self, features: Tensor) -> Tensor:
+        """Softmax of the first cluster head: the only one that is left after training."""
+        return _softmax(self.cluster_heads(features)[0])
+
+    def permute_clusters(self, order: Tensor) -> None:
+        """Permute the outputs of the cluster heads."""
+        self.cluster_heads.permute_outputs(order)
+
+    def after_step(self, carry: tuple[Tensor, ...], progress: float) -> None:
+        """Average the loss of each head over the last steps, about fifty of them."""
+        (per_head,) = carry
+        self.head_loss.lerp_(per_head, 0.02)
 
     def before_epoch(self, progress: float, embed_all: Callable[[], Tensor]) -> None:
         """Find the neighbours of all images, once, when their time has come."""
@@ -136,19 +167,16 @@ class ContrastiveObjective(Objective):
         return torch.cat([rows, self._neighbors[plan, pick][:, None]], dim=1)
 
     def after_training(self) -> None:
-        """Forget the neighbours: they are as long as the training set."""
+        """Keep the best head, and forget the neighbours: they are as long as the training set."""
+        best = int(self.head_loss.argmin())
+        self.cluster_heads.keep(best)
+        self.head_loss = self.head_loss[best : best + 1]
         self._neighbors = None
 
-    def assign(self, features: Tensor) -> Tensor:
-        """Softmax of the cluster head."""
-        return self.cluster_head(features).float().softmax(dim=1)
 
-    def permute_clusters(self, order: Tensor) -> None:
-        """Permute the outputs of the cluster head."""
-        last = self.cluster_head[-1]
-        with torch.no_grad():
-            last.weight.copy_(last.weight[order])
-            last.bias.copy_(last.bias[order])
+def _softmax(logits: Tensor) -> Tensor:
+    """Soft assignments in float32, whatever the precision of the logits."""
+    return logits.float().softmax(dim=-1)
 
 
 class ContrastiveClustering(BaseDeepClusterer):
@@ -191,8 +219,11 @@ class ContrastiveClustering(BaseDeepClusterer):
     image_shape : tuple of int or None, default=None
         ``(H, W)``, ``(H, W, C)`` or ``(C, H, W)`` of flattened images in a 2-D X. None reads 2-D X
         as rows of features.
+    n_heads : int, default=5
+        Number of cluster heads that are trained side by side on one encoder; the one with the
+        lowest loss is kept. The paper has one; more make the result depend less on the seed.
     hidden_dim : int, default=256
-        Width of the hidden layer of both heads; the paper uses the number of features.
+        Width of the hidden layer of all heads; the paper uses the number of features.
     projection_dim : int, default=128
         Number of outputs of the instance head.
     instance_temperature : float, default=0.5
@@ -294,6 +325,7 @@ class ContrastiveClustering(BaseDeepClusterer):
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseDeepClusterer._parameter_constraints,
+        "n_heads": [positive_int],
         "instance_temperature": [positive_float],
         "cluster_temperature": [positive_float],
         "cluster_weight": [non_negative_float],
@@ -309,6 +341,7 @@ class ContrastiveClustering(BaseDeepClusterer):
         encoder: str | nn.Module | Callable[[], nn.Module] = "auto",
         augmentation: str | Callable[[Tensor], Tensor] = "auto",
         image_shape: tuple[int, ...] | None = None,
+        n_heads: int = 5,
         hidden_dim: int = 256,
         projection_dim: int = 128,
         instance_temperature: float = 0.5,
@@ -334,6 +367,7 @@ class ContrastiveClustering(BaseDeepClusterer):
         self.encoder = encoder
         self.augmentation = augmentation
         self.image_shape = image_shape
+        self.n_heads = n_heads
         self.hidden_dim = hidden_dim
         self.projection_dim = projection_dim
         self.instance_temperature = instance_temperature
@@ -360,6 +394,7 @@ class ContrastiveClustering(BaseDeepClusterer):
             encoder,
             feature_dim,
             n_clusters=self.n_clusters,
+            n_heads=self.n_heads,
             hidden_dim=self.hidden_dim,
             projection_dim=self.projection_dim,
             instance_temperature=self.instance_temperature,

@@ -27,8 +27,9 @@ def map_batches(
 def calibrate_batch_norm(network: nn.Module, batches: Iterable[Tensor]) -> None:
     """Replace the running statistics of batch norm by exact ones over some batches.
 
-    Training leaves a moving average over augmented views, which is far off after few steps and
-    slightly off after many; predictions see images as they are.
+    Training leaves a moving average over changing weights, far off after few steps. The batches
+    must look as in training: statistics of images without augmentation shift the features away
+    from where the heads expect them.
     """
     norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     norms = [norm for norm in norms if norm.track_running_stats]

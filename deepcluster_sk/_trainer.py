@@ -100,9 +100,7 @@ class Trainer:
         finally:
             for callback in self.callbacks:
                 callback.on_fit_end(state)
-        order = self.seeds.generator("order", self.config.max_epochs)
-        plan = steps.plan(source.n_samples, order)[:_CALIBRATION_BATCHES]
-        calibrate_batch_norm(objective.encoder, (preprocess(x) for _, x in source.batches(plan)))
+        self._calibrate(objective, source, preprocess, augment, steps)
         objective.after_training()
         objective.eval()
         objective.zero_grad(set_to_none=True)  # gradients are no part of a fitted estimator
@@ -139,6 +137,24 @@ class Trainer:
         assert sums is not None
         total, *terms = (sums / len(plan)).tolist()
         return EpochRecord(total, dict(zip(output.terms, terms, strict=True)))
+
+    def _calibrate(
+        self,
+        objective: Objective,
+        source: DataSource,
+        preprocess: nn.Module,
+        augment: Augmentation,
+        steps: "_Steps",
+    ) -> None:
+        """Measure batch norm's statistics for the final weights, on views as in training."""
+        address = self.config.max_epochs  # the epoch after the last one
+        draws = self.seeds.generator("augment", address, device=self.device)
+        plan = steps.plan(source.n_samples, self.seeds.generator("order", address))
+        batches = source.batches(plan[:_CALIBRATION_BATCHES])
+        with self.seeds.fork_global("global", address, device=self.device):
+            calibrate_batch_norm(
+                objective.encoder, (augment(preprocess(stored), draws) for _, stored in batches)
+            )
 
     def _check_finite(self, record: EpochRecord, epoch: int) -> None:
         if math.isfinite(record.total):

@@ -3,7 +3,6 @@
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 __all__ = ["at_least_float32", "negative_entropy", "nt_xent"]
@@ -24,15 +23,15 @@ def nt_xent(a: Tensor, b: Tensor, *, temperature: float) -> Tensor:
 
     Parameters
     ----------
-    a, b : Tensor of shape (n, d), float
+    a, b : Tensor of shape (..., n, d), float
         Paired vectors. Rows of unit length make `S` a cosine similarity; nothing is normalised
-        in here.
+        in here. Leading axes are independent problems.
     temperature : float
         Divides the similarities; positive.
 
     Returns
     -------
-    loss : Tensor of shape (), float32
+    loss : Tensor of shape (...), float32
         Mean over the ``2n`` vectors. ``log(2n - 1)`` when all vectors are identical.
 
     References
@@ -40,15 +39,14 @@ def nt_xent(a: Tensor, b: Tensor, *, temperature: float) -> Tensor:
     Chen et al., "A simple framework for contrastive learning of visual representations", ICML
     2020, Eq. (1).
     """
-    n = len(a)
+    n = a.shape[-2]
     with torch.autocast(a.device.type, enabled=False):
-        z = at_least_float32(torch.cat([a, b]))
-        similarity = z @ z.T / temperature
-        similarity = similarity.masked_fill(
-            torch.eye(2 * n, dtype=torch.bool, device=z.device), float("-inf")
-        )
-        partner = (torch.arange(2 * n, device=z.device) + n) % (2 * n)
-        return F.cross_entropy(similarity, partner)
+        z = at_least_float32(torch.cat([a, b], dim=-2))
+        similarity = z @ z.mT / temperature
+        itself = torch.eye(2 * n, dtype=torch.bool, device=z.device)
+        similarity = similarity.masked_fill(itself, float("-inf"))
+        partner = similarity.roll(n, dims=-1).diagonal(dim1=-2, dim2=-1)
+        return (similarity.logsumexp(dim=-1) - partner).mean(dim=-1)
 
 
 def negative_entropy(assignments: Tensor) -> Tensor:
@@ -59,15 +57,15 @@ def negative_entropy(assignments: Tensor) -> Tensor:
 
     Parameters
     ----------
-    assignments : Tensor of shape (n, K), float
-        Soft assignments, rows summing to one.
+    assignments : Tensor of shape (..., n, K), float
+        Soft assignments, rows summing to one. Leading axes are independent problems.
 
     Returns
     -------
-    loss : Tensor of shape (), float32
+    loss : Tensor of shape (...), float32
         In ``[0, log K]``. Value and gradient stay finite when a cluster is empty.
     """
-    mass = at_least_float32(assignments).sum(dim=0)
-    share = mass / mass.sum()
+    mass = at_least_float32(assignments).sum(dim=-2)
+    share = mass / mass.sum(dim=-1, keepdim=True)
     log_share = share.clamp_min(torch.finfo(share.dtype).tiny).log()
-    return (share * log_share).sum() + math.log(len(share))
+    return (share * log_share).sum(dim=-1) + math.log(share.shape[-1])

@@ -17,6 +17,7 @@ from deepcluster_sk.augmentations import (
     GaussianNoise,
     MarginalSwap,
     RandomAffine,
+    RandomGamma,
     RandomGrayscale,
     RandomHorizontalFlip,
     RandomResizedCrop,
@@ -36,6 +37,7 @@ IMAGE_STEPS = [
     RandomAffine(degrees=30, translate=0.1, scale=(0.8, 1.2), shear=10),
     ElasticTransform(),
     *COLOR,
+    RandomGamma(),
     GaussianBlur(kernel_size=5),
     GaussianNoise(std=0.1),
     images(blur=True),
@@ -78,7 +80,7 @@ def test_the_input_is_left_as_it_was(step):
     assert torch.equal(x, before)
 
 
-@pytest.mark.parametrize("step", IMAGE_STEPS[:7], ids=lambda s: type(s).__name__)
+@pytest.mark.parametrize("step", IMAGE_STEPS[:8], ids=lambda s: type(s).__name__)
 def test_each_image_of_a_batch_is_treated_alone(step):
     x = smooth_images()
     draw = step.sample(x.shape, generator())
@@ -109,7 +111,7 @@ def test_affine_equals_torchvision(seed):
             angle=angle[i].item(),
             translate=[shift[i, 0].item() * width, shift[i, 1].item() * height],
             scale=scale[i].item(),
-            shear=[shear[i, 0].item(), shear[i, 1].item()],
+            shear=[shear[i].item(), 0.0],
             interpolation=InterpolationMode.BILINEAR,
         )
         for i, image in enumerate(x)
@@ -261,6 +263,16 @@ def test_gray_equals_torchvision():
     torch.testing.assert_close(result, torch.stack(expected), atol=2e-4, rtol=0)
 
 
+def test_gamma_equals_torchvision():
+    x = smooth_images()
+    step = RandomGamma(strength=0.7)
+    draw = step.sample(x.shape, generator())
+    expected = [
+        tv.adjust_gamma(image, exponent.item()) for image, exponent in zip(x, draw[0], strict=True)
+    ]
+    torch.testing.assert_close(step.apply(x, draw), torch.stack(expected), atol=1e-5, rtol=0)
+
+
 def test_blur_equals_torchvision():
     x = smooth_images()
     step = GaussianBlur(kernel_size=7, p=1)
@@ -363,6 +375,7 @@ def test_auto_chooses_by_the_shape_of_the_samples():
         (lambda: GaussianNoise(std=-1), r"std=-1, expected a number >= 0"),
         (lambda: GaussianBlur(kernel_size=4), r"kernel_size=4, expected an odd number"),
         (lambda: GaussianBlur(sigma=(0, 1)), r"sigma=\(0, 1\), expected 0 < sigma"),
+        (lambda: RandomGamma(strength=-1), r"strength=-1, expected a number >= 0"),
         (lambda: ElasticTransform(magnitude=-1), r"magnitude=-1, expected a number >= 0"),
         (lambda: ElasticTransform(knots=1), r"knots=1, expected an integer >= 2"),
         (lambda: Compose([], padding="wrap"), r"padding='wrap', expected 'zeros'"),

@@ -108,7 +108,7 @@ class RandomAffine(GeometricStep):
     scale : tuple of 2 floats, default=(1, 1)
         Range of the magnification, drawn uniformly in its logarithm.
     shear : float, default=0
-        Horizontal and vertical shear angles are drawn from ``U(-shear, shear)`` degrees.
+        Angles of a shear parallel to the x axis are drawn from ``U(-shear, shear)`` degrees.
 
     Raises
     ------
@@ -134,13 +134,13 @@ class RandomAffine(GeometricStep):
         self.shear = shear
 
     def sample(self, shape: torch.Size, generator: torch.Generator) -> Draw:
-        """Draw angle (n,), shift (n, 2), scale (n,), shear (n, 2), and keep width / height."""
+        """Draw angle (n,), shift (n, 2), scale (n,), shear (n,), and keep width / height."""
         n, _, height, width = shape
         angle = uniform(n, -self.degrees, self.degrees, generator)
         shift = uniform(2 * n, -self.translate, self.translate, generator).view(n, 2)
         low, high = (math.log(s) for s in self.scale)
         scale = uniform(n, low, high, generator).exp()
-        shear = uniform(2 * n, -self.shear, self.shear, generator).view(n, 2)
+        shear = uniform(n, -self.shear, self.shear, generator)
         return angle, shift, scale, shear, torch.full((1,), width / height, device=angle.device)
 
     def matrix(self, draw: Draw) -> Tensor:
@@ -150,9 +150,8 @@ class RandomAffine(GeometricStep):
         cos, sin = angle.cos() / scale, angle.sin() / scale
         one, zero = torch.ones_like(cos), torch.zeros_like(cos)
         rotation = _matrix2(cos, sin, -sin, cos)
-        unshear_y = _matrix2(one, zero, tan[:, 1], one)
-        unshear_x = _matrix2(one, tan[:, 0], zero, one)
-        square = unshear_x @ unshear_y @ rotation  # in coordinates where pixels are square
+        # in coordinates where pixels are square
+        square = _matrix2(one, tan, zero, one) @ rotation
         stretch = torch.stack([aspect, torch.ones_like(aspect)], dim=1)
         linear = square * stretch[:, None, :] / stretch[:, :, None]
         # a shift by the share s of the width is 2 s in coordinates that run from -1 to 1
@@ -300,6 +299,36 @@ class RandomGrayscale(ColorStep):
         eye = torch.eye(n_color, device=mean.device)
         linear = torch.where(grey[:, None, None], to_grey, eye)
         return _keep_alpha(homogeneous(linear, mean.new_zeros(len(mean), n_color)), n_channels)
+
+
+class RandomGamma(Augmentation):
+    """Raise the values to a random power: dark and bright parts change places in importance.
+
+    Parameters
+    ----------
+    strength : float, default=0.5
+        Exponents are drawn from ``exp(U(-strength, strength))``.
+
+    Raises
+    ------
+    ValueError
+        If `strength` is negative.
+    """
+
+    def __init__(self, strength: float = 0.5) -> None:
+        super().__init__()
+        if strength < 0:
+            raise ValueError(f"strength={strength}, expected a number >= 0.")
+        self.strength = strength
+
+    def sample(self, shape: torch.Size, generator: torch.Generator) -> Draw:
+        """Draw the exponents, shape (n,)."""
+        return (uniform(shape[0], -self.strength, self.strength, generator).exp(),)
+
+    def apply(self, x: Tensor, draw: Draw) -> Tensor:
+        """Raise each pixel to the power of its image."""
+        (exponent,) = draw
+        return x.pow(exponent[:, None, None, None])
 
 
 class GaussianBlur(Augmentation):

@@ -11,6 +11,7 @@ from ._images import (
     ElasticTransform,
     GaussianBlur,
     RandomAffine,
+    RandomGamma,
     RandomGrayscale,
     RandomHorizontalFlip,
     RandomResizedCrop,
@@ -55,7 +56,7 @@ def images(
 def digits(*, size: Size = None) -> Augmentation:
     """Recipe for images that a flip or a strong crop would change into another class.
 
-    Gentle crops, rotations, shears, elastic bending and brightness.
+    Gentle crops, rotations, shears and elastic bending; brightness, contrast and gamma.
 
     Parameters
     ----------
@@ -66,8 +67,9 @@ def digits(*, size: Size = None) -> Augmentation:
         [
             RandomResizedCrop(scale=(0.7, 1.0), ratio=(1 / 1.15, 1.15)),
             RandomAffine(degrees=10, scale=(1 / 1.1, 1.0), shear=11),
-            ElasticTransform(magnitude=0.07),
-            ColorJitter(brightness=0.4),
+            ElasticTransform(magnitude=0.05),
+            ColorJitter(brightness=0.4, contrast=0.4),
+            RandomGamma(strength=0.5),
         ],
         size=size,
     )
