@@ -4,8 +4,8 @@ For each data set and method: ACC, NMI and ARI as mean and worst over the seeds,
 seconds of a fit. All samples are used for training and for evaluation. Our estimators run with
 their defaults: nothing is set but ``n_clusters`` and ``random_state``.
 
-    python benchmarks/quality.py --sets digits digits-rows --methods CC KMeans --seeds 5
-    python benchmarks/quality.py --sets mnist fashion --data-folder DATA --seeds 3
+    python benchmarks/quality.py --sets digits digits-rows --methods CC KMeans
+    python benchmarks/quality.py --sets mnist fashion --data-folder DATA --seeds 0 1 2
 
 The folder holds ``mnist.npz`` and ``fashion_mnist.npz`` (arrays X_train, y_train, X_test, y_test)
 and ``coil20.npz``, ``pendigits.npz``, ``letter.npz``, ``landsat_train.npz``, ``isolet1.npz``
@@ -135,7 +135,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--sets", nargs="+", default=["digits", "digits-rows"])
     parser.add_argument("--methods", nargs="+", default=[*OURS, *BASELINES])
-    parser.add_argument("--seeds", type=int, default=5, help="seeds 0 .. n-1")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
     parser.add_argument("--data-folder", type=Path)
     parser.add_argument("--json", type=Path, help="append every run to this file, a line each")
     args = parser.parse_args()
@@ -151,7 +151,7 @@ def main() -> None:
         for method in args.methods:
             runs = []
             try:
-                for seed in range(args.seeds):
+                for seed in args.seeds:
                     runs.append(measure(name, method, data, seed))
                     if args.json:
                         record = {"set": name, "method": method, "seed": seed, **runs[-1]}

@@ -298,6 +298,5 @@ class BaseDeepClusterer(
 
 
 def default_epochs(n_samples: int, batch_size: int) -> int:
-    """Return the number of epochs for ``max_epochs="auto"``: about 1,400 steps, at least 10."""
-    steps_per_epoch = max(1, n_samples // batch_size)
-    return max(10, math.ceil(1400 / steps_per_epoch))
+    """Return the number of epochs for ``max_epochs="auto"``: at least 8, and at least 560 steps."""
+    return max(8, math.ceil(560 / (n_samples // batch_size)))

@@ -21,11 +21,12 @@ from typing import Any, ClassVar
 import torch
 import torch.nn.functional as F
 from numpy.random import RandomState
+from sklearn.metrics import mutual_info_score
 from torch import Tensor, nn
 
 from ._base import BaseDeepClusterer
 from ._modules import ParallelHeads, projection_head
-from ._neighbors import nearest_neighbors
+from ._neighbors import nearest_neighbors, spherical_kmeans
 from ._objective import Batch, LossOutput, Objective
 from ._validation import (
     fraction,
@@ -35,6 +36,8 @@ from ._validation import (
     positive_int,
 )
 from .losses import at_least_float32, negative_entropy, nt_xent
+
+_IMITATED_ROWS = 10_000  # enough to copy a partition into a head
 
 
 def instance_loss(z_a: Tensor, z_b: Tensor, *, temperature: float = 0.5) -> Tensor:
@@ -82,8 +85,8 @@ def cluster_loss(c_a: Tensor, c_b: Tensor, *, temperature: float = 1.0) -> Tenso
 class ContrastiveObjective(Objective):
     """Encoder, instance head and cluster heads, trained together (Fig. 2 of the paper).
 
-    Several cluster heads share the encoder; the paper has one. The head that ends with the lowest
-    loss is kept, as in SCAN.
+    Several cluster heads share the encoder; the paper has one. In the end one is kept: the one on
+    which neighbours agree the most, or without neighbours the one of the lowest loss.
     """
 
     head_loss: Tensor
@@ -108,6 +111,7 @@ class ContrastiveObjective(Objective):
         self.encoder = encoder
         self.instance_head = projection_head(feature_dim, hidden_dim, projection_dim)
         self.cluster_heads = ParallelHeads(feature_dim, hidden_dim, n_clusters, n_heads)
+        self.n_clusters = n_clusters
         self.register_buffer("head_loss", torch.zeros(n_heads))
         self.instance_temperature = instance_temperature
         self.cluster_temperature = cluster_temperature
@@ -146,17 +150,29 @@ class ContrastiveObjective(Objective):
 
     def permute_clusters(self, order: Tensor) -> None:
         """Permute the outputs of the cluster heads."""
-        self.cluster_heads.permute_outputs(order)
+        self.cluster_heads.select(order)
 
     def after_step(self, carry: tuple[Tensor, ...], progress: float) -> None:
         """Average the loss of each head over the last steps, about fifty of them."""
         (per_head,) = carry
         self.head_loss.lerp_(per_head, 0.02)
 
-    def before_epoch(self, progress: float, embed_all: Callable[[], Tensor]) -> None:
-        """Find the neighbours of all images, once, when their time has come."""
-        if self.n_neighbors and self._neighbors is None and progress >= self.neighbor_start:
-            self._neighbors = nearest_neighbors(embed_all(), self.n_neighbors)
+    def before_epoch(
+        self, progress: float, embed_all: Callable[[], Tensor], generator: torch.Generator
+    ) -> None:
+        """Begin the neighbour stage, once, when its time has come.
+
+        Finds the neighbours of all images, and gives the worst of several heads a fresh start from
+        k-means: heads that share an encoder tend to be caught in the same merged clusters.
+        """
+        if not self.n_neighbors or self._neighbors is not None or progress < self.neighbor_start:
+            return
+        features = embed_all()
+        self._neighbors = nearest_neighbors(features, self.n_neighbors)
+        if len(self.head_loss) > 1 and self.n_clusters > 1:
+            some = torch.randperm(len(features), generator=generator)[:_IMITATED_ROWS]
+            labels = spherical_kmeans(features, self.n_clusters)[some]
+            self.cluster_heads.imitate(int(self.head_loss.argmax()), features[some], labels)
 
     def view_rows(self, plan: Tensor, generator: torch.Generator) -> Tensor:
         """Add a random neighbour of each image as a third view."""
@@ -166,12 +182,27 @@ class ContrastiveObjective(Objective):
         pick = torch.randint(self._neighbors.shape[1], plan.shape, generator=generator)
         return torch.cat([rows, self._neighbors[plan, pick][:, None]], dim=1)
 
-    def after_training(self) -> None:
-        """Keep the best head, and forget the neighbours: they are as long as the training set."""
+    def after_training(self, embed_all: Callable[[], Tensor]) -> None:
+        """Keep one head, and forget the neighbours: they are as long as the training set."""
         best = int(self.head_loss.argmin())
-        self.cluster_heads.keep(best)
+        if self._neighbors is not None and len(self.head_loss) > 1:
+            labels = self.cluster_heads(embed_all()).argmax(dim=2).cpu()
+            best = max(range(len(labels)), key=lambda h: self._agreement(labels[h]))
+        first = best * self.n_clusters
+        self.cluster_heads.select(torch.arange(first, first + self.n_clusters))
         self.head_loss = self.head_loss[best : best + 1]
         self._neighbors = None
+
+    def _agreement(self, labels: Tensor) -> float:
+        """Mutual information between the clusters of an image and of its neighbours.
+
+        High for clusters that are many, even, and separated by gaps: a class that is cut in two
+        loses it along the cut, two classes in one cluster lose it as well.
+        """
+        assert self._neighbors is not None
+        k = self._neighbors.shape[1]
+        own = labels.repeat_interleave(k)
+        return mutual_info_score(own.numpy(), labels[self._neighbors].flatten().numpy())
 
 
 def _softmax(logits: Tensor) -> Tensor:
@@ -220,8 +251,9 @@ class ContrastiveClustering(BaseDeepClusterer):
         ``(H, W)``, ``(H, W, C)`` or ``(C, H, W)`` of flattened images in a 2-D X. None reads 2-D X
         as rows of features.
     n_heads : int, default=5
-        Number of cluster heads that are trained side by side on one encoder; the one with the
-        lowest loss is kept. The paper has one; more make the result depend less on the seed.
+        Number of cluster heads that are trained side by side on one encoder. The one is kept on
+        which neighbours agree the most (without neighbours, the one of the lowest loss). The paper
+        has one; more make the result depend less on the seed.
     hidden_dim : int, default=256
         Width of the hidden layer of all heads; the paper uses the number of features.
     projection_dim : int, default=128
@@ -241,7 +273,8 @@ class ContrastiveClustering(BaseDeepClusterer):
     neighbor_start : float, default=0.6
         Share of the epochs after which the neighbour stage begins, in [0, 1).
     max_epochs : int or "auto", default="auto"
-        Number of passes over the data. EPOCH_RULE
+        Number of passes over the data. ``"auto"`` is at least 8, and as many as make 560 steps of
+        `batch_size` samples: 80 for 1,800 samples, 15 for 10,000, 8 from 18,000 on.
     batch_size : int, default=256
         Samples per step, capped at the number of samples. An incomplete last batch is dropped.
     optimizer : {"adam", "adamw", "sgd"}, default="adam"

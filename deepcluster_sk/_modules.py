@@ -1,6 +1,11 @@
 """Small modules that several objectives are made of."""
 
+import warnings
+
+import numpy as np
 import torch
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
 
@@ -14,12 +19,14 @@ def projection_head(in_features: int, hidden_features: int, out_features: int) -
 
 
 class ParallelHeads(nn.Module):
-    """Independent heads ``Linear -> ReLU -> Linear`` on the same features, computed together.
+    """Several linear heads on one hidden layer: ``Linear -> ReLU``, then ``Linear`` for each.
+
+    With one head this is :func:`projection_head`.
 
     Parameters
     ----------
     in_features, hidden_features, out_features : int
-        Widths of one head.
+        Widths.
     n_heads : int
         Number of heads.
     """
@@ -28,30 +35,43 @@ class ParallelHeads(nn.Module):
         self, in_features: int, hidden_features: int, out_features: int, n_heads: int
     ) -> None:
         super().__init__()
-        heads = [projection_head(in_features, hidden_features, out_features) for _ in range(n_heads)]
-        # one wide first layer, one batched product as the second: two kernels for all heads
-        self.hidden_weight = nn.Parameter(torch.cat([head[0].weight.data for head in heads]))
-        self.hidden_bias = nn.Parameter(torch.cat([head[0].bias.data for head in heads]))
-        self.weight = nn.Parameter(torch.stack([head[2].weight.data.T for head in heads]))
-        self.bias = nn.Parameter(torch.stack([head[2].bias.data for head in heads]))
+        self.layers = projection_head(in_features, hidden_features, n_heads * out_features)
+        self.n_heads = n_heads
 
     def forward(self, x: Tensor) -> Tensor:
         """Map features (n, in_features) to outputs (n_heads, n, out_features)."""
-        n_heads = len(self.weight)
-        hidden = nn.functional.linear(x, self.hidden_weight, self.hidden_bias).relu()
-        hidden = hidden.view(len(x), n_heads, -1).transpose(0, 1)
-        return hidden @ self.weight + self.bias[:, None]
+        return self.layers(x).view(len(x), self.n_heads, -1).transpose(0, 1)
 
-    def keep(self, head: int) -> None:
-        """Drop all heads but one."""
-        rows = slice(head * self.weight.shape[1], (head + 1) * self.weight.shape[1])
-        self.hidden_weight = nn.Parameter(self.hidden_weight.data[rows].clone())
-        self.hidden_bias = nn.Parameter(self.hidden_bias.data[rows].clone())
-        self.weight = nn.Parameter(self.weight.data[head : head + 1].clone())
-        self.bias = nn.Parameter(self.bias.data[head : head + 1].clone())
+    def imitate(self, head: int, features: Tensor, labels: Tensor) -> None:
+        """Set one head to a logistic regression of given labels on the hidden layer.
 
-    def permute_outputs(self, order: Tensor) -> None:
-        """Reorder the outputs of all heads: the new output k is the old output ``order[k]``."""
+        Parameters
+        ----------
+        head : int
+        features : Tensor of shape (n, in_features)
+        labels : Tensor of shape (n,), int64
+            Classes in ``[0, out_features)``, at least two of them.
+        """
+        last = self.layers[-1]
+        n_classes = last.out_features // self.n_heads
+        hidden = self.layers[:-1](features).cpu().numpy()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # a good start is all it has to be
+            model = LogisticRegression(max_iter=50).fit(hidden, labels.cpu().numpy())
+        weight, bias = torch.zeros(n_classes, hidden.shape[1]), torch.full((n_classes,), -10.0)
+        coef, intercept = model.coef_, model.intercept_
+        if len(model.classes_) == 2:  # one row stands for the difference of both
+            coef, intercept = np.vstack([-coef, coef]) / 2, np.hstack([-intercept, intercept]) / 2
+        weight[model.classes_] = torch.from_numpy(coef).float()
+        bias[model.classes_] = torch.from_numpy(intercept).float()
+        outputs = slice(head * n_classes, (head + 1) * n_classes)
         with torch.no_grad():
-            self.weight.copy_(self.weight[:, :, order])
-            self.bias.copy_(self.bias[:, order])
+            last.weight[outputs] = weight.to(last.weight.device)
+            last.bias[outputs] = bias.to(last.bias.device)
+
+    def select(self, outputs: Tensor) -> None:
+        """Keep the given outputs, numbered over all heads, as one head in this order."""
+        last = self.layers[-1]
+        last.weight = nn.Parameter(last.weight.detach()[outputs].clone())
+        last.bias = nn.Parameter(last.bias.detach()[outputs].clone())
+        last.out_features, self.n_heads = len(outputs), 1

@@ -69,11 +69,14 @@ class Objective(nn.Module, ABC):
     def after_step(self, carry: tuple[Tensor, ...], progress: float) -> None:
         """Update what is not learned by gradient. Runs after the optimiser, without gradients."""
 
-    def before_epoch(self, progress: float, embed_all: Callable[[], Tensor]) -> None:
-        """Prepare an epoch, at a share `progress` in [0, 1) of the run.
+    def before_epoch(
+        self, progress: float, embed_all: Callable[[], Tensor], generator: torch.Generator
+    ) -> None:
+        """Prepare an epoch, at a share `progress` in [0, 1) of the run; without gradients.
 
-        ``embed_all`` returns the features of all rows, in order and in evaluation mode.
+        ``embed_all`` returns the features of all rows, in order and in evaluation mode;
+        `generator` lies on the CPU.
         """
 
-    def after_training(self) -> None:
-        """Drop what only the training needs. Runs once, after the last epoch."""
+    def after_training(self, embed_all: Callable[[], Tensor]) -> None:
+        """Choose and drop what only the training needs. Runs once, at the end, without gradients."""

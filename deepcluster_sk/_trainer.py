@@ -101,7 +101,8 @@ class Trainer:
             for callback in self.callbacks:
                 callback.on_fit_end(state)
         self._calibrate(objective, source, preprocess, augment, steps)
-        objective.after_training()
+        with torch.no_grad():
+            objective.after_training(partial(_embed_all, objective, source, preprocess))
         objective.eval()
         objective.zero_grad(set_to_none=True)  # gradients are no part of a fitted estimator
         return state
@@ -116,9 +117,10 @@ class Trainer:
         steps: "_Steps",
     ) -> EpochRecord:
         """Run one pass over the data; the losses are read from the device once, at its end."""
-        embed_all = partial(_embed_all, objective, source, preprocess)
-        objective.before_epoch(epoch / self.config.max_epochs, embed_all)
         order = self.seeds.generator("order", epoch)
+        embed_all = partial(_embed_all, objective, source, preprocess)
+        with torch.no_grad():
+            objective.before_epoch(epoch / self.config.max_epochs, embed_all, order)
         draws = self.seeds.generator("augment", epoch, device=self.device)
         noise = self.seeds.generator("noise", epoch, device=self.device)
         plan = objective.view_rows(steps.plan(source.n_samples, order), order)
@@ -131,7 +133,8 @@ class Trainer:
             with autocast(self.device, self.config.precision):
                 output = steps.loss(batch)
             steps.descend(output.total)
-            objective.after_step(output.carry, steps.progress)
+            with torch.no_grad():
+                objective.after_step(output.carry, steps.progress)
             losses = torch.stack([output.total.detach(), *output.terms.values()])
             sums = losses if sums is None else sums + losses
         assert sums is not None

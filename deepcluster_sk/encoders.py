@@ -186,7 +186,7 @@ def _small_cnn(sample_shape: tuple[int, ...]) -> SmallCNN:
     """Choose depth and input size: below 16 pixels there is room for one halving only."""
     channels, *sides = sample_shape
     if min(sides) < _SMALL_CNN_DEEP_PIXELS:
-        return SmallCNN(channels, widths=(32, 64), strides=(1, 2), grid=2)
+        return SmallCNN(channels, widths=(32, 64), strides=(2, 2), grid=2)
     size = (_SMALL_CNN_INPUT, _SMALL_CNN_INPUT) if channels == 1 else None
     return SmallCNN(channels, input_size=size)
 
