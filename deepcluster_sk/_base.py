@@ -219,8 +219,15 @@ class BaseDeepClusterer(
             objective = copy.deepcopy(objective).to(device)
             preprocessor = copy.deepcopy(preprocessor).to(device)
         source = open_source(X, device=device)
-        batches = map_batches(lambda x: function(objective, preprocessor(x)).float(), source)
+        batches = map_batches(
+            lambda x: function(objective, preprocessor(x)).float(), source, multiple=self._multiple
+        )
         return torch.cat([batch.cpu() for batch in batches]).numpy()
+
+    @property
+    def _multiple(self) -> int:
+        """Rows per batch of inference come in multiples of this; images are too dear to fill up."""
+        return 1 if self._preprocessor.layout.is_image else 32
 
     def _train_config(self, n_samples: int, device: torch.device) -> TrainConfig:
         """Resolve the parameters of the training loop."""
@@ -265,7 +272,9 @@ class BaseDeepClusterer(
         """Return the labels of the source's rows, computed as ``predict`` does."""
         objective, preprocessor = self._objective, self._preprocessor
         batches = map_batches(
-            lambda x: objective.assign(objective.encoder(preprocessor(x))), source
+            lambda x: objective.assign(objective.encoder(preprocessor(x))),
+            source,
+            multiple=self._multiple,
         )
         return torch.cat([batch.argmax(dim=1).cpu() for batch in batches]).numpy()
 

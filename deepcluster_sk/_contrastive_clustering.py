@@ -124,10 +124,9 @@ class ContrastiveObjective(Objective):
     def forward(self, batch: Batch) -> LossOutput:
         """Evaluate ``L_instance + cluster_weight L_cluster + entropy_weight (NE_a + NE_b)``.
 
-        With C the cluster heads' assignments (n_heads, B, K), the terms of `cluster` and `entropy` are
-        means over the heads.
+        The cluster and entropy terms are means over the heads.
         """
-        n = len(batch.index)
+        n = len(batch.rows)
         features = self.encoder(torch.cat(batch.views))
         z_a, z_b = F.normalize(self.instance_head(features[: 2 * n]).float(), dim=1).chunk(2)
         instance = instance_loss(z_a, z_b, temperature=self.instance_temperature)

@@ -33,7 +33,7 @@ def resolve_device(device: str | torch.device) -> torch.device:
         resolved = torch.device(device)
     except RuntimeError:
         raise DeviceError(
-            f"device={device!r} is not a device name. Pass 'auto', 'cpu', 'cuda', 'cuda:1' or 'mps'."
+            f"device={device!r} is not a device name. Pass 'auto', 'cpu', 'cuda' or 'cuda:1'."
         ) from None
     counts = {
         "cpu": 1,

@@ -15,12 +15,20 @@ def map_batches(
     source: DataSource,
     *,
     batch_size: int = BATCH_SIZE,
+    multiple: int = 1,
 ) -> Iterator[Tensor]:
-    """Yield ``function(x)`` for all rows of a source in their order, without gradients."""
+    """Yield ``function(x)`` for all rows of a source in their order, without gradients.
+
+    Short batches are filled up to a `multiple` of rows: the rounding of a matrix product depends
+    on its number of rows, and a single row should get the same bits as a row among others.
+    """
     plan = torch.arange(source.n_samples).split(batch_size)
     for _, x in source.batches(plan):
+        n = len(x)
+        if n % multiple:
+            x = torch.cat([x, x[:1].expand(multiple - n % multiple, *x.shape[1:])])
         with torch.inference_mode():
-            output = function(x)
+            output = function(x)[:n]
         yield output
 
 

@@ -35,12 +35,13 @@ class ParallelHeads(nn.Module):
         self, in_features: int, hidden_features: int, out_features: int, n_heads: int
     ) -> None:
         super().__init__()
-        self.layers = projection_head(in_features, hidden_features, n_heads * out_features)
+        self.hidden = nn.Sequential(nn.Linear(in_features, hidden_features), nn.ReLU(inplace=True))
+        self.output = nn.Linear(hidden_features, n_heads * out_features)
         self.n_heads = n_heads
 
     def forward(self, x: Tensor) -> Tensor:
         """Map features (n, in_features) to outputs (n_heads, n, out_features)."""
-        return self.layers(x).view(len(x), self.n_heads, -1).transpose(0, 1)
+        return self.output(self.hidden(x)).view(len(x), self.n_heads, -1).transpose(0, 1)
 
     def imitate(self, head: int, features: Tensor, labels: Tensor) -> None:
         """Set one head to a logistic regression of given labels on the hidden layer.
@@ -52,9 +53,8 @@ class ParallelHeads(nn.Module):
         labels : Tensor of shape (n,), int64
             Classes in ``[0, out_features)``, at least two of them.
         """
-        last = self.layers[-1]
-        n_classes = last.out_features // self.n_heads
-        hidden = self.layers[:-1](features).cpu().numpy()
+        n_classes = self.output.out_features // self.n_heads
+        hidden = self.hidden(features).cpu().numpy()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # a good start is all it has to be
             model = LogisticRegression(max_iter=50).fit(hidden, labels.cpu().numpy())
@@ -66,12 +66,12 @@ class ParallelHeads(nn.Module):
         bias[model.classes_] = torch.from_numpy(intercept).float()
         outputs = slice(head * n_classes, (head + 1) * n_classes)
         with torch.no_grad():
-            last.weight[outputs] = weight.to(last.weight.device)
-            last.bias[outputs] = bias.to(last.bias.device)
+            self.output.weight[outputs] = weight.to(features.device)
+            self.output.bias[outputs] = bias.to(features.device)
 
     def select(self, outputs: Tensor) -> None:
         """Keep the given outputs, numbered over all heads, as one head in this order."""
-        last = self.layers[-1]
+        last = self.output
         last.weight = nn.Parameter(last.weight.detach()[outputs].clone())
         last.bias = nn.Parameter(last.bias.detach()[outputs].clone())
         last.out_features, self.n_heads = len(outputs), 1

@@ -18,7 +18,7 @@ class Batch(NamedTuple):
 
     views: tuple[Tensor, ...]
     """Augmented float32 batches (B, *sample_shape), one per view."""
-    index: Tensor
+    rows: Tensor
     """Row numbers in the data set, int64 (B,)."""
     noise: tuple[Tensor, ...] = ()
     """What ``sample_noise`` returned."""
@@ -79,4 +79,4 @@ class Objective(nn.Module, ABC):
         """
 
     def after_training(self, embed_all: Callable[[], Tensor]) -> None:
-        """Choose and drop what only the training needs. Runs once, at the end, without gradients."""
+        """Drop what only training needs. Runs once, at the end, without gradients."""

@@ -5,6 +5,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import gen_batches
 from torch import Tensor, nn
@@ -52,7 +53,7 @@ class Preprocessor(nn.Module):
     offset: Tensor
     scale: Tensor
 
-    def __init__(self, layout: Layout, offset: np.ndarray, scale: np.ndarray) -> None:
+    def __init__(self, layout: Layout, offset: ArrayLike, scale: ArrayLike) -> None:
         super().__init__()
         self.layout = layout
         self.register_buffer("offset", torch.as_tensor(offset))

@@ -64,12 +64,12 @@ class Seeds:
         For code that takes no generator: module constructors, dropout, foreign augmentations.
         """
         seed = self.seed(stream, *path)
-        numpy_state, python_state = np.random.get_state(), random.getstate()
+        numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002
         with fork_torch(torch.device(device), seed):
             np.random.seed(seed % 2**32)  # noqa: NPY002 - the global state is the point
             random.seed(seed)
             try:
                 yield
             finally:
-                np.random.set_state(numpy_state)
+                np.random.set_state(numpy_state)  # noqa: NPY002
                 random.setstate(python_state)

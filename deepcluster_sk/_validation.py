@@ -88,9 +88,7 @@ def check_new_input(estimator: BaseEstimator, X: Any, layout: Layout) -> np.ndar
             f"X has samples of shape {shape[1:]}, but {name} was fitted with samples of shape "
             f"{layout.shape}. Pass X of shape {('n', *layout.shape)}, or flattened rows."
         )
-    X = validate_data(
-        estimator, _flattened(X), reset=False, dtype=_DTYPES, ensure_all_finite=False
-    )
+    X = validate_data(estimator, _flattened(X), reset=False, dtype=_DTYPES, ensure_all_finite=False)
     _check_finite(X, name)
     return X
 

@@ -112,10 +112,10 @@ def resnet(name: str, in_channels: int, *, small_stem: bool) -> nn.Module:
     """
     network = _torchvision_model(name, in_channels)
     if small_stem:
-        width = network.conv1.out_channels
-        network.conv1 = nn.Conv2d(in_channels, width, 3, padding=1, bias=False)
-        nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")
-        network.maxpool = nn.Identity()
+        stem = nn.Conv2d(in_channels, 64, 3, padding=1, bias=False)
+        nn.init.kaiming_normal_(stem.weight, mode="fan_out", nonlinearity="relu")
+        _replace(network, "conv1", stem)
+        _replace(network, "maxpool", nn.Identity())
     return network
 
 

@@ -30,7 +30,10 @@ def main(output: Path) -> None:
     contrastive = ContrastiveClustering(n_clusters=10, verbose=1, random_state=0)
     labels = {}
     print(f"{'':24}{'ACC':>6}{'NMI':>6}{'ARI':>6}{'seconds':>9}")
-    for model, X in [(KMeans(n_clusters=10, n_init=10, random_state=0), rows), (contrastive, images)]:
+    for model, X in [
+        (KMeans(n_clusters=10, n_init=10, random_state=0), rows),
+        (contrastive, images),
+    ]:
         start = time.perf_counter()
         name = type(model).__name__
         labels[name] = model.fit_predict(X)
@@ -51,7 +54,9 @@ def main(output: Path) -> None:
     print(f"Pictures: {output / 'clusters.png'} and {output / 'loss.png'}")
 
 
-def plot_clusters(images: np.ndarray, model: ContrastiveClustering, n_columns: int = 16) -> plt.Figure:
+def plot_clusters(
+    images: np.ndarray, model: ContrastiveClustering, n_columns: int = 16
+) -> plt.Figure:
     """One row per cluster: its surest members on the left, its least sure ones on the right."""
     confidence = model.predict_proba(images).max(axis=1)
     figure, axes = plt.subplots(

@@ -84,11 +84,11 @@ def test_the_input_is_left_as_it_was(step):
 def test_each_image_of_a_batch_is_treated_alone(step):
     x = smooth_images()
     draw = step.sample(x.shape, generator())
-    together = step.apply(x, draw)
+    together = step.transform(x, draw)
     for i in range(len(x)):
         # a draw that holds one value for the whole batch has length 1
         own = tuple(d[i : i + 1] if len(d) == len(x) else d for d in draw)
-        torch.testing.assert_close(step.apply(x[i : i + 1], own), together[i : i + 1])
+        torch.testing.assert_close(step.transform(x[i : i + 1], own), together[i : i + 1])
 
 
 @pytest.mark.parametrize("step", IMAGE_STEPS[:5], ids=lambda s: type(s).__name__)
@@ -116,7 +116,7 @@ def test_affine_equals_torchvision(seed):
         )
         for i, image in enumerate(x)
     ]
-    torch.testing.assert_close(step.apply(x, draw), torch.stack(expected), atol=2e-5, rtol=0)
+    torch.testing.assert_close(step.transform(x, draw), torch.stack(expected), atol=2e-5, rtol=0)
 
 
 def test_elastic_equals_torchvision():
@@ -128,7 +128,7 @@ def test_elastic_equals_torchvision():
         tv.elastic_transform(image[None], own[None], InterpolationMode.BILINEAR)[0]
         for image, own in zip(x, field, strict=True)
     ]
-    torch.testing.assert_close(step.apply(x, draw), torch.stack(expected), atol=1e-5, rtol=0)
+    torch.testing.assert_close(step.transform(x, draw), torch.stack(expected), atol=1e-5, rtol=0)
 
 
 def test_elastic_displacements_have_the_requested_size_at_the_knots():
@@ -153,8 +153,8 @@ def test_displacement_is_added_to_the_composed_geometry():
     together = Compose([bend, shift])
     draw = together.sample(x.shape, generator())
     # bending commutes with a shift of the input
-    expected = bend.apply(shift.apply(x, draw[1]), draw[0])
-    result = together.apply(x, draw)
+    expected = bend.transform(shift.transform(x, draw[1]), draw[0])
+    result = together.transform(x, draw)
     inner = (slice(None), slice(None), slice(8, -8), slice(8, -8))
     torch.testing.assert_close(result[inner], expected[inner], atol=0.02, rtol=0)
 
@@ -162,7 +162,11 @@ def test_displacement_is_added_to_the_composed_geometry():
 @pytest.mark.parametrize(
     ("spec", "shape", "message"),
     [
-        ("rows", (1, 8, 8), r"augmentation='rows' does not fit: X holds images of shape \(1, 8, 8\)"),
+        (
+            "rows",
+            (1, 8, 8),
+            r"augmentation='rows' does not fit: X holds images of shape \(1, 8, 8\)",
+        ),
         ("digits", (64,), r"'digits' does not fit: X holds rows of shape \(64,\).*image_shape"),
     ],
 )
@@ -175,10 +179,8 @@ def test_flip_equals_torchvision():
     x = smooth_images()
     step = RandomHorizontalFlip(p=0.5)
     draw = step.sample(x.shape, generator())
-    expected = [
-        tv.hflip(image) if flip else image for image, flip in zip(x, draw[0], strict=True)
-    ]
-    torch.testing.assert_close(step.apply(x, draw), torch.stack(expected), atol=1e-6, rtol=0)
+    expected = [tv.hflip(image) if flip else image for image, flip in zip(x, draw[0], strict=True)]
+    torch.testing.assert_close(step.transform(x, draw), torch.stack(expected), atol=1e-6, rtol=0)
 
 
 def test_crop_equals_torchvision_inside_of_its_border():
@@ -191,7 +193,7 @@ def test_crop_equals_torchvision_inside_of_its_border():
     center = torch.tensor(
         [[(2 * x0 + w) / width - 1, (2 * y0 + h) / height - 1] for y0, x0, h, w in boxes]
     )
-    result = step.apply(x[:3], (size, center))
+    result = step.transform(x[:3], (size, center))
     for i, (top, left, h, w) in enumerate(boxes):
         expected = tv.resized_crop(x[i], top, left, h, w, [height, width], antialias=False)
         # within half a pixel of the crop's edge, torchvision repeats the edge where we see beyond
@@ -218,7 +220,7 @@ def test_color_factor_equals_torchvision(position, adjust, factor):
     x = smooth_images()
     draw = [torch.ones(len(x)), torch.ones(len(x)), torch.ones(len(x)), torch.zeros(len(x))]
     draw[position] = torch.full((len(x),), factor)
-    result = ColorJitter().apply(x, tuple(draw))
+    result = ColorJitter().transform(x, tuple(draw))
     torch.testing.assert_close(result, adjust(x, factor), atol=2e-4, rtol=0)
 
 
@@ -226,7 +228,7 @@ def test_color_factor_equals_torchvision(position, adjust, factor):
 def test_hue_by_a_third_of_a_turn_equals_torchvision(turn):
     x = smooth_images()
     one, zero = torch.ones(len(x)), torch.zeros(len(x))
-    result = ColorJitter(hue=0.5).apply(x, (one, one, one, zero + turn))
+    result = ColorJitter(hue=0.5).transform(x, (one, one, one, zero + turn))
     torch.testing.assert_close(result, tv.adjust_hue(x, turn), atol=1e-5, rtol=0)
 
 
@@ -238,7 +240,7 @@ def hsv_hue(pixels):
 def test_hue_shift_equals_torchvision_up_to_the_shape_of_the_hsv_cone():
     x = 0.4 + 0.2 * smooth_images()  # far from the clamp
     one = torch.ones(len(x))
-    ours = ColorJitter(hue=0.5).apply(x, (one, one, one, 0.1 * one))
+    ours = ColorJitter(hue=0.5).transform(x, (one, one, one, 0.1 * one))
     ours, theirs = (v.movedim(1, 3).reshape(-1, 3) for v in (ours, tv.adjust_hue(x, 0.1)))
     difference = (hsv_hue(ours) - hsv_hue(theirs) + 0.5) % 1 - 0.5
     # HSV measures the hue along a hexagon, a rotation along its circle: 1.1 degrees apart at most
@@ -248,7 +250,7 @@ def test_hue_shift_equals_torchvision_up_to_the_shape_of_the_hsv_cone():
 def test_hue_keeps_grey_pixels():
     x = smooth_images(channels=1).expand(-1, 3, -1, -1)
     one = torch.ones(len(x))
-    result = ColorJitter(hue=0.5).apply(x, (one, one, one, 0.37 * one))
+    result = ColorJitter(hue=0.5).transform(x, (one, one, one, 0.37 * one))
     torch.testing.assert_close(result, x, atol=1e-6, rtol=0)
 
 
@@ -259,7 +261,7 @@ def test_gray_equals_torchvision():
         tv.rgb_to_grayscale(image, 3) if grey else image
         for image, grey in zip(x, draw[0], strict=True)
     ]
-    result = RandomGrayscale(p=0.5).apply(x, draw)
+    result = RandomGrayscale(p=0.5).transform(x, draw)
     torch.testing.assert_close(result, torch.stack(expected), atol=2e-4, rtol=0)
 
 
@@ -270,7 +272,7 @@ def test_gamma_equals_torchvision():
     expected = [
         tv.adjust_gamma(image, exponent.item()) for image, exponent in zip(x, draw[0], strict=True)
     ]
-    torch.testing.assert_close(step.apply(x, draw), torch.stack(expected), atol=1e-5, rtol=0)
+    torch.testing.assert_close(step.transform(x, draw), torch.stack(expected), atol=1e-5, rtol=0)
 
 
 def test_blur_equals_torchvision():
@@ -281,7 +283,7 @@ def test_blur_equals_torchvision():
         tv.gaussian_blur(image, [7, 7], [sigma.item()] * 2)
         for image, sigma in zip(x, draw[1], strict=True)
     ]
-    torch.testing.assert_close(step.apply(x, draw), torch.stack(expected), atol=1e-5, rtol=0)
+    torch.testing.assert_close(step.transform(x, draw), torch.stack(expected), atol=1e-5, rtol=0)
 
 
 def test_blur_leaves_images_that_were_not_chosen():
@@ -296,9 +298,11 @@ def test_composed_geometry_equals_its_steps_one_after_the_other():
     draw = together.sample(x.shape, generator())
     expected = x
     for step, own in zip(steps, draw, strict=True):
-        expected = step.apply(expected, own)
-    result = together.apply(x, draw)
-    torch.testing.assert_close(result[:, :, 4:-4, 4:-4], expected[:, :, 4:-4, 4:-4], atol=1e-4, rtol=0)
+        expected = step.transform(expected, own)
+    result = together.transform(x, draw)
+    torch.testing.assert_close(
+        result[:, :, 4:-4, 4:-4], expected[:, :, 4:-4, 4:-4], atol=1e-4, rtol=0
+    )
 
 
 def test_composed_colors_equal_their_steps_one_after_the_other():
@@ -313,8 +317,8 @@ def test_composed_colors_equal_their_steps_one_after_the_other():
     draw = together.sample(x.shape, generator())
     expected = x
     for step, own in zip(steps, draw, strict=True):
-        expected = step.apply(expected, own)
-    torch.testing.assert_close(together.apply(x, draw), expected, atol=1e-5, rtol=0)
+        expected = step.transform(expected, own)
+    torch.testing.assert_close(together.transform(x, draw), expected, atol=1e-5, rtol=0)
 
 
 def test_a_recipe_of_any_length_samples_the_image_once(monkeypatch):

@@ -28,7 +28,7 @@ def test_missing_device_is_an_error_and_no_fallback(monkeypatch):
 
 
 def test_unknown_device_name_is_refused():
-    with pytest.raises(DeviceError, match="device='gpu0' is not a device name. Pass 'auto'"):
+    with pytest.raises(DeviceError, match=r"device='gpu0' is not a device name\. Pass 'auto'"):
         resolve_device("gpu0")
 
 

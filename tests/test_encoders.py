@@ -33,9 +33,7 @@ def test_named_encoders_take_any_number_of_channels(name, channels):
 def test_classifier_layer_is_removed(name, dim):
     encoder, feature_dim = make_encoder(name, (3, 32, 32))
     assert feature_dim == dim
-    assert not any(
-        isinstance(m, nn.Linear) and m.out_features == 1000 for m in encoder.modules()
-    )
+    assert not any(isinstance(m, nn.Linear) and m.out_features == 1000 for m in encoder.modules())
 
 
 def test_small_stem_keeps_the_resolution_that_the_large_one_reduces():

@@ -107,7 +107,9 @@ def test_clusters_are_numbered_by_size(fitted):
 def test_empty_clusters_come_last_with_one_warning(estimator):
     X = np.random.default_rng(0).normal(size=(20, 2)).astype(np.float32)
     model = estimator(15, max_epochs=1, random_state=0)
-    with pytest.warns(ConvergenceWarning, match="of 15 clusters are empty after 1 epochs") as caught:
+    with pytest.warns(
+        ConvergenceWarning, match="of 15 clusters are empty after 1 epochs"
+    ) as caught:
         model.fit(X)
     assert len(caught) == 1
     n_empty = (model.cluster_sizes_ == 0).sum()
@@ -233,9 +235,7 @@ def test_copies_predict_the_same(fitted, few_images, copier, tmp_path):
         other = joblib.load(tmp_path / "model.joblib")
     else:
         other = copy.deepcopy(fitted)
-    np.testing.assert_array_equal(
-        other.predict_proba(few_images), fitted.predict_proba(few_images)
-    )
+    np.testing.assert_array_equal(other.predict_proba(few_images), fitted.predict_proba(few_images))
     np.testing.assert_array_equal(other.labels_, fitted.labels_)
 
 
@@ -372,7 +372,9 @@ def test_interrupted_fit_is_usable_and_says_so(estimator, few_images):
 
     whole = run(99).fit(few_images)
     model = run(4)
-    with pytest.warns(ConvergenceWarning, match="interrupted: the estimator is that of epoch 4 of 9"):
+    with pytest.warns(
+        ConvergenceWarning, match="interrupted: the estimator is that of epoch 4 of 9"
+    ):
         model.fit(few_images)
     assert model.n_iter_ == 4
     assert model.loss_curve_ == whole.loss_curve_[:4]

@@ -209,7 +209,9 @@ def test_bad_training_data_is_refused(X, error, message):
 
 
 def test_fewer_samples_than_clusters_are_refused():
-    with pytest.raises(ValueError, match="n_samples=5 should be >= n_clusters=8. Lower n_clusters"):
+    with pytest.raises(
+        ValueError, match=r"n_samples=5 should be >= n_clusters=8\. Lower n_clusters"
+    ):
         ContrastiveClustering(8).fit(ROWS[:5])
 
 
@@ -231,7 +233,10 @@ def test_image_shape_that_does_not_fit_is_refused(X, image_shape, message):
 @pytest.mark.parametrize(
     ("X", "message"),
     [
-        (np.zeros((3, 8, 9)), r"samples of shape \(8, 9\), but .* fitted with samples of shape \(8,"),
+        (
+            np.zeros((3, 8, 9)),
+            r"samples of shape \(8, 9\), but .* fitted with samples of shape \(8,",
+        ),
         (np.zeros((3, 8, 8, 3)), r"samples of shape \(8, 8, 3\), but ContrastiveClustering was"),
         (np.zeros((3, 65)), "X has 65 features, but ContrastiveClustering is expecting 64"),
         (np.full((3, 8, 8), np.nan), "contains NaN in row 0"),
@@ -295,7 +300,7 @@ def test_encoder_that_turns_to_nan_in_training_is_a_clear_error():
         def forward(self, x):
             return self.layer(x) * (float("nan") if self.training else 1.0)
 
-    with pytest.raises(DivergenceError, match="Loss became nan in epoch 1 .*Lower learning_rate"):
+    with pytest.raises(DivergenceError, match=r"Loss became nan in epoch 1 .*Lower learning_rate"):
         model(encoder=Broken).fit(ROWS)
     with pytest.raises(EncoderError, match="failed on a float32 batch"):
         model(encoder=nn.Linear(5, 3)).fit(ROWS)
@@ -305,7 +310,7 @@ def test_a_failing_fit_keeps_the_earlier_one(few_images):
     fitted = model().fit(few_images)
     labels, shape = fitted.labels_, fitted.input_shape_
     for X in (with_value(ROWS, 0, np.nan), ROWS[:1]):
-        with pytest.raises(ValueError, match="contains NaN|1 sample"):
+        with pytest.raises(ValueError, match=r"contains NaN|1 sample"):
             fitted.fit(X)
     fitted.set_params(learning_rate=1e30)
     with pytest.raises(DivergenceError):

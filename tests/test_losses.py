@@ -140,7 +140,9 @@ def test_worked_example_has_the_published_cluster_loss():
 def test_nt_xent_is_symmetric_in_its_views():
     (z_a, z_b), _ = random_case(9, 5, 2)
     forward = nt_xent(tensor(z_a), tensor(z_b), temperature=0.3)
-    assert forward.item() == pytest.approx(nt_xent(tensor(z_b), tensor(z_a), temperature=0.3).item())
+    assert forward.item() == pytest.approx(
+        nt_xent(tensor(z_b), tensor(z_a), temperature=0.3).item()
+    )
 
 
 def test_cluster_loss_ignores_the_scale_of_a_column():

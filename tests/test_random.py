@@ -35,10 +35,14 @@ def test_forked_global_states_are_seeded_and_restored():
 
 
 def test_forked_global_states_are_restored_after_an_error():
+    def fail():
+        with Seeds(1).fork_global("init"):
+            torch.rand(3)
+            raise RuntimeError("boom")
+
     before = torch.get_rng_state()
-    with pytest.raises(RuntimeError, match="boom"), Seeds(1).fork_global("init"):
-        torch.rand(3)
-        raise RuntimeError("boom")
+    with pytest.raises(RuntimeError, match="boom"):
+        fail()
     assert torch.equal(torch.get_rng_state(), before)
 
 

@@ -9,7 +9,7 @@ whatever its length. Only steps that are none of these (blur, noise) run on thei
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import reduce
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -37,15 +37,15 @@ class Augmentation(nn.Module, ABC):
 
     @abstractmethod
     def sample(self, shape: torch.Size, generator: torch.Generator) -> Draw:
-        """Draw the parameters for a batch of this shape, first axis n, on the generator's device."""
+        """Draw the parameters for a batch of this shape on the generator's device."""
 
     @abstractmethod
-    def apply(self, x: Tensor, draw: Draw) -> Tensor:
+    def transform(self, x: Tensor, draw: Draw) -> Tensor:
         """Transform the batch; deterministic, and of the same shape for every draw."""
 
     def forward(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """Draw from `generator`, then apply."""
-        return self.apply(x, self.sample(x.shape, generator))
+        return self.transform(x, self.sample(x.shape, generator))
 
 
 class GeometricStep(Augmentation):
@@ -59,7 +59,7 @@ class GeometricStep(Augmentation):
     def matrix(self, draw: Draw) -> Tensor:
         """Return the matrices, shape (n, 3, 3)."""
 
-    def apply(self, x: Tensor, draw: Draw) -> Tensor:
+    def transform(self, x: Tensor, draw: Draw) -> Tensor:
         """Sample the image bilinearly at the transformed grid, zeros outside."""
         return warp(x, self.matrix(draw))
 
@@ -71,7 +71,7 @@ class DisplacementStep(Augmentation):
     def field(self, draw: Draw, size: tuple[int, int]) -> Tensor:
         """Return the displacements, shape (n, *size, 2), as x and y in [-1, 1] coordinates."""
 
-    def apply(self, x: Tensor, draw: Draw) -> Tensor:
+    def transform(self, x: Tensor, draw: Draw) -> Tensor:
         """Sample the image bilinearly at the displaced grid, zeros outside."""
         size = (x.shape[2], x.shape[3])
         identity = torch.eye(3, device=x.device).expand(len(x), -1, -1)
@@ -91,7 +91,7 @@ class ColorStep(Augmentation):
         `mean`, of shape (n, C), is the mean colour of each image as this step receives it.
         """
 
-    def apply(self, x: Tensor, draw: Draw) -> Tensor:
+    def transform(self, x: Tensor, draw: Draw) -> Tensor:
         """Map every pixel and clamp to [0, 1]."""
         return recolor(x, self.color_matrix(draw, x.mean(dim=(2, 3))))
 
@@ -133,27 +133,28 @@ class Compose(Augmentation):
     ) -> None:
         super().__init__()
         if padding not in ("zeros", "border", "reflection"):
-            raise ValueError(
-                f"padding={padding!r}, expected 'zeros', 'border' or 'reflection'."
-            )
+            raise ValueError(f"padding={padding!r}, expected 'zeros', 'border' or 'reflection'.")
         self.steps = nn.ModuleList(steps)
         self.padding = padding
         self.size = size
 
+    def _steps(self) -> list[Augmentation]:
+        return cast(list[Augmentation], list(self.steps))
+
     def sample(self, shape: torch.Size, generator: torch.Generator) -> Draw:
         """Draw for each step in turn: one draw per step."""
-        return tuple(step.sample(shape, generator) for step in self.steps)
+        return tuple(step.sample(shape, generator) for step in self._steps())
 
-    def apply(self, x: Tensor, draw: Draw) -> Tensor:
+    def transform(self, x: Tensor, draw: Draw) -> Tensor:
         """Warp once, recolour once, then run the remaining steps."""
-        pairs = list(zip(self.steps, draw, strict=True))
+        pairs = list(zip(self._steps(), draw, strict=True))
         x = self._move(x, pairs)
         colors = [(s, d) for s, d in pairs if isinstance(s, ColorStep)]
         if colors:
             x = recolor(x, _fused_color_matrix(colors, mean=x.mean(dim=(2, 3))))
         for step, step_draw in pairs:
             if not isinstance(step, GeometricStep | DisplacementStep | ColorStep):
-                x = step.apply(x, step_draw)
+                x = step.transform(x, step_draw)
         return x
 
     def _move(self, x: Tensor, pairs: list[tuple[Augmentation, Draw]]) -> Tensor:
@@ -163,7 +164,9 @@ class Compose(Augmentation):
         if not matrices and not bending and self.size is None:
             return x
         size = self.size or (x.shape[2], x.shape[3])
-        matrix = reduce(torch.matmul, matrices, torch.eye(3, device=x.device).expand(len(x), -1, -1))
+        matrix = reduce(
+            torch.matmul, matrices, torch.eye(3, device=x.device).expand(len(x), -1, -1)
+        )
         fields = [step.field(draw, size) for step, draw in bending]
         displacement = sum(fields[1:], fields[0]) if fields else None
         return warp(x, matrix, displacement=displacement, size=size, padding=self.padding)

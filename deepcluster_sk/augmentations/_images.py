@@ -325,7 +325,7 @@ class RandomGamma(Augmentation):
         """Draw the exponents, shape (n,)."""
         return (uniform(shape[0], -self.strength, self.strength, generator).exp(),)
 
-    def apply(self, x: Tensor, draw: Draw) -> Tensor:
+    def transform(self, x: Tensor, draw: Draw) -> Tensor:
         """Raise each pixel to the power of its image."""
         (exponent,) = draw
         return x.pow(exponent[:, None, None, None])
@@ -366,7 +366,7 @@ class GaussianBlur(Augmentation):
         touched = chosen(shape[0], self.p, generator)
         return touched, uniform(shape[0], *self.sigma, generator)
 
-    def apply(self, x: Tensor, draw: Draw) -> Tensor:
+    def transform(self, x: Tensor, draw: Draw) -> Tensor:
         """Convolve with one separable kernel per image, reflecting at the border."""
         touched, sigma = draw
         n, n_channels, height, width = x.shape

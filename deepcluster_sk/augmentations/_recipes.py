@@ -18,13 +18,10 @@ from ._images import (
 )
 from ._tabular import GaussianNoise, MarginalSwap
 
-
 Size = tuple[int, int] | None
 
 
-def images(
-    *, strength: float = 0.5, blur: bool = False, size: Size = None
-) -> Augmentation:
+def images(*, strength: float = 0.5, blur: bool = False, size: Size = None) -> Augmentation:
     """Recipe of the contrastive clustering papers for photographs.
 
     Crops of 8-100 % of the area, flips, colour jitter with probability 0.8, grey with probability
@@ -94,7 +91,7 @@ class Foreign(Augmentation):
         """Draw nothing: the callable draws for itself."""
         return ()
 
-    def apply(self, x: Tensor, draw: Draw) -> Tensor:
+    def transform(self, x: Tensor, draw: Draw) -> Tensor:
         """Call the function."""
         return self.function(x)
 

@@ -30,7 +30,7 @@ class GaussianNoise(Augmentation):
         """Draw standard normal noise of the shape of the batch."""
         return (torch.randn(shape, generator=generator, device=generator.device),)
 
-    def apply(self, x: Tensor, draw: Draw) -> Tensor:
+    def transform(self, x: Tensor, draw: Draw) -> Tensor:
         """Add the scaled noise."""
         (noise,) = draw
         return torch.add(x, noise, alpha=self.std)
@@ -71,7 +71,7 @@ class MarginalSwap(Augmentation):
         donor = torch.randint(n, (n, d), generator=generator, device=generator.device)
         return replaced, donor
 
-    def apply(self, x: Tensor, draw: Draw) -> Tensor:
+    def transform(self, x: Tensor, draw: Draw) -> Tensor:
         """Take the chosen entries from their donors."""
         replaced, donor = draw
         return torch.where(replaced, x.gather(0, donor), x)
