@@ -124,22 +124,24 @@ class ContrastiveObjective(Objective):
     def forward(self, batch: Batch) -> LossOutput:
         """Evaluate ``L_instance + cluster_weight L_cluster + entropy_weight (NE_a + NE_b)``.
 
-        The cluster and entropy terms are means over the heads.
+        A third view, of a neighbour, adds its cluster loss with the first view to `L_cluster` and
+        takes the second one's place in the entropy. All but `L_instance` are means over the heads.
         """
         n = len(batch.rows)
         features = self.encoder(torch.cat(batch.views))
         z_a, z_b = F.normalize(self.instance_head(features[: 2 * n]).float(), dim=1).chunk(2)
         instance = instance_loss(z_a, z_b, temperature=self.instance_temperature)
-        c_a, *others = _softmax(self.cluster_heads(features)).split(n, dim=1)
-        # a third view shows a neighbour: one more pair, and its place in the entropy
-        pairs = [cluster_loss(c_a, c, temperature=self.cluster_temperature) for c in others]
-        cluster = torch.stack(pairs).sum(dim=0)
-        entropy = negative_entropy(c_a) + negative_entropy(others[-1])
-        per_head = self.cluster_weight * cluster + self.entropy_weight * entropy
-        terms = {"instance": instance, "cluster": cluster.mean(), "entropy": entropy.mean()}
+        c_a, c_b, *c_neighbor = _softmax(self.cluster_heads(features)).split(n, dim=1)
+        cluster = cluster_loss(c_a, c_b, temperature=self.cluster_temperature)
+        entropy = negative_entropy(c_a) + negative_entropy(c_neighbor[0] if c_neighbor else c_b)
+        neighbor = torch.zeros_like(cluster)
+        if c_neighbor:
+            neighbor = cluster_loss(c_a, c_neighbor[0], temperature=self.cluster_temperature)
+        per_head = self.cluster_weight * (cluster + neighbor) + self.entropy_weight * entropy
+        terms = {"cluster": cluster, "neighbor": neighbor, "entropy": entropy}
         return LossOutput(
             instance + per_head.mean(),
-            {name: term.detach() for name, term in terms.items()},
+            {"instance": instance.detach()} | {k: v.mean().detach() for k, v in terms.items()},
             carry=(per_head.detach(),),
         )
 
@@ -310,7 +312,8 @@ class ContrastiveClustering(BaseDeepClusterer):
     loss_curve_ : list of float
         Mean loss of each epoch.
     history_ : dict of str to list of float
-        Mean of each loss term per epoch: ``"instance"``, ``"cluster"``, ``"entropy"``.
+        Mean of each loss term per epoch: ``"instance"``, ``"cluster"``, ``"neighbor"`` (the cluster
+        loss between images and their neighbours; 0 before that stage) and ``"entropy"``.
     encoder_ : torch.nn.Module
         The trained encoder, on the CPU and in evaluation mode.
     input_shape_ : tuple of int

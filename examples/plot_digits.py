@@ -21,60 +21,52 @@ from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from deepcluster_sk import ContrastiveClustering
 from deepcluster_sk.metrics import clustering_accuracy_score
 
+SCORES = {
+    "ACC": clustering_accuracy_score,
+    "NMI": normalized_mutual_info_score,
+    "ARI": adjusted_rand_score,
+}
+
 
 def main(output: Path) -> None:
     digits = load_digits()
-    images = digits.images  # (1797, 8, 8)
-    rows = digits.data  # the same, flattened: (1797, 64)
-
     contrastive = ContrastiveClustering(n_clusters=10, verbose=1, random_state=0)
-    labels = {}
-    print(f"{'':24}{'ACC':>6}{'NMI':>6}{'ARI':>6}{'seconds':>9}")
-    for model, X in [
-        (KMeans(n_clusters=10, n_init=10, random_state=0), rows),
-        (contrastive, images),
-    ]:
+    kmeans = KMeans(n_clusters=10, n_init=10, random_state=0)
+
+    table = [f"{'':24}" + "".join(f"{name:>7}" for name in SCORES) + f"{'seconds':>9}"]
+    for model, X in [(kmeans, digits.data), (contrastive, digits.images)]:
         start = time.perf_counter()
-        name = type(model).__name__
-        labels[name] = model.fit_predict(X)
+        labels = model.fit_predict(X)
         seconds = time.perf_counter() - start
-        scores = [
-            score(digits.target, labels[name])
-            for score in (
-                clustering_accuracy_score,
-                normalized_mutual_info_score,
-                adjusted_rand_score,
-            )
-        ]
-        print(f"{name:24}" + "".join(f"{s:6.3f}" for s in scores) + f"{seconds:9.1f}")
+        scores = "".join(f"{score(digits.target, labels):7.3f}" for score in SCORES.values())
+        table.append(f"{type(model).__name__:24}{scores}{seconds:9.1f}")
+    print("\n".join(table))
 
     output.mkdir(parents=True, exist_ok=True)
-    plot_clusters(images, contrastive).savefig(output / "clusters.png", dpi=120)
+    plot_clusters(digits.images, contrastive).savefig(output / "clusters.png", dpi=120)
     plot_loss(contrastive).savefig(output / "loss.png", dpi=120)
     print(f"Pictures: {output / 'clusters.png'} and {output / 'loss.png'}")
 
 
-def plot_clusters(
-    images: np.ndarray, model: ContrastiveClustering, n_columns: int = 16
-) -> plt.Figure:
-    """One row per cluster: its surest members on the left, its least sure ones on the right."""
+def plot_clusters(images: np.ndarray, model: ContrastiveClustering) -> plt.Figure:
+    """One row per cluster: the 12 members it is surest of, and the 4 it is least sure of."""
     confidence = model.predict_proba(images).max(axis=1)
     figure, axes = plt.subplots(
-        model.n_clusters, n_columns + 1, figsize=(9, 6), width_ratios=[1] * 12 + [0.4] + [1] * 4
+        model.n_clusters, 17, figsize=(9, 6.2), width_ratios=[1] * 12 + [0.4] + [1] * 4
     )
     for cluster, row in enumerate(axes):
         members = np.flatnonzero(model.labels_ == cluster)
         members = members[np.argsort(-confidence[members])]
-        chosen = np.concatenate([members[:12], members[-4:]])
-        for axis, member in zip(np.delete(row, 12), chosen, strict=False):
+        shown = [*members[:12], *members[-4:]]
+        for axis, member in zip(np.delete(row, 12), shown, strict=False):
             axis.imshow(images[member], cmap="gray_r", interpolation="bicubic")
         for axis in row:
             axis.set_axis_off()
-        row[0].text(
-            -0.4, 0.5, f"{cluster}  ({len(members)})", ha="right", va="center",
-            transform=row[0].transAxes,
-        )  # fmt: skip
-    figure.suptitle("Clusters found without labels: 12 surest and 4 least sure members (size)")
+        text = f"cluster {cluster}\n{len(members)} images"
+        row[0].text(-0.3, 0.5, text, ha="right", va="center", transform=row[0].transAxes, size=8)
+    axes[0, 5].set_title("surest members", size=10)
+    axes[0, 14].set_title("least sure", size=10)
+    figure.subplots_adjust(left=0.12, right=0.99, top=0.92, bottom=0.02, wspace=0.1, hspace=0.12)
     return figure
 
 

@@ -62,10 +62,12 @@ def test_neighbor_view_adds_a_cluster_pair_and_takes_a_place_in_the_entropy():
     model, data = objective(n_heads=1), batch(n_views=3)
     c_a, c_b, c_n = (assignments_of(model, view, 0) for view in data.views)
     terms = model(data).terms
-    expected = cluster_loss(c_a, c_b) + cluster_loss(c_a, c_n)
-    torch.testing.assert_close(terms["cluster"], expected.detach())
-    expected = negative_entropy(c_a) + negative_entropy(c_n)
-    torch.testing.assert_close(terms["entropy"], expected.detach())
+    torch.testing.assert_close(terms["cluster"], cluster_loss(c_a, c_b).detach())
+    torch.testing.assert_close(terms["neighbor"], cluster_loss(c_a, c_n).detach())
+    entropy = (negative_entropy(c_a) + negative_entropy(c_n)).detach()
+    torch.testing.assert_close(terms["entropy"], entropy)
+    expected = terms["instance"] + 2.0 * (terms["cluster"] + terms["neighbor"]) + 0.5 * entropy
+    torch.testing.assert_close(model(data).total.detach(), expected)
 
 
 def test_neighbor_view_leaves_the_instance_loss_alone():

@@ -73,8 +73,8 @@ def digits(*, size: Size = None) -> Augmentation:
 
 
 def rows() -> Augmentation:
-    """Recipe for rows of features: 30 % swapped with other rows, and Gaussian noise."""
-    return Compose([MarginalSwap(p=0.3), GaussianNoise(std=0.2)])
+    """Recipe for rows of features: 15 % swapped with other rows, and Gaussian noise."""
+    return Compose([MarginalSwap(p=0.15), GaussianNoise(std=0.3)])
 
 
 RECIPES = ("images", "digits", "rows")
