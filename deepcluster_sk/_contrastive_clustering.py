@@ -120,6 +120,7 @@ class ContrastiveObjective(Objective):
         self.n_neighbors = n_neighbors
         self.neighbor_start = neighbor_start
         self._neighbors: Tensor | None = None
+        self._n_searches = 0
 
     def forward(self, batch: Batch) -> LossOutput:
         """Evaluate ``L_instance + cluster_weight L_cluster + entropy_weight (NE_a + NE_b)``.
@@ -161,19 +162,23 @@ class ContrastiveObjective(Objective):
     def before_epoch(
         self, progress: float, embed_all: Callable[[], Tensor], generator: torch.Generator
     ) -> None:
-        """Begin the neighbour stage, once, when its time has come.
+        """Find the neighbours, at the beginning of the neighbour stage and in its middle.
 
-        Finds the neighbours of all images, and gives the worst of several heads a fresh start from
-        k-means: heads that share an encoder tend to be caught in the same merged clusters.
+        At both times the worst of several heads gets a fresh start from k-means: heads that share
+        an encoder tend to be caught in the same merged clusters.
         """
-        if not self.n_neighbors or self._neighbors is not None or progress < self.neighbor_start:
+        middle = (1 + self.neighbor_start) / 2
+        due = int(progress >= self.neighbor_start) + int(progress >= middle)
+        if not self.n_neighbors or self._n_searches >= due:
             return
+        self._n_searches = due
         features = embed_all()
         self._neighbors = nearest_neighbors(features, self.n_neighbors)
         if len(self.head_loss) > 1 and self.n_clusters > 1:
+            worst = int(self._agreements(features).argmin())
             some = torch.randperm(len(features), generator=generator)[:_IMITATED_ROWS]
             labels = spherical_kmeans(features, self.n_clusters)[some]
-            self.cluster_heads.imitate(int(self.head_loss.argmax()), features[some], labels)
+            self.cluster_heads.imitate(worst, features[some], labels)
 
     def view_rows(self, plan: Tensor, generator: torch.Generator) -> Tensor:
         """Add a random neighbour of each image as a third view."""
@@ -187,23 +192,23 @@ class ContrastiveObjective(Objective):
         """Keep one head, and forget the neighbours: they are as long as the training set."""
         best = int(self.head_loss.argmin())
         if self._neighbors is not None and len(self.head_loss) > 1:
-            labels = self.cluster_heads(embed_all()).argmax(dim=2).cpu()
-            best = max(range(len(labels)), key=lambda h: self._agreement(labels[h]))
+            best = int(self._agreements(embed_all()).argmax())
         first = best * self.n_clusters
         self.cluster_heads.select(torch.arange(first, first + self.n_clusters))
         self.head_loss = self.head_loss[best : best + 1]
         self._neighbors = None
 
-    def _agreement(self, labels: Tensor) -> float:
-        """Mutual information between the clusters of an image and of its neighbours.
+    def _agreements(self, features: Tensor) -> Tensor:
+        """Mutual information between the clusters of an image and of its neighbours, per head.
 
         High for clusters that are many, even, and separated by gaps: a class that is cut in two
         loses it along the cut, two classes in one cluster lose it as well.
         """
         assert self._neighbors is not None
-        k = self._neighbors.shape[1]
-        own = labels.repeat_interleave(k)
-        return mutual_info_score(own.numpy(), labels[self._neighbors].flatten().numpy())
+        labels = self.cluster_heads(features).argmax(dim=2).cpu()
+        own = labels.repeat_interleave(self._neighbors.shape[1], dim=1).numpy()
+        others = labels[:, self._neighbors].flatten(1).numpy()
+        return torch.tensor([mutual_info_score(a, b) for a, b in zip(own, others, strict=True)])
 
 
 def _softmax(logits: Tensor) -> Tensor:

@@ -182,8 +182,12 @@ class _Steps:
         # an incomplete last batch is dropped: its rows come first in another epoch's order
         self._total = config.max_epochs * (n_samples // self.batch_size)
         parameters = [p for p in objective.parameters() if p.requires_grad]
+        device = parameters[0].device
         self._optimizer = _OPTIMIZERS[config.optimizer](
-            parameters, lr=config.learning_rate, weight_decay=config.weight_decay
+            parameters,
+            lr=config.learning_rate,
+            weight_decay=config.weight_decay,
+            fused=device.type != "mps",  # one kernel for all parameters
         )
         self._schedule = torch.optim.lr_scheduler.LambdaLR(
             self._optimizer,
@@ -194,7 +198,6 @@ class _Steps:
                 warmup=config.warmup,
             ),
         )
-        device = next(objective.parameters()).device
         self._scaler = torch.amp.GradScaler(
             device.type, enabled=config.precision == "float16" and device.type != "mps"
         )

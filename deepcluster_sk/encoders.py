@@ -79,14 +79,18 @@ class SmallCNN(nn.Module):
             kernel = 5 if stage == 0 and stride > 1 else 3
             layers += _convolution(n_in, n_out, kernel=kernel, stride=stride)
             layers += _convolution(n_out, n_out, kernel=3, stride=1)
-        self.layers = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(grid), nn.Flatten())
+        self.layers = nn.Sequential(*layers)
+        self.grid = grid
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images (n, C, H, W) to features (n, grid ** 2 * widths[-1])."""
         if self.input_size is not None and x.shape[2:] != self.input_size:
             x = F.interpolate(x, size=self.input_size, mode="bilinear")
         # this layout is two to ten times faster for strided convolutions on the CPU
-        return self.layers(x.contiguous(memory_format=torch.channels_last))
+        x = self.layers(x.contiguous(memory_format=torch.channels_last))
+        if x.shape[2:] != (self.grid, self.grid):
+            x = F.adaptive_avg_pool2d(x, self.grid)
+        return x.flatten(1)
 
 
 def _convolution(n_in: int, n_out: int, *, kernel: int, stride: int) -> list[nn.Module]:

@@ -124,25 +124,50 @@ def test_no_neighbors_is_the_method_of_the_paper():
     assert rows.shape == (2, 2, 6)
 
 
-def test_the_worst_head_restarts_from_kmeans():
-    model = objective()
-    model.head_loss.copy_(torch.tensor([1.0, 2.0]))
+def follows(outputs, labels):
+    """Whether a head's clusters are the groups, up to their names."""
+    pairs = set(zip(outputs.argmax(dim=1).tolist(), labels.tolist(), strict=True))
+    return len(pairs) == 3
+
+
+def test_one_head_restarts_from_kmeans_at_the_start_of_the_stage_and_in_its_middle():
+    model = objective(n_heads=3)
     features, labels = groups()
-    start_neighbors(model, features, progress=0.5)
-    found = model.cluster_heads(features)[1].argmax(dim=1)
-    assert len({(int(a), int(b)) for a, b in zip(found, labels, strict=True)}) == 3
+    counts = []
+    for progress in (0.4, 0.5, 0.6, 0.75, 0.9):
+        start_neighbors(model, features, progress)
+        counts.append(sum(follows(out, labels) for out in model.cluster_heads(features)))
+    assert counts == [0, 1, 1, 2, 2]
 
 
 def test_the_head_on_which_neighbors_agree_is_kept():
-    model = objective()
-    model.head_loss.copy_(torch.tensor([1.0, 2.0]))
-    features, _ = groups()
-    start_neighbors(model, features, progress=0.5)  # head 1 now follows the three directions
-    expected = model.cluster_heads(features)[1].softmax(dim=1)
+    model = objective(n_heads=3)
+    model.head_loss.copy_(torch.tensor([1.0, 2.0, 3.0]))
+    features, labels = groups()
+    start_neighbors(model, features, progress=0.5)
     with torch.no_grad():
         model.after_training(lambda: features)
-    torch.testing.assert_close(model.assign(features), expected)
+    assert follows(model.assign(features), labels)
+    assert model.cluster_heads(features).shape == (1, 12, 3)
     assert model._neighbors is None
+
+
+def test_agreement_is_the_mutual_information_between_neighbors():
+    model = objective(n_heads=2)
+    features, _ = groups()
+    start_neighbors(model, features, progress=0.5)
+    for head, agreement in enumerate(model._agreements(features)):
+        labels = model.cluster_heads(features)[head].argmax(dim=1).tolist()
+        table = np.zeros((3, 3))
+        for i, neighbors in enumerate(model._neighbors.tolist()):
+            for j in neighbors:
+                table[labels[i], labels[j]] += 1 / (12 * 3)
+        expected = sum(
+            p * np.log(p / (table[a].sum() * table[:, b].sum()))
+            for (a, b), p in np.ndenumerate(table)
+            if p > 0
+        )
+        assert agreement.item() == pytest.approx(expected, abs=1e-9)
 
 
 def test_without_neighbors_the_head_of_lowest_loss_is_kept():
