@@ -127,7 +127,7 @@ def test_no_neighbors_is_the_method_of_the_paper():
 def follows(outputs, labels):
     """Whether a head's clusters are the groups, up to their names."""
     pairs = set(zip(outputs.argmax(dim=1).tolist(), labels.tolist(), strict=True))
-    return len(pairs) == 3
+    return len(pairs) == 3 == len({cluster for cluster, _ in pairs})
 
 
 def test_one_head_restarts_from_kmeans_at_the_start_of_the_stage_and_in_its_middle():
