@@ -71,14 +71,14 @@ def plot_clusters(images: np.ndarray, model: ContrastiveClustering) -> plt.Figur
 
 
 def plot_loss(model: ContrastiveClustering) -> plt.Figure:
-    """The loss and its terms over the epochs."""
-    figure, axes = plt.subplots(1, 1 + len(model.history_), figsize=(10, 2.8), layout="constrained")
-    curves = {"total": model.loss_curve_, **model.history_}
-    for axis, (name, values) in zip(axes, curves.items(), strict=True):
-        axis.plot(np.arange(1, len(values) + 1), values)
-        axis.set(title=name, xlabel="epoch")
+    """The terms of the loss over the epochs; the neighbour term is 0 until its stage begins."""
+    figure, axes = plt.subplots(1, len(model.history_), figsize=(10, 2.8), layout="constrained")
+    epochs = np.arange(1, model.n_iter_ + 1)
+    for axis, (name, values) in zip(axes, model.history_.items(), strict=True):
+        axis.plot(epochs, np.where(np.equal(values, 0), np.nan, values))
+        axis.set(title=name, xlabel="epoch", xlim=(0, model.n_iter_ + 1))
         axis.spines[["top", "right"]].set_visible(False)
-    axes[0].set_ylabel("loss")
+    axes[0].set_ylabel("loss term")
     return figure
 
 
