@@ -30,7 +30,12 @@ from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from sklearn.mixture import GaussianMixture
 from sklearn.preprocessing import StandardScaler
 
-from deepcluster_sk import ContrastiveClustering
+from deepcluster_sk import (
+    ClusterContrast,
+    ContrastiveClustering,
+    DeepRobustClustering,
+    TwinContrastClustering,
+)
 from deepcluster_sk.metrics import clustering_accuracy_score
 
 Data = tuple[np.ndarray, np.ndarray]
@@ -98,7 +103,12 @@ def clustpy(method: str) -> Callable[..., np.ndarray]:
     return run
 
 
-OURS = {"CC": ContrastiveClustering}
+OURS = {
+    "CC": ContrastiveClustering,
+    "TCC": TwinContrastClustering,
+    "DRC": DeepRobustClustering,
+    "CueCo": ClusterContrast,
+}
 BASELINES: dict[str, Callable[..., np.ndarray]] = {
     "KMeans": kmeans,
     "UMAP+KMeans": umap_then(KMeans),

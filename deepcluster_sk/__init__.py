@@ -7,13 +7,27 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ._cluster_contrast import ClusterContrast
     from ._contrastive_clustering import ContrastiveClustering
+    from ._deep_robust_clustering import DeepRobustClustering
+    from ._twin_contrast_clustering import TwinContrastClustering
 
 __version__ = "0.1.0"
 
-__all__ = ["ContrastiveClustering", "__version__"]
+__all__ = [
+    "ClusterContrast",
+    "ContrastiveClustering",
+    "DeepRobustClustering",
+    "TwinContrastClustering",
+    "__version__",
+]
 
-_MODULE_OF = {"ContrastiveClustering": "_contrastive_clustering"}
+_MODULE_OF = {
+    "ClusterContrast": "_cluster_contrast",
+    "ContrastiveClustering": "_contrastive_clustering",
+    "DeepRobustClustering": "_deep_robust_clustering",
+    "TwinContrastClustering": "_twin_contrast_clustering",
+}
 
 
 def __getattr__(name: str) -> Any:

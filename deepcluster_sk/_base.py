@@ -5,7 +5,7 @@ import math
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from ._callbacks import ProgressBar
 from ._data import DataSource, open_source
 from ._device import resolve_device, resolve_precision
 from ._inference import map_batches
+from ._neighbors import NeighborStage
 from ._objective import Objective
 from ._preprocessing import Preprocessor
 from ._random import Seeds, draw_entropy
@@ -35,6 +36,7 @@ from ._validation import (
     check_new_input,
     fraction,
     non_negative_float,
+    non_negative_int,
     one_of,
     positive_float,
     positive_int,
@@ -44,6 +46,20 @@ from .augmentations._recipes import RECIPES, make_augmentation
 from .encoders import input_size, make_encoder
 
 _MAX_SILHOUETTE_ROWS = 10_000
+
+
+class Preset(NamedTuple):
+    """Settings and results of a paper."""
+
+    settings: dict[str, Any]
+    """Constructor arguments for all data sets."""
+    data_sets: dict[str, tuple[dict[str, Any], dict[str, float]]]
+    """By data set: further constructor arguments, and results."""
+
+
+def scores(nmi: float, acc: float, ari: float) -> dict[str, float]:
+    """Name the three scores that the papers report."""
+    return {"NMI": nmi, "ACC": acc, "ARI": ari}
 
 
 class BaseDeepClusterer(
@@ -56,8 +72,9 @@ class BaseDeepClusterer(
         "encoder": [str, nn.Module, callable],
         "augmentation": [one_of("auto", *RECIPES), callable],
         "image_shape": [tuple, list, None],
-        "hidden_dim": [positive_int],
-        "projection_dim": [positive_int],
+        "n_neighbors": [non_negative_int],
+        "neighbor_space": [one_of("auto", "inputs", "features")],
+        "neighbor_start": [fraction],
         "max_epochs": [positive_int, one_of("auto")],
         "batch_size": [positive_int],
         "optimizer": [one_of("adam", "adamw", "sgd")],
@@ -71,6 +88,53 @@ class BaseDeepClusterer(
         "verbose": ["verbose"],
         "random_state": ["random_state"],
     }
+
+    _paper: ClassVar[Preset]
+    """What the paper sets and reports."""
+
+    @classmethod
+    def paper_settings(cls, data_set: str) -> dict[str, Any]:
+        """Return the paper's own settings for a data set.
+
+        ``ContrastiveClustering(**ContrastiveClustering.paper_settings("cifar10"))`` is the method
+        without this project's additions. What a paper leaves open is filled in as the user guide
+        says. Images are to be passed in the size that the paper uses.
+
+        Parameters
+        ----------
+        data_set : str
+            One of the keys of :meth:`paper_results`.
+
+        Returns
+        -------
+        settings : dict of str to object
+            Constructor arguments, `n_clusters` among them; a new dictionary at each call.
+
+        Raises
+        ------
+        ValueError
+            If the paper has no such data set.
+        """
+        if data_set not in cls._paper.data_sets:
+            raise ValueError(
+                f"data_set={data_set!r} is unknown to {cls.__name__}. Expected one of "
+                f"{sorted(cls._paper.data_sets)}."
+            )
+        special, _ = cls._paper.data_sets[data_set]
+        return copy.deepcopy({**cls._paper.settings, **special})
+
+    @classmethod
+    def paper_results(cls) -> dict[str, dict[str, float]]:
+        """Return what the paper reports for each data set.
+
+        Returns
+        -------
+        results : dict of str to dict of str to float
+            ``{"cifar10": {"NMI": ..., "ACC": ..., "ARI": ...}, ...}``, all in [0, 1]. Where the
+            paper evaluates representations, ``"linear evaluation"`` is the accuracy of a linear
+            classifier on them.
+        """
+        return {name: dict(results) for name, (_, results) in cls._paper.data_sets.items()}
 
     @abstractmethod
     def _make_objective(self, encoder: nn.Module, feature_dim: int) -> Objective:
@@ -107,6 +171,7 @@ class BaseDeepClusterer(
             check_n_samples(len(X), self.n_clusters)
             device = resolve_device(self.device)
             seeds = Seeds(draw_entropy(self.random_state))
+            self._preprocessor = Preprocessor.learn(X, layout).to(device)
             with seeds.fork_global("init", device=device):
                 encoder, self._n_features_out = make_encoder(self.encoder, layout.sample_shape)
                 augment = make_augmentation(
@@ -114,7 +179,6 @@ class BaseDeepClusterer(
                 )
                 objective = self._make_objective(encoder, self._n_features_out)
             self._objective = objective.to(device)
-            self._preprocessor = Preprocessor.learn(X, layout).to(device)
             source = open_source(X, device=device)
             config = self._train_config(len(X), device)
             state = Trainer(
@@ -228,6 +292,13 @@ class BaseDeepClusterer(
     def _multiple(self) -> int:
         """Rows per batch of inference come in multiples of this; images are too dear to fill up."""
         return 1 if self._preprocessor.layout.is_image else 32
+
+    def _neighbor_stage(self) -> NeighborStage:
+        """Resolve the parameters of the neighbours."""
+        space = self.neighbor_space
+        if space == "auto":
+            space = "features" if self._preprocessor.layout.is_image else "inputs"
+        return NeighborStage(self.n_neighbors, self.neighbor_start, among_inputs=space == "inputs")
 
     def _train_config(self, n_samples: int, device: torch.device) -> TrainConfig:
         """Resolve the parameters of the training loop."""

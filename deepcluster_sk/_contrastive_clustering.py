@@ -21,23 +21,20 @@ from typing import Any, ClassVar
 import torch
 import torch.nn.functional as F
 from numpy.random import RandomState
-from sklearn.metrics import mutual_info_score
 from torch import Tensor, nn
 
-from ._base import BaseDeepClusterer
-from ._modules import ParallelHeads, projection_head
-from ._neighbors import nearest_neighbors, spherical_kmeans
-from ._objective import Batch, LossOutput, Objective
+from ._base import BaseDeepClusterer, Preset, scores
+from ._cluster_heads import ClusterHeads
+from ._modules import projection_head
+from ._neighbors import NeighborStage
+from ._objective import Batch, LossOutput, MapAll, Objective
 from ._validation import (
-    fraction,
     non_negative_float,
-    non_negative_int,
     positive_float,
     positive_int,
 )
+from .augmentations import images
 from .losses import at_least_float32, negative_entropy, nt_xent
-
-_IMITATED_ROWS = 10_000  # enough to copy a partition into a head
 
 
 def instance_loss(z_a: Tensor, z_b: Tensor, *, temperature: float = 0.5) -> Tensor:
@@ -85,11 +82,9 @@ def cluster_loss(c_a: Tensor, c_b: Tensor, *, temperature: float = 1.0) -> Tenso
 class ContrastiveObjective(Objective):
     """Encoder, instance head and cluster heads, trained together (Fig. 2 of the paper).
 
-    Several cluster heads share the encoder; the paper has one. In the end one is kept: the one on
-    which neighbours agree the most, or without neighbours the one of the lowest loss.
+    Several cluster heads share the encoder; the paper has one. In the end the one is kept on which
+    neighbours agree the most.
     """
-
-    head_loss: Tensor
 
     def __init__(
         self,
@@ -104,46 +99,36 @@ class ContrastiveObjective(Objective):
         cluster_temperature: float,
         cluster_weight: float,
         entropy_weight: float,
-        n_neighbors: int,
-        neighbor_start: float,
+        neighbors: NeighborStage,
     ) -> None:
         super().__init__()
         self.encoder = encoder
         self.instance_head = projection_head(feature_dim, hidden_dim, projection_dim)
-        self.cluster_heads = ParallelHeads(feature_dim, hidden_dim, n_clusters, n_heads)
-        self.n_clusters = n_clusters
-        self.register_buffer("head_loss", torch.zeros(n_heads))
+        self.cluster_heads = ClusterHeads(feature_dim, hidden_dim, n_clusters, n_heads)
         self.instance_temperature = instance_temperature
         self.cluster_temperature = cluster_temperature
         self.cluster_weight = cluster_weight
         self.entropy_weight = entropy_weight
-        self.n_neighbors = n_neighbors
-        self.neighbor_start = neighbor_start
-        self._neighbors: Tensor | None = None
-        self._n_searches = 0
+        self.neighbors = neighbors
 
     def forward(self, batch: Batch) -> LossOutput:
         """Evaluate ``L_instance + cluster_weight L_cluster + entropy_weight (NE_a + NE_b)``.
 
-        A third view, of a neighbour, adds its cluster loss with the first view to `L_cluster` and
-        takes the second one's place in the entropy. All but `L_instance` are means over the heads.
+        All but `L_instance` are means over the heads.
         """
-        n = len(batch.rows)
         features = self.encoder(torch.cat(batch.views))
-        z_a, z_b = F.normalize(self.instance_head(features[: 2 * n]).float(), dim=1).chunk(2)
+        z_a, z_b = F.normalize(self.instance_head(features).float(), dim=1).chunk(2)
+        c_a, c_b = _softmax(self.cluster_heads(features)).chunk(2, dim=1)
         instance = instance_loss(z_a, z_b, temperature=self.instance_temperature)
-        c_a, c_b, *c_neighbor = _softmax(self.cluster_heads(features)).split(n, dim=1)
-        cluster = cluster_loss(c_a, c_b, temperature=self.cluster_temperature)
-        entropy = negative_entropy(c_a) + negative_entropy(c_neighbor[0] if c_neighbor else c_b)
-        neighbor = torch.zeros_like(cluster)
-        if c_neighbor:
-            neighbor = cluster_loss(c_a, c_neighbor[0], temperature=self.cluster_temperature)
-        per_head = self.cluster_weight * (cluster + neighbor) + self.entropy_weight * entropy
-        terms = {"cluster": cluster, "neighbor": neighbor, "entropy": entropy}
+        cluster = cluster_loss(c_a, c_b, temperature=self.cluster_temperature).mean()
+        entropy = (negative_entropy(c_a) + negative_entropy(c_b)).mean()
         return LossOutput(
-            instance + per_head.mean(),
-            {"instance": instance.detach()} | {k: v.mean().detach() for k, v in terms.items()},
-            carry=(per_head.detach(),),
+            instance + self.cluster_weight * cluster + self.entropy_weight * entropy,
+            {
+                "instance": instance.detach(),
+                "cluster": cluster.detach(),
+                "entropy": entropy.detach(),
+            },
         )
 
     def assign(self, features: Tensor) -> Tensor:
@@ -154,66 +139,55 @@ class ContrastiveObjective(Objective):
         """Permute the outputs of the cluster heads."""
         self.cluster_heads.select(order)
 
-    def after_step(self, carry: tuple[Tensor, ...], progress: float) -> None:
-        """Average the loss of each head over the last steps, about fifty of them."""
-        (per_head,) = carry
-        self.head_loss.lerp_(per_head, 0.02)
-
-    def before_epoch(
-        self, progress: float, embed_all: Callable[[], Tensor], generator: torch.Generator
-    ) -> None:
-        """Find the neighbours, at the beginning of the neighbour stage and in its middle.
-
-        At both times the worst of several heads gets a fresh start from k-means: heads that share
-        an encoder tend to be caught in the same merged clusters.
-        """
-        middle = (1 + self.neighbor_start) / 2
-        due = int(progress >= self.neighbor_start) + int(progress >= middle)
-        if not self.n_neighbors or self._n_searches >= due:
-            return
-        self._n_searches = due
-        features = embed_all()
-        self._neighbors = nearest_neighbors(features, self.n_neighbors)
-        if len(self.head_loss) > 1 and self.n_clusters > 1:
-            worst = int(self._agreements(features).argmin())
-            some = torch.randperm(len(features), generator=generator)[:_IMITATED_ROWS]
-            labels = spherical_kmeans(features, self.n_clusters)[some]
-            self.cluster_heads.imitate(worst, features[some], labels)
+    def before_epoch(self, progress: float, map_all: MapAll) -> None:
+        """Find the neighbours when it is time, and give the worst head a fresh start."""
+        self.cluster_heads.before_epoch(progress, map_all, self.encoder, self.neighbors)
 
     def view_rows(self, plan: Tensor, generator: torch.Generator) -> Tensor:
-        """Add a random neighbour of each image as a third view."""
-        rows = super().view_rows(plan, generator)
-        if self._neighbors is None:
-            return rows
-        pick = torch.randint(self._neighbors.shape[1], plan.shape, generator=generator)
-        return torch.cat([rows, self._neighbors[plan, pick][:, None]], dim=1)
+        """Show a neighbour in the second view, once there are neighbours."""
+        return self.neighbors.view_rows(plan, generator)
 
-    def after_training(self, embed_all: Callable[[], Tensor]) -> None:
-        """Keep one head, and forget the neighbours: they are as long as the training set."""
-        best = int(self.head_loss.argmin())
-        if self._neighbors is not None and len(self.head_loss) > 1:
-            best = int(self._agreements(embed_all()).argmax())
-        first = best * self.n_clusters
-        self.cluster_heads.select(torch.arange(first, first + self.n_clusters))
-        self.head_loss = self.head_loss[best : best + 1]
-        self._neighbors = None
-
-    def _agreements(self, features: Tensor) -> Tensor:
-        """Mutual information between the clusters of an image and of its neighbours, per head.
-
-        High for clusters that are many, even, and separated by gaps: a class that is cut in two
-        loses it along the cut, two classes in one cluster lose it as well.
-        """
-        assert self._neighbors is not None
-        labels = self.cluster_heads(features).argmax(dim=2).cpu()
-        own = labels.repeat_interleave(self._neighbors.shape[1], dim=1).numpy()
-        others = labels[:, self._neighbors].flatten(1).numpy()
-        return torch.tensor([mutual_info_score(a, b) for a, b in zip(own, others, strict=True)])
+    def after_training(self, map_all: MapAll) -> None:
+        """Keep one head."""
+        features = map_all(self.encoder)
+        self.cluster_heads.keep_best(features, self.neighbors.end(features))
 
 
 def _softmax(logits: Tensor) -> Tensor:
     """Soft assignments in float32, whatever the precision of the logits."""
     return logits.float().softmax(dim=-1)
+
+
+# the authors' configuration files; images of 224 x 224 pixels
+_PAPER = Preset(
+    {
+        "encoder": "resnet34",
+        "n_heads": 1,
+        "hidden_dim": 512,
+        "n_neighbors": 0,
+        "augmentation": images(strength=0.5),
+        "max_epochs": 1000,
+        "learning_rate": 3e-4,
+        "schedule": "constant",
+        "warmup": 0.0,
+    },
+    {
+        "cifar10": ({"n_clusters": 10}, scores(0.705, 0.790, 0.637)),
+        "cifar100": ({"n_clusters": 20}, scores(0.431, 0.429, 0.266)),
+        "stl10": (
+            {"n_clusters": 10, "augmentation": images(strength=1.0)},
+            scores(0.764, 0.850, 0.726),
+        ),
+        "imagenet10": (
+            {"n_clusters": 10, "augmentation": images(strength=1.0, blur=True)},
+            scores(0.859, 0.893, 0.822),
+        ),
+        "imagenet_dogs": (
+            {"n_clusters": 15, "augmentation": images(strength=1.0, blur=True)},
+            scores(0.445, 0.429, 0.274),
+        ),
+    },
+)
 
 
 class ContrastiveClustering(BaseDeepClusterer):
@@ -222,7 +196,7 @@ class ContrastiveClustering(BaseDeepClusterer):
     Two augmented views of each sample pass through an encoder. An instance head learns to tell
     each sample from all others, a cluster head yields soft assignments whose columns are
     contrasted in the same way, and an entropy term keeps all clusters in use. In the last part of
-    the training, nearest neighbours are asked to share a cluster as well.
+    the training, the second view shows one of the sample's nearest neighbours.
 
     Parameters
     ----------
@@ -248,7 +222,7 @@ class ContrastiveClustering(BaseDeepClusterer):
         Maps a batch to a random variation of the same shape.
 
         - ``"auto"``: ``"rows"`` for rows, ``"digits"`` for grey images, ``"images"`` for colour.
-        - ``"images"``: the paper's recipe of crops, flips, colour jitter and grey.
+        - ``"images"``: the papers' recipe of crops, flips, colour jitter and grey.
         - ``"digits"``: gentle crops, rotations, shears and bending; no flips.
         - ``"rows"``: features swapped with those of other rows, and noise.
         - Anything from :mod:`deepcluster_sk.augmentations`, or a callable on a batch, which may
@@ -256,10 +230,10 @@ class ContrastiveClustering(BaseDeepClusterer):
     image_shape : tuple of int or None, default=None
         ``(H, W)``, ``(H, W, C)`` or ``(C, H, W)`` of flattened images in a 2-D X. None reads 2-D X
         as rows of features.
-    n_heads : int, default=5
+    n_heads : int, default=10
         Number of cluster heads that are trained side by side on one encoder. The one is kept on
-        which neighbours agree the most (without neighbours, the one of the lowest loss). The paper
-        has one; more make the result depend less on the seed.
+        which neighbours agree the most. The paper has one; more make the result depend less on
+        the seed.
     hidden_dim : int, default=256
         Width of the hidden layer of all heads; the paper uses the number of features.
     projection_dim : int, default=128
@@ -274,10 +248,14 @@ class ContrastiveClustering(BaseDeepClusterer):
         Weight of the entropy terms. Lower it for clusters of very different size, raise it if
         clusters stay empty.
     n_neighbors : int, default=10
-        Number of nearest neighbours for the neighbour stage; 0 leaves the stage out, which is the
-        method of the paper.
+        Number of nearest neighbours, one of which the second view shows in the neighbour stage; 0
+        leaves the stage out, as in the paper.
     neighbor_start : float, default=0.6
-        Share of the epochs after which the neighbour stage begins, in [0, 1).
+        Share of the epochs after which neighbours are searched among the features, in [0, 1).
+    neighbor_space : {"auto", "inputs", "features"}, default="auto"
+        ``"features"``: the neighbour stage begins at `neighbor_start`. ``"inputs"``: it begins with
+        the first step, with neighbours among the samples themselves until `neighbor_start`.
+        ``"auto"`` is ``"inputs"`` for rows and ``"features"`` for images.
     max_epochs : int or "auto", default="auto"
         Number of passes over the data. ``"auto"`` is at least 8, and as many as make 560 steps of
         `batch_size` samples: 80 for 1,800 samples, 15 for 10,000, 8 from 18,000 on.
@@ -317,8 +295,7 @@ class ContrastiveClustering(BaseDeepClusterer):
     loss_curve_ : list of float
         Mean loss of each epoch.
     history_ : dict of str to list of float
-        Mean of each loss term per epoch: ``"instance"``, ``"cluster"``, ``"neighbor"`` (the cluster
-        loss between images and their neighbours; 0 before that stage) and ``"entropy"``.
+        Mean of each loss term per epoch: ``"instance"``, ``"cluster"`` and ``"entropy"``.
     encoder_ : torch.nn.Module
         The trained encoder, on the CPU and in evaluation mode.
     input_shape_ : tuple of int
@@ -363,15 +340,16 @@ class ContrastiveClustering(BaseDeepClusterer):
     ((1797,), (3, 10))
     """
 
+    _paper: ClassVar[Preset] = _PAPER
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseDeepClusterer._parameter_constraints,
         "n_heads": [positive_int],
+        "hidden_dim": [positive_int],
+        "projection_dim": [positive_int],
         "instance_temperature": [positive_float],
         "cluster_temperature": [positive_float],
         "cluster_weight": [non_negative_float],
         "entropy_weight": [non_negative_float],
-        "n_neighbors": [non_negative_int],
-        "neighbor_start": [fraction],
     }
 
     def __init__(
@@ -381,7 +359,7 @@ class ContrastiveClustering(BaseDeepClusterer):
         encoder: str | nn.Module | Callable[[], nn.Module] = "auto",
         augmentation: str | Callable[[Tensor], Tensor] = "auto",
         image_shape: tuple[int, ...] | None = None,
-        n_heads: int = 5,
+        n_heads: int = 10,
         hidden_dim: int = 256,
         projection_dim: int = 128,
         instance_temperature: float = 0.5,
@@ -390,6 +368,7 @@ class ContrastiveClustering(BaseDeepClusterer):
         entropy_weight: float = 1.0,
         n_neighbors: int = 10,
         neighbor_start: float = 0.6,
+        neighbor_space: str = "auto",
         max_epochs: int | str = "auto",
         batch_size: int = 256,
         optimizer: str = "adam",
@@ -416,6 +395,7 @@ class ContrastiveClustering(BaseDeepClusterer):
         self.entropy_weight = entropy_weight
         self.n_neighbors = n_neighbors
         self.neighbor_start = neighbor_start
+        self.neighbor_space = neighbor_space
         self.max_epochs = max_epochs
         self.batch_size = batch_size
         self.optimizer = optimizer
@@ -441,6 +421,5 @@ class ContrastiveClustering(BaseDeepClusterer):
             cluster_temperature=self.cluster_temperature,
             cluster_weight=self.cluster_weight,
             entropy_weight=self.entropy_weight,
-            n_neighbors=self.n_neighbors,
-            neighbor_start=self.neighbor_start,
+            neighbors=self._neighbor_stage(),
         )

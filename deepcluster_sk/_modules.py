@@ -1,11 +1,9 @@
 """Small modules that several objectives are made of."""
 
-import warnings
+import copy
 
-import numpy as np
 import torch
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -18,60 +16,70 @@ def projection_head(in_features: int, hidden_features: int, out_features: int) -
     )
 
 
-class ParallelHeads(nn.Module):
-    """Several linear heads on one hidden layer: ``Linear -> ReLU``, then ``Linear`` for each.
+class MomentumCopy(nn.Module):
+    """A slowly moving average of another module, which no gradient reaches.
 
-    With one head this is :func:`projection_head`.
+    Parameters are averaged; buffers, such as the statistics of batch norm, are copied: the average
+    of a variance would be that of no network.
 
     Parameters
     ----------
-    in_features, hidden_features, out_features : int
-        Widths.
-    n_heads : int
-        Number of heads.
+    module : torch.nn.Module
+        The module that is followed; the copy starts equal to it.
+
+    References
+    ----------
+    He et al., "Momentum contrast for unsupervised visual representation learning", CVPR 2020,
+    Eq. (2).
     """
 
-    def __init__(
-        self, in_features: int, hidden_features: int, out_features: int, n_heads: int
-    ) -> None:
+    def __init__(self, module: nn.Module) -> None:
         super().__init__()
-        self.hidden = nn.Sequential(nn.Linear(in_features, hidden_features), nn.ReLU(inplace=True))
-        self.output = nn.Linear(hidden_features, n_heads * out_features)
-        self.n_heads = n_heads
+        self.module = copy.deepcopy(module).requires_grad_(False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map features (n, in_features) to outputs (n_heads, n, out_features)."""
-        return self.output(self.hidden(x)).view(len(x), self.n_heads, -1).transpose(0, 1)
-
-    def imitate(self, head: int, features: Tensor, labels: Tensor) -> None:
-        """Set one head to a logistic regression of given labels on the hidden layer.
-
-        Parameters
-        ----------
-        head : int
-        features : Tensor of shape (n, in_features)
-        labels : Tensor of shape (n,), int64
-            Classes in ``[0, out_features)``, at least two of them.
-        """
-        n_classes = self.output.out_features // self.n_heads
-        hidden = self.hidden(features).cpu().numpy()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # a good start is all it has to be
-            model = LogisticRegression(max_iter=50).fit(hidden, labels.cpu().numpy())
-        weight, bias = torch.zeros(n_classes, hidden.shape[1]), torch.full((n_classes,), -10.0)
-        coef, intercept = model.coef_, model.intercept_
-        if len(model.classes_) == 2:  # one row stands for the difference of both
-            coef, intercept = np.vstack([-coef, coef]) / 2, np.hstack([-intercept, intercept]) / 2
-        weight[model.classes_] = torch.from_numpy(coef).float()
-        bias[model.classes_] = torch.from_numpy(intercept).float()
-        outputs = slice(head * n_classes, (head + 1) * n_classes)
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Call the copy, without gradients."""
         with torch.no_grad():
-            self.output.weight[outputs] = weight.to(features.device)
-            self.output.bias[outputs] = bias.to(features.device)
+            return self.module(*inputs)
 
-    def select(self, outputs: Tensor) -> None:
-        """Keep the given outputs, numbered over all heads, as one head in this order."""
-        last = self.output
-        last.weight = nn.Parameter(last.weight.detach()[outputs].clone())
-        last.bias = nn.Parameter(last.bias.detach()[outputs].clone())
-        last.out_features, self.n_heads = len(outputs), 1
+    @torch.no_grad()
+    def update(self, module: nn.Module, momentum: float) -> None:
+        """Move every parameter to ``momentum * own + (1 - momentum) * module's``, in place."""
+        own: list[Tensor] = list(self.module.parameters())
+        target: list[Tensor] = list(module.parameters())
+        torch._foreach_lerp_(own, target, 1 - momentum)
+        for buffer, source in zip(self.module.buffers(), module.buffers(), strict=True):
+            buffer.copy_(source)
+
+
+class FeatureQueue(nn.Module):
+    """The last vectors that were pushed, first in, first out; all state is in buffers.
+
+    Parameters
+    ----------
+    size : int
+        Number of vectors that are kept.
+    dim : int
+        Their dimension. The queue starts with random unit vectors, drawn from torch's global
+        generator.
+    """
+
+    features: Tensor
+    cursor: Tensor
+
+    def __init__(self, size: int, dim: int) -> None:
+        super().__init__()
+        self.register_buffer("features", F.normalize(torch.randn(size, dim), dim=1))
+        self.register_buffer("cursor", torch.zeros((), dtype=torch.int64))
+
+    @torch.no_grad()
+    def push(self, vectors: Tensor) -> None:
+        """Overwrite the oldest vectors by those of shape (n, dim); only the last `size` count."""
+        size = len(self.features)
+        if not size:
+            return
+        start = self.cursor + max(len(vectors) - size, 0)
+        vectors = vectors[-size:].to(self.features.dtype)
+        slots = (start + torch.arange(len(vectors), device=vectors.device)) % size
+        self.features.index_copy_(0, slots, vectors)
+        self.cursor.copy_((start + len(vectors)) % size)

@@ -1,32 +1,147 @@
-"""What the features of a whole data set tell: neighbours and k-means clusters."""
+"""What the vectors of a whole data set tell: neighbours and k-means clusters."""
 
 import warnings
+from collections.abc import Callable
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from sklearn.cluster import KMeans
+from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import mutual_info_score
 from sklearn.neighbors import NearestNeighbors
-from torch import Tensor
+from torch import Tensor, nn
+
+MapAll = Callable[[Callable[[Tensor], Tensor]], Tensor]
+"""Applies a function to all rows of the data set, unaugmented, in order, in evaluation mode."""
+
+_SEARCH_DIM = 64  # the time of a search grows with it; 84 % of the neighbours are the exact ones
 
 
-def nearest_neighbors(features: Tensor, n_neighbors: int) -> Tensor:
-    """Return the rows most similar to each row by the cosine, itself left out.
+class NeighborGraph:
+    """Rows joined with their nearest neighbours, in both directions.
 
     Parameters
     ----------
-    features : Tensor of shape (n, d), float32
+    vectors : Tensor of shape (n, d), float32
+        At least two rows. Of more than 64 columns, the 64 principal components are compared.
     n_neighbors : int
-        Capped at ``n - 1``.
+        Capped at ``n - 1``. A row has at least as many neighbours, and more if others chose it.
+    """
+
+    def __init__(self, vectors: Tensor, n_neighbors: int) -> None:
+        rows = vectors.cpu().numpy()
+        if min(rows.shape) > _SEARCH_DIM:
+            rows = PCA(_SEARCH_DIM, svd_solver="covariance_eigh").fit_transform(rows)
+        search = NearestNeighbors(n_neighbors=min(n_neighbors, len(rows) - 1), algorithm="brute")
+        chosen = search.fit(rows).kneighbors_graph()
+        both = chosen.maximum(chosen.T).tocsr()
+        self._first = torch.from_numpy(both.indptr.astype(np.int64))
+        self._neighbors = torch.from_numpy(both.indices.astype(np.int64))
+
+    def neighbors(self, row: int) -> Tensor:
+        """Return the neighbours of a row, int64."""
+        return self._neighbors[self._first[row] : self._first[row + 1]]
+
+    def sample(self, rows: Tensor, generator: torch.Generator) -> Tensor:
+        """Draw a neighbour of each of the rows; int64, any shape."""
+        first, degree = self._first[rows], self._first.diff()[rows]
+        pick = (torch.rand(rows.shape, generator=generator) * degree).long()
+        return self._neighbors[first + pick.minimum(degree - 1)]  # the product may round up
+
+    def agreement(self, labels: Tensor) -> float:
+        """Return the mutual information of the labels (n,) at both ends of an edge, in nats.
+
+        High for clusters that are many, even, and separated by gaps: a class that is cut in two
+        loses it along the cut, two classes in one cluster lose it as well.
+        """
+        here = labels.cpu().repeat_interleave(self._first.diff()).numpy()
+        return float(mutual_info_score(here, labels.cpu()[self._neighbors].numpy()))
+
+
+class NeighborStage:
+    """The part of a training in which the second view shows a neighbour.
+
+    Neighbours are searched among the features when a share `start` of the training is done, and
+    again in the middle of what is left.
+
+    Parameters
+    ----------
+    n_neighbors : int
+        0 leaves the stage out.
+    start : float
+        In [0, 1).
+    among_inputs : bool
+        Whether neighbours among the inputs serve until then, from the first step on.
+    """
+
+    def __init__(self, n_neighbors: int, start: float, *, among_inputs: bool) -> None:
+        self.n_neighbors = n_neighbors
+        self.among_inputs = among_inputs
+        self.graph: NeighborGraph | None = None
+        self._times = (start, (1 + start) / 2)
+        self._n_searches = 0
+
+    def search(
+        self,
+        progress: float,
+        map_all: MapAll,
+        encoder: nn.Module,
+    ) -> Tensor | None:
+        """Search if it is time to; return the features (n, d) if the search was among them."""
+        if not self.n_neighbors:
+            return None
+        if self.among_inputs and self.graph is None:
+            inputs = map_all(lambda x: x.flatten(1))
+            self.graph = NeighborGraph(inputs, self.n_neighbors)
+        due = sum(progress >= time for time in self._times)
+        if self._n_searches >= due:
+            return None
+        self._n_searches = due
+        features = map_all(encoder)
+        self.graph = NeighborGraph(F.normalize(features, dim=1), self.n_neighbors)
+        return features
+
+    def view_rows(self, plan: Tensor, generator: torch.Generator) -> Tensor:
+        """Choose the rows behind the two views: from a plan (steps, B) to (steps, 2, B)."""
+        second = plan if self.graph is None else self.graph.sample(plan, generator)
+        return torch.stack([plan, second], dim=1)
+
+    def end(self, features: Tensor) -> NeighborGraph:
+        """Forget the neighbours, which are as many as the training set, and return their graph."""
+        graph = self.graph or NeighborGraph(F.normalize(features, dim=1), self.n_neighbors or 10)
+        self.graph = None
+        return graph
+
+
+def better_centroids(vectors: Tensor, centroids: Tensor, graph: NeighborGraph) -> Tensor:
+    """Return the centroids or those of k-means, whichever neighbours agree on more.
+
+    Parameters
+    ----------
+    vectors : Tensor of shape (n, d), float32
+        Of unit length.
+    centroids : Tensor of shape (K, d), float32
+        Each vector belongs to the one of the largest product.
+    graph : NeighborGraph
+        Of the same n rows.
 
     Returns
     -------
-    neighbors : Tensor of shape (n, n_neighbors), int64
-        On the CPU, nearest first.
+    centroids : Tensor of shape (K, d), float32
+        Those of k-means are of unit length.
     """
-    rows = F.normalize(features, dim=1).cpu().numpy()
-    search = NearestNeighbors(n_neighbors=min(n_neighbors, len(rows) - 1), algorithm="brute")
-    return torch.from_numpy(search.fit(rows).kneighbors(return_distance=False))
+    fresh = kmeans_centroids(vectors, len(centroids))
+    own, other = ((vectors @ c.mT).argmax(dim=1) for c in (centroids, fresh))
+    return fresh if graph.agreement(other) > graph.agreement(own) else centroids
+
+
+def kmeans_centroids(vectors: Tensor, n_clusters: int) -> Tensor:
+    """Return the centroids (n_clusters, d), of unit length, of k-means on directions."""
+    labels = spherical_kmeans(vectors, n_clusters).to(vectors.device)
+    members = F.one_hot(labels, n_clusters).to(vectors.dtype)
+    return F.normalize(members.mT @ F.normalize(vectors, dim=1), dim=1)
 
 
 def spherical_kmeans(features: Tensor, n_clusters: int) -> Tensor:

@@ -6,11 +6,12 @@ the batch, and every side effect happens in a hook that the trainer calls outsid
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
+
+from ._neighbors import MapAll
 
 
 class Batch(NamedTuple):
@@ -69,14 +70,12 @@ class Objective(nn.Module, ABC):
     def after_step(self, carry: tuple[Tensor, ...], progress: float) -> None:
         """Update what is not learned by gradient. Runs after the optimiser, without gradients."""
 
-    def before_epoch(
-        self, progress: float, embed_all: Callable[[], Tensor], generator: torch.Generator
-    ) -> None:
+    def before_epoch(self, progress: float, map_all: MapAll) -> None:
         """Prepare an epoch, at a share `progress` in [0, 1) of the run; without gradients.
 
-        ``embed_all`` returns the features of all rows, in order and in evaluation mode;
-        `generator` lies on the CPU.
+        ``map_all(function)`` applies a function to all rows, unaugmented, in order and in
+        evaluation mode.
         """
 
-    def after_training(self, embed_all: Callable[[], Tensor]) -> None:
+    def after_training(self, map_all: MapAll) -> None:
         """Drop what only training needs. Runs once, at the end, without gradients."""

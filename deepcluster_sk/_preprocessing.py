@@ -11,6 +11,7 @@ from sklearn.utils import gen_batches
 from torch import Tensor, nn
 
 _CHUNK = 4096  # rows read at a time: a memory map is never loaded whole
+_MOST = 3.0  # standard deviations: a rare feature must not outweigh all others in a distance
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,8 @@ class Preprocessor(nn.Module):
     """Unflatten, move the channels first, and scale with statistics learned in ``fit``.
 
     Images become float32 in [0, 1]: uint8 is divided by 255, floats are mapped by the smallest and
-    largest value of the training set. Rows are standardised per column.
+    largest value of the training set. Rows are standardised per column, and outliers drawn in
+    smoothly, to three standard deviations at the most: ``z / sqrt(1 + (z / 3)^2)``.
     """
 
     offset: Tensor
@@ -78,7 +80,7 @@ class Preprocessor(nn.Module):
         wide = x.dtype if x.is_floating_point() else torch.float32
         x = ((x - self.offset.to(wide)) / self.scale.to(wide)).float()
         if not self.layout.is_image:
-            return x
+            return x / torch.sqrt(1 + (x / _MOST) ** 2)
         x = x.view(len(x), *self.layout.shape)
         if self.layout.channels == "last":
             return x.permute(0, 3, 1, 2)

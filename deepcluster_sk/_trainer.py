@@ -102,7 +102,7 @@ class Trainer:
                 callback.on_fit_end(state)
         self._calibrate(objective, source, preprocess, augment, steps)
         with torch.no_grad():
-            objective.after_training(partial(_embed_all, objective, source, preprocess))
+            objective.after_training(partial(_map_all, objective, source, preprocess))
         objective.eval()
         objective.zero_grad(set_to_none=True)  # gradients are no part of a fitted estimator
         return state
@@ -118,9 +118,9 @@ class Trainer:
     ) -> EpochRecord:
         """Run one pass over the data; the losses are read from the device once, at its end."""
         order = self.seeds.generator("order", epoch)
-        embed_all = partial(_embed_all, objective, source, preprocess)
+        map_all = partial(_map_all, objective, source, preprocess)
         with torch.no_grad():
-            objective.before_epoch(epoch / self.config.max_epochs, embed_all, order)
+            objective.before_epoch(epoch / self.config.max_epochs, map_all)
         draws = self.seeds.generator("augment", epoch, device=self.device)
         noise = self.seeds.generator("noise", epoch, device=self.device)
         plan = objective.view_rows(steps.plan(source.n_samples, order), order)
@@ -245,10 +245,15 @@ def learning_rate_factor(step: int, *, n_steps: int, schedule: str, warmup: floa
     return 0.5 * (1 + math.cos(math.pi * (step - n_warmup) / max(n_steps - n_warmup, 1)))
 
 
-def _embed_all(objective: Objective, source: DataSource, preprocess: nn.Module) -> Tensor:
-    """Return the features (n, feature_dim) of all rows, in evaluation mode."""
+def _map_all(
+    objective: Objective,
+    source: DataSource,
+    preprocess: nn.Module,
+    function: Callable[[Tensor], Tensor],
+) -> Tensor:
+    """Return a function's values on all preprocessed rows, in evaluation mode, as float32."""
     objective.eval()
-    batches = map_batches(lambda x: objective.encoder(preprocess(x)).float(), source)
-    features = torch.cat(list(batches))
+    batches = map_batches(lambda x: function(preprocess(x)).float(), source)
+    values = torch.cat(list(batches))
     objective.train()
-    return features
+    return values

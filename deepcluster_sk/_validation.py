@@ -23,6 +23,7 @@ non_negative_int = Interval(Integral, 0, None, closed="left")
 positive_float = Interval(Real, 0, None, closed="neither")
 non_negative_float = Interval(Real, 0, None, closed="left")
 fraction = Interval(Real, 0, 1, closed="left")
+closed_fraction = Interval(Real, 0, 1, closed="both")
 
 
 def one_of(*names: str) -> StrOptions:

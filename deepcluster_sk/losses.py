@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["at_least_float32", "negative_entropy", "nt_xent"]
+__all__ = ["at_least_float32", "info_nce", "negative_entropy", "nt_xent"]
 
 
 def at_least_float32(x: Tensor) -> Tensor:
@@ -47,6 +47,59 @@ def nt_xent(a: Tensor, b: Tensor, *, temperature: float) -> Tensor:
         similarity = similarity.masked_fill(itself, float("-inf"))
         partner = (z[..., :n, :] * z[..., n:, :]).sum(dim=-1) / temperature  # the same for both
         return similarity.logsumexp(dim=-1).mean(dim=-1) - partner.mean(dim=-1)
+
+
+def info_nce(
+    queries: Tensor,
+    keys: Tensor,
+    *,
+    temperature: float,
+    extra_keys: Tensor | None = None,
+    excluded: Tensor | None = None,
+    batch_negatives: bool = True,
+) -> Tensor:
+    """Cross-entropy of recognising the key of each query among other keys.
+
+    With ``s(q, k) = q . k / temperature``, the mean over i of::
+
+        -s(q_i, k_i) + log( exp s(q_i, k_i) + sum over negatives n of exp s(q_i, n) )
+
+    Parameters
+    ----------
+    queries, keys : Tensor of shape (..., n, d), float
+        Row i of both belongs together. Nothing is normalised in here. Leading axes are
+        independent problems.
+    temperature : float
+        Divides the similarities; positive.
+    extra_keys : Tensor of shape (..., m, d) or None, default=None
+        Further negatives of every query, such as a queue of past keys.
+    excluded : bool Tensor of shape (n, m) or None, default=None
+        Extra keys that are no negatives of a query.
+    batch_negatives : bool, default=True
+        Whether the keys of the other queries are negatives.
+
+    Returns
+    -------
+    loss : Tensor of shape (...), float32
+        Mean over the n queries; ``log(number of negatives + 1)`` when all vectors are identical,
+        0 without negatives.
+
+    References
+    ----------
+    van den Oord, Li and Vinyals, "Representation learning with contrastive predictive coding",
+    2018, Eq. (4); with a queue: He et al., "Momentum contrast for unsupervised visual
+    representation learning", CVPR 2020, Eq. (1).
+    """
+    with torch.autocast(queries.device.type, enabled=False):
+        queries, keys = at_least_float32(queries), at_least_float32(keys)
+        positive = (queries * keys).sum(dim=-1, keepdim=True) / temperature
+        similarity = queries @ keys.mT / temperature if batch_negatives else positive
+        if extra_keys is not None:
+            extra = queries @ extra_keys.to(queries.dtype).mT / temperature
+            if excluded is not None:
+                extra = extra.masked_fill(excluded, float("-inf"))
+            similarity = torch.cat([similarity, extra], dim=-1)
+        return similarity.logsumexp(dim=-1).mean(dim=-1) - positive.mean(dim=(-2, -1))
 
 
 def negative_entropy(assignments: Tensor) -> Tensor:

@@ -21,14 +21,22 @@ from ._tabular import GaussianNoise, MarginalSwap
 Size = tuple[int, int] | None
 
 
-def images(*, strength: float = 0.5, blur: bool = False, size: Size = None) -> Augmentation:
+def images(
+    *,
+    scale: tuple[float, float] = (0.08, 1.0),
+    strength: float = 0.5,
+    blur: bool = False,
+    size: Size = None,
+) -> Augmentation:
     """Recipe of the contrastive clustering papers for photographs.
 
-    Crops of 8-100 % of the area, flips, colour jitter with probability 0.8, grey with probability
+    Crops, flips, colour jitter with probability 0.8, grey with probability
     0.2, and optionally blur with probability 0.5.
 
     Parameters
     ----------
+    scale : tuple of 2 floats, default=(0.08, 1.0)
+        Smallest and largest share of the area that a crop keeps.
     strength : float, default=0.5
         Multiplies the jitter of (0.8, 0.8, 0.8, 0.2); the papers use 0.5 for 32-pixel images and
         1 for larger ones.
@@ -42,7 +50,7 @@ def images(*, strength: float = 0.5, blur: bool = False, size: Size = None) -> A
     Li et al., "Contrastive clustering", AAAI 2021, section "Implementation details".
     """
     steps: list[Augmentation] = [
-        RandomResizedCrop(),
+        RandomResizedCrop(scale=scale),
         RandomHorizontalFlip(),
         ColorJitter(0.8 * strength, 0.8 * strength, 0.8 * strength, 0.2 * strength, p=0.8),
         RandomGrayscale(p=0.2),
