@@ -91,6 +91,8 @@ class BaseDeepClusterer(
 
     _paper: ClassVar[Preset]
     """What the paper sets and reports."""
+    _against_empty: ClassVar[str] = ""
+    """The method's own parameter against empty clusters, for the warning about them."""
 
     @classmethod
     def paper_settings(cls, data_set: str) -> dict[str, Any]:
@@ -362,7 +364,7 @@ class BaseDeepClusterer(
         if n_empty:
             warnings.warn(
                 f"{n_empty} of {self.n_clusters} clusters are empty after {self.n_iter_} epochs. "
-                "Try another random_state, more max_epochs, a larger entropy_weight, or a smaller "
+                f"Try another random_state, more max_epochs,{self._against_empty} or a smaller "
                 "n_clusters.",
                 ConvergenceWarning,
                 stacklevel=3,
@@ -378,5 +380,5 @@ class BaseDeepClusterer(
 
 
 def default_epochs(n_samples: int, batch_size: int) -> int:
-    """Return the number of epochs for ``max_epochs="auto"``: at least 8, and at least 560 steps."""
-    return max(8, math.ceil(560 / (n_samples // batch_size)))
+    """Return the epochs of ``max_epochs="auto"``: at least 12, and at least 560 steps."""
+    return max(12, math.ceil(560 / (n_samples // batch_size)))

@@ -46,7 +46,7 @@ def clustering_loss(
     nearest: Tensor,
     *,
     form: str = "cross-entropy",
-    temperature: float = 0.2,
+    temperature: float = 0.3,
 ) -> Tensor:
     """Pull each query to the centroid of its key.
 
@@ -61,7 +61,7 @@ def clustering_loss(
     form : {"cross-entropy", "pull"}, default="cross-entropy"
         ``"pull"`` is ``1 - q . mu_a(i)``; ``"cross-entropy"`` is that of the softmax of
         ``q . mu / temperature``, which also pushes the query from the other centroids.
-    temperature : float, default=0.2
+    temperature : float, default=0.3
         tau_c.
 
     Returns
@@ -123,7 +123,7 @@ class ClusterContrastObjective(Objective):
         self.neighbors = neighbors
 
     def forward(self, batch: Batch) -> LossOutput:
-        """Evaluate ``L_contrast + cluster_weight L_cluster``; the second one after the warm-up."""
+        """Evaluate ``L_contrast + cluster_weight L_cluster``; the second one from its start on."""
         query, key = batch.views
         q = self.project(self.encoder(query))
         k = F.normalize(self.key_projector(self.key_encoder(key)).float(), dim=1)
@@ -179,12 +179,11 @@ class ClusterContrastObjective(Objective):
         features = self.neighbors.search(progress, map_all, self.encoder)
         begins = progress >= self.cluster_start and not self.started
         if begins or (self.started and self.centroid_update == "k-means"):
-            vectors = map_all(lambda x: self.project(self.encoder(x)))
-            self.centroids.copy_(kmeans_centroids(vectors, len(self.centroids)))
+            features = map_all(self.encoder) if features is None else features
+            self.centroids.copy_(kmeans_centroids(self.project(features), len(self.centroids)))
             self.started.fill_(1)
-        elif features is not None and self.neighbors.graph is not None:
-            vectors = self.project(features)
-            self.centroids.copy_(better_centroids(vectors, self.centroids, self.neighbors.graph))
+        elif features is not None:
+            self._renew_centroids(features)
 
     def view_rows(self, plan: Tensor, generator: torch.Generator) -> Tensor:
         """Show a neighbour in the second view, once there are neighbours."""
@@ -192,10 +191,16 @@ class ClusterContrastObjective(Objective):
 
     def after_training(self, map_all: MapAll) -> None:
         """Settle the centroids on the final projections."""
-        features = map_all(self.encoder)
+        self._renew_centroids(map_all(self.encoder))
+        self.neighbors.end()
+
+    def _renew_centroids(self, features: Tensor) -> None:
+        """Take those of k-means if none are in use yet, or if neighbours agree on them more."""
         vectors = self.project(features)
-        graph = self.neighbors.end(features)
-        self.centroids.copy_(better_centroids(vectors, self.centroids, graph))
+        if not self.started:
+            self.centroids.copy_(kmeans_centroids(vectors, len(self.centroids)))
+        elif self.neighbors.graph is not None:
+            self.centroids.copy_(better_centroids(vectors, self.centroids, self.neighbors.graph))
 
 
 # the results are the paper's; the settings are those of momentum contrast in the benchmark that the
@@ -280,7 +285,7 @@ class ClusterContrast(BaseDeepClusterer):
     cluster_temperature : float, default=0.3
         tau_c of the softmax over the centroids, in the cross-entropy form and in `predict_proba`.
     cluster_weight : float, default=1.0
-        lambda; 0 is momentum contrast (MoCo).
+        lambda; 0 with `batch_negatives=False` is momentum contrast (MoCo).
     cluster_form : {"cross-entropy", "pull"}, default="cross-entropy"
         ``"pull"``: one minus the cosine to the centroid, the wording of the paper.
         ``"cross-entropy"``: that of a softmax over all centroids, which also pushes from the
@@ -304,14 +309,15 @@ class ClusterContrast(BaseDeepClusterer):
         Number of nearest neighbours, one of which the second view shows in the neighbour stage; 0
         leaves the stage out, as in the paper.
     neighbor_start : float, default=0.6
-        Share of the epochs after which neighbours are searched among the features, in [0, 1).
+        Share of the epochs after which neighbours are searched among the features, in [0, 1); they
+        are searched again in the middle of the rest.
     neighbor_space : {"auto", "inputs", "features"}, default="auto"
         ``"features"``: the neighbour stage begins at `neighbor_start`. ``"inputs"``: it begins with
         the first step, with neighbours among the samples themselves until `neighbor_start`.
         ``"auto"`` is ``"inputs"`` for rows and ``"features"`` for images.
     max_epochs : int or "auto", default="auto"
-        Number of passes over the data. ``"auto"`` is at least 8, and as many as make 560 steps of
-        `batch_size` samples: 80 for 1,800 samples, 15 for 10,000, 8 from 18,000 on.
+        Number of passes over the data. ``"auto"`` is at least 12, and as many as make 560 steps of
+        `batch_size` samples: 80 for 1,800 samples, 15 for 10,000, 12 from 12,000 on.
     batch_size : int, default=256
         Samples per step, capped at the number of samples. An incomplete last batch is dropped.
     optimizer : {"adam", "adamw", "sgd"}, default="adam"

@@ -4,12 +4,14 @@ import warnings
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
 from ._neighbors import MapAll, NeighborGraph, NeighborStage, spherical_kmeans
 
+_JUDGES = 10  # neighbours that judge the heads where training had none
 _IMITATED_ROWS = 10_000  # enough to copy a partition into a head
 
 
@@ -81,11 +83,15 @@ class ClusterHeads(nn.Module):
             worst = int(self._agreements(features, neighbors.graph).argmin())
             self._restart(worst, features)
 
-    def keep_best(self, features: Tensor, graph: NeighborGraph) -> None:
-        """Drop all heads but the one on which neighbours agree the most."""
+    def keep_best(self, features: Tensor, neighbors: NeighborStage) -> None:
+        """Drop all heads but the one on which neighbours agree the most; end the stage."""
         if not self.started:  # the training was too short
             self._start(features)
-        best = int(self._agreements(features, graph).argmax())
+        best = 0
+        if self.n_heads > 1:
+            graph = neighbors.graph or NeighborGraph(F.normalize(features, dim=1), _JUDGES)
+            best = int(self._agreements(features, graph).argmax())
+        neighbors.end()
         first = best * self.n_clusters
         self.select(torch.arange(first, first + self.n_clusters))
 

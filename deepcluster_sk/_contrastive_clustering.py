@@ -149,8 +149,7 @@ class ContrastiveObjective(Objective):
 
     def after_training(self, map_all: MapAll) -> None:
         """Keep one head."""
-        features = map_all(self.encoder)
-        self.cluster_heads.keep_best(features, self.neighbors.end(features))
+        self.cluster_heads.keep_best(map_all(self.encoder), self.neighbors)
 
 
 def _softmax(logits: Tensor) -> Tensor:
@@ -251,14 +250,15 @@ class ContrastiveClustering(BaseDeepClusterer):
         Number of nearest neighbours, one of which the second view shows in the neighbour stage; 0
         leaves the stage out, as in the paper.
     neighbor_start : float, default=0.6
-        Share of the epochs after which neighbours are searched among the features, in [0, 1).
+        Share of the epochs after which neighbours are searched among the features, in [0, 1); they
+        are searched again in the middle of the rest.
     neighbor_space : {"auto", "inputs", "features"}, default="auto"
         ``"features"``: the neighbour stage begins at `neighbor_start`. ``"inputs"``: it begins with
         the first step, with neighbours among the samples themselves until `neighbor_start`.
         ``"auto"`` is ``"inputs"`` for rows and ``"features"`` for images.
     max_epochs : int or "auto", default="auto"
-        Number of passes over the data. ``"auto"`` is at least 8, and as many as make 560 steps of
-        `batch_size` samples: 80 for 1,800 samples, 15 for 10,000, 8 from 18,000 on.
+        Number of passes over the data. ``"auto"`` is at least 12, and as many as make 560 steps of
+        `batch_size` samples: 80 for 1,800 samples, 15 for 10,000, 12 from 12,000 on.
     batch_size : int, default=256
         Samples per step, capped at the number of samples. An incomplete last batch is dropped.
     optimizer : {"adam", "adamw", "sgd"}, default="adam"
@@ -341,6 +341,7 @@ class ContrastiveClustering(BaseDeepClusterer):
     """
 
     _paper: ClassVar[Preset] = _PAPER
+    _against_empty: ClassVar[str] = " a larger entropy_weight,"
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseDeepClusterer._parameter_constraints,
         "n_heads": [positive_int],

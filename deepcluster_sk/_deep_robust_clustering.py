@@ -42,7 +42,7 @@ def feature_loss(
     z_a: Tensor,
     z_b: Tensor,
     *,
-    temperature: float = 1.0,
+    temperature: float = 0.5,
     normalize: bool = True,
     symmetric: bool = True,
 ) -> Tensor:
@@ -52,12 +52,12 @@ def feature_loss(
     ----------
     z_a, z_b : Tensor of shape (..., B, K), float
         Logits of the two views. Leading axes are independent heads.
-    temperature : float, default=1.0
+    temperature : float, default=0.5
         T_AF.
     normalize : bool, default=True
-        Whether rows are compared by their cosine; the paper compares raw products.
+        Whether rows are compared by their cosine; the original form compares raw products.
     symmetric : bool, default=True
-        Whether to average over both directions; the paper has the one from `z_a` to `z_b`.
+        Whether to average over both directions; the original form has the one from `z_a` to `z_b`.
 
     Returns
     -------
@@ -74,7 +74,7 @@ def probability_loss(
     p_a: Tensor,
     p_b: Tensor,
     *,
-    temperature: float = 0.5,
+    temperature: float = 1.0,
     normalize: bool = True,
     symmetric: bool = True,
 ) -> Tensor:
@@ -84,7 +84,7 @@ def probability_loss(
     ----------
     p_a, p_b : Tensor of shape (..., B, K), float
         Assignment probabilities of the two views. Leading axes are independent heads.
-    temperature : float, default=0.5
+    temperature : float, default=1.0
         T_AP.
     normalize, symmetric : bool, default=True
         As in :func:`feature_loss`, for the columns.
@@ -111,7 +111,7 @@ def cluster_regularization(p: Tensor, *, scale_free: bool = True) -> Tensor:
     p : Tensor of shape (..., B, K), float
         Assignment probabilities. Leading axes are independent heads.
     scale_free : bool, default=True
-        Whether to divide by ``B / K``, the value for equal masses; the paper does not.
+        Whether to divide by ``B / K``, the value for equal masses; the original form does not.
 
     Returns
     -------
@@ -151,7 +151,11 @@ class DeepRobustObjective(Objective):
         super().__init__()
         self.encoder = encoder
         self.cluster_heads = ClusterHeads(
-            feature_dim, hidden_dim, n_clusters, n_heads, start=cluster_start
+            feature_dim,
+            hidden_dim,
+            n_clusters,
+            n_heads,
+            start=cluster_start if n_fine_clusters else 0.0,
         )
         self.fine_head = None
         if n_fine_clusters:
@@ -215,13 +219,12 @@ class DeepRobustObjective(Objective):
 
     def after_training(self, map_all: MapAll) -> None:
         """Keep one head of those for the clusters asked for."""
-        features = map_all(self.encoder)
-        self.cluster_heads.keep_best(features, self.neighbors.end(features))
+        self.cluster_heads.keep_best(map_all(self.encoder), self.neighbors)
         self.fine_head = None
 
 
-# the losses are those of the paper; training and augmentation are those of PICA and GCC, by the
-# same group: readings, not facts
+# the losses are those of an independent implementation, training and augmentation those of PICA and
+# GCC, by the same group: readings, not facts
 _PAPER = Preset(
     {
         "encoder": "resnet34",
@@ -319,19 +322,21 @@ class DeepRobustClustering(BaseDeepClusterer):
         otherwise, as in the paper.
     cluster_start : float, default=0.3
         Share of the epochs after which the heads for the K clusters begin to learn, from k-means on
-        the features, in [0, 1). Until then only the finer head is at work. 0 is the paper's method.
+        the features, in [0, 1). Until then only the finer head is at work; without
+        one, they begin at once. 0 is the paper's method.
     n_neighbors : int, default=10
         Number of nearest neighbours, one of which the second view shows in the neighbour stage; 0
         leaves the stage out, as in the paper.
     neighbor_start : float, default=0.6
-        Share of the epochs after which neighbours are searched among the features, in [0, 1).
+        Share of the epochs after which neighbours are searched among the features, in [0, 1); they
+        are searched again in the middle of the rest.
     neighbor_space : {"auto", "inputs", "features"}, default="auto"
         ``"features"``: the neighbour stage begins at `neighbor_start`. ``"inputs"``: it begins with
         the first step, with neighbours among the samples themselves until `neighbor_start`.
         ``"auto"`` is ``"inputs"`` for rows and ``"features"`` for images.
     max_epochs : int or "auto", default="auto"
-        Number of passes over the data. ``"auto"`` is at least 8, and as many as make 560 steps of
-        `batch_size` samples: 80 for 1,800 samples, 15 for 10,000, 8 from 18,000 on.
+        Number of passes over the data. ``"auto"`` is at least 12, and as many as make 560 steps of
+        `batch_size` samples: 80 for 1,800 samples, 15 for 10,000, 12 from 12,000 on.
     batch_size : int, default=256
         Samples per step, capped at the number of samples. An incomplete last batch is dropped.
     optimizer : {"adam", "adamw", "sgd"}, default="adam"
@@ -416,6 +421,7 @@ class DeepRobustClustering(BaseDeepClusterer):
     """
 
     _paper: ClassVar[Preset] = _PAPER
+    _against_empty: ClassVar[str] = " a larger regularization_weight,"
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseDeepClusterer._parameter_constraints,
         "n_heads": [positive_int],

@@ -108,11 +108,9 @@ class NeighborStage:
         second = plan if self.graph is None else self.graph.sample(plan, generator)
         return torch.stack([plan, second], dim=1)
 
-    def end(self, features: Tensor) -> NeighborGraph:
-        """Forget the neighbours, which are as many as the training set, and return their graph."""
-        graph = self.graph or NeighborGraph(F.normalize(features, dim=1), self.n_neighbors or 10)
+    def end(self) -> None:
+        """Forget the neighbours: they are as many as the training set."""
         self.graph = None
-        return graph
 
 
 def better_centroids(vectors: Tensor, centroids: Tensor, graph: NeighborGraph) -> Tensor:

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from ._base import BaseDeepClusterer, Preset, scores
 from ._modules import FeatureQueue, MomentumCopy, projection_head
-from ._neighbors import NeighborGraph, NeighborStage, better_centroids, kmeans_centroids
+from ._neighbors import NeighborStage, better_centroids, kmeans_centroids
 from ._objective import Batch, LossOutput, MapAll, Objective
 from ._validation import (
     closed_fraction,
@@ -86,7 +86,7 @@ def cluster_loss(
     r: Tensor,
     r_key: Tensor,
     *,
-    temperature: float = 1.0,
+    temperature: float = 0.5,
     queue: Tensor | None = None,
     batch_negatives: bool = True,
 ) -> Tensor:
@@ -96,7 +96,7 @@ def cluster_loss(
     ----------
     r, r_key : Tensor of shape (K, d), float
         Cluster representations of the two networks.
-    temperature : float, default=1.0
+    temperature : float, default=0.5
         tau.
     queue : Tensor of shape (L * K, d) or None, default=None
         Past representations in blocks of K. Those of the same cluster are no negatives.
@@ -203,6 +203,7 @@ class TwinContrastObjective(Objective):
         self.sampled_weights = sampled_weights
         self.cluster_start = cluster_start
         self.momentum = momentum
+        self.n_cluster_sets = n_cluster_sets
         self.cluster_noise = cluster_noise
         self.batch_negatives = batch_negatives
         self.neighbors = neighbors
@@ -286,12 +287,10 @@ class TwinContrastObjective(Objective):
         """Find the neighbours when it is time, and renew the prototypes."""
         features = self.neighbors.search(progress, map_all, self.encoder)
         if not self.started and progress >= self.cluster_start:
-            features = map_all(self.encoder) if features is None else features
-            n_clusters = len(self.prototypes.weight)
-            self._set_prototypes(kmeans_centroids(self.project(features), n_clusters))
+            self._renew_prototypes(map_all(self.encoder) if features is None else features)
             self.started.fill_(1)
-        elif features is not None and self.neighbors.graph is not None:
-            self._improve_prototypes(features, self.neighbors.graph)
+        elif features is not None:
+            self._renew_prototypes(features)
 
     def view_rows(self, plan: Tensor, generator: torch.Generator) -> Tensor:
         """Show a neighbour in the second view, once there are neighbours."""
@@ -299,15 +298,21 @@ class TwinContrastObjective(Objective):
 
     def after_training(self, map_all: MapAll) -> None:
         """Settle the prototypes on the final projections."""
-        features = map_all(self.encoder)
-        self._improve_prototypes(features, self.neighbors.end(features))
+        self._renew_prototypes(map_all(self.encoder))
+        self.neighbors.end()
 
-    def _improve_prototypes(self, features: Tensor, graph: NeighborGraph) -> None:
-        """Take those of k-means if neighbours agree on them more."""
-        own = self.prototypes()
-        better = better_centroids(self.project(features), own, graph)
-        if better is not own:
-            self._set_prototypes(better)
+    def _renew_prototypes(self, features: Tensor) -> None:
+        """Take those of k-means if they are not in use yet, or if neighbours agree on them more."""
+        vectors, own = self.project(features), self.prototypes()
+        renewed = own
+        if not self.started:
+            renewed = kmeans_centroids(vectors, len(own))
+        elif self.neighbors.graph is not None:
+            renewed = better_centroids(vectors, own, self.neighbors.graph)
+        if renewed is not own:
+            self._set_prototypes(renewed * own.norm(dim=1).mean())
+            # the queue holds clusters of other numbers
+            self.cluster_queue.push(renewed.repeat(self.n_cluster_sets, 1))
 
     def _set_prototypes(self, prototypes: Tensor) -> None:
         """Overwrite the prototypes of both networks, in place."""
@@ -411,8 +416,8 @@ class TwinContrastClustering(BaseDeepClusterer):
     normalize_prototypes : bool, default=True
         Whether prototypes have unit length.
     sampled_weights : bool, default=False
-        Whether clusters are represented with the random draws as weights, in place of the
-        assignments themselves.
+        Whether the clusters of the query network are represented with the random draws as weights,
+        in place of the assignments themselves.
     cluster_start : float, default=0.3
         Share of the epochs after which prototypes come into play, from k-means on the projections,
         in [0, 1). Until then projections alone are contrasted. 0 is the paper's method.
@@ -433,14 +438,15 @@ class TwinContrastClustering(BaseDeepClusterer):
         Number of nearest neighbours, one of which the second view shows in the neighbour stage; 0
         leaves the stage out, as in the paper.
     neighbor_start : float, default=0.6
-        Share of the epochs after which neighbours are searched among the features, in [0, 1).
+        Share of the epochs after which neighbours are searched among the features, in [0, 1); they
+        are searched again in the middle of the rest.
     neighbor_space : {"auto", "inputs", "features"}, default="auto"
         ``"features"``: the neighbour stage begins at `neighbor_start`. ``"inputs"``: it begins with
         the first step, with neighbours among the samples themselves until `neighbor_start`.
         ``"auto"`` is ``"inputs"`` for rows and ``"features"`` for images.
     max_epochs : int or "auto", default="auto"
-        Number of passes over the data. ``"auto"`` is at least 8, and as many as make 560 steps of
-        `batch_size` samples: 80 for 1,800 samples, 15 for 10,000, 8 from 18,000 on.
+        Number of passes over the data. ``"auto"`` is at least 12, and as many as make 560 steps of
+        `batch_size` samples: 80 for 1,800 samples, 15 for 10,000, 12 from 12,000 on.
     batch_size : int, default=256
         Samples per step, capped at the number of samples. An incomplete last batch is dropped.
     optimizer : {"adam", "adamw", "sgd"}, default="adam"
@@ -598,6 +604,7 @@ class TwinContrastClustering(BaseDeepClusterer):
         self.cluster_start = cluster_start
         self.momentum = momentum
         self.queue_size = queue_size
+        self.n_cluster_sets = n_cluster_sets
         self.n_cluster_sets = n_cluster_sets
         self.cluster_noise = cluster_noise
         self.batch_negatives = batch_negatives

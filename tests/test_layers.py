@@ -10,20 +10,27 @@ import deepcluster_sk
 PACKAGE = Path(deepcluster_sk.__file__).parent
 FLOORS = [
     {"exceptions", "_random", "_device"},
-    {"losses", "metrics", "encoders", "_modules", "_neighbors", "_preprocessing", "_data"}
+    {"losses", "metrics", "encoders", "_modules", "_neighbors", "_cluster_heads"}
+    | {"_preprocessing", "_data"}
     | {
         f"augmentations.{name}" for name in ("_base", "_images", "_tabular", "_recipes", "__init__")
     },
     {"_objective", "_state"},
     {"_callbacks", "_inference", "_trainer"},
     {"_validation", "_base"},
-    {"_contrastive_clustering"},
+    {
+        "_contrastive_clustering",
+        "_twin_contrast_clustering",
+        "_deep_robust_clustering",
+        "_cluster_contrast",
+    },
     {"__init__"},
 ]
 # imports inside of one floor, from named files only
 SAME_FLOOR = {
     "_device": {"exceptions"},
     "_random": {"_device"},
+    "_cluster_heads": {"_neighbors"},
     "_trainer": {"_callbacks", "_inference"},
     "_base": {"_validation"},
     "augmentations._images": {"augmentations._base"},
@@ -88,7 +95,7 @@ def test_only_the_validation_file_imports_private_parts_of_scikit_learn():
     assert importing == {"_validation"}
 
 
-@pytest.mark.parametrize("name", ["_contrastive_clustering", "losses", "_modules"])
+@pytest.mark.parametrize("name", [*sorted(FLOORS[5]), "losses", "_modules"])
 def test_nothing_inside_a_step_reads_from_the_device(name):
     in_step = {"forward", "after_step", "sample_noise", "assign"}
     reads = {"item", "tolist", "cpu", "numpy"}

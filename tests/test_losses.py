@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from deepcluster_sk._contrastive_clustering import cluster_loss, instance_loss
-from deepcluster_sk.losses import negative_entropy, nt_xent
+from deepcluster_sk.losses import info_nce, negative_entropy, nt_xent
 
 REFERENCE = json.loads((Path(__file__).parent / "data" / "cc_reference.json").read_text())
 # batch size, projection dimension, clusters, tau_I, tau_C
@@ -193,3 +193,57 @@ def test_half_precision_inputs_are_computed_in_float32():
     assert loss.dtype == entropy.dtype == torch.float32
     expected = loop_nt_xent(z[0].double().numpy(), z[1].double().numpy(), 0.5)
     assert loss.item() == pytest.approx(expected, rel=1e-5)
+
+
+def loop_info_nce(queries, keys, temperature, extra=(), excluded=None, batch_negatives=True):
+    losses = []
+    for i, q in enumerate(queries):
+        positive = q @ keys[i] / temperature
+        others = [q @ k / temperature for j, k in enumerate(keys) if j != i and batch_negatives]
+        others += [
+            q @ k / temperature
+            for j, k in enumerate(extra)
+            if excluded is None or not excluded[i][j]
+        ]
+        losses.append(-positive + math.log(sum(math.exp(s) for s in [positive, *others])))
+    return sum(losses) / len(losses)
+
+
+@pytest.mark.parametrize("batch_negatives", [True, False])
+@pytest.mark.parametrize("n_extra", [0, 7])
+def test_info_nce_equals_nested_loops(batch_negatives, n_extra):
+    rng = np.random.default_rng(0)
+    queries, keys, extra = (rng.normal(size=(n, 4)) for n in (5, 5, n_extra))
+    excluded = rng.random((5, n_extra)) < 0.3
+    loss = info_nce(
+        tensor(queries),
+        tensor(keys),
+        temperature=0.4,
+        extra_keys=tensor(extra),
+        excluded=torch.from_numpy(excluded),
+        batch_negatives=batch_negatives,
+    )
+    expected = loop_info_nce(queries, keys, 0.4, extra, excluded, batch_negatives)
+    assert loss.item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_info_nce_of_leading_axes_are_independent_problems():
+    a, b = torch.randn(3, 5, 4), torch.randn(3, 5, 4)
+    losses = info_nce(a, b, temperature=0.3)
+    for i in range(3):
+        torch.testing.assert_close(losses[i], info_nce(a[i], b[i], temperature=0.3))
+
+
+def test_info_nce_gradients_equal_finite_differences():
+    rng = np.random.default_rng(0)
+    q, k, extra = (tensor(rng.normal(size=(n, 3)), True) for n in (4, 4, 6))
+    assert torch.autograd.gradcheck(
+        lambda q, k, e: info_nce(q, k, temperature=0.5, extra_keys=e), (q, k, extra)
+    )
+
+
+def test_info_nce_of_identical_vectors_is_the_log_of_the_number_of_keys():
+    z = torch.ones(7, 4) / 2
+    loss = info_nce(z, z, temperature=0.1, extra_keys=z[:3])
+    assert loss.item() == pytest.approx(math.log(10), abs=1e-5)
+    assert info_nce(z, z, temperature=0.1, batch_negatives=False).item() == 0

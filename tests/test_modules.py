@@ -1,49 +1,82 @@
-import numpy as np
+import copy
+
 import pytest
 import torch
+from torch import nn
 
-from deepcluster_sk._modules import ParallelHeads, projection_head
+from deepcluster_sk._modules import FeatureQueue, MomentumCopy
 
 
-def test_one_parallel_head_is_a_projection_head():
+def network():
     torch.manual_seed(0)
-    alone = projection_head(6, 5, 3)
-    torch.manual_seed(0)
-    parallel = ParallelHeads(6, 5, 3, n_heads=1)
-    x = torch.rand(4, 6)
-    torch.testing.assert_close(parallel(x)[0], alone(x))
+    return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
 
 
-def test_heads_are_computed_side_by_side():
-    heads = ParallelHeads(6, 5, 3, n_heads=4)
-    x = torch.rand(7, 6)
-    outputs = heads(x)
-    assert outputs.shape == (4, 7, 3)
-    hidden = heads.hidden(x)
-    for head in range(4):
-        rows = slice(3 * head, 3 * head + 3)
-        expected = hidden @ heads.output.weight[rows].T + heads.output.bias[rows]
-        torch.testing.assert_close(outputs[head], expected)
+def test_momentum_copy_starts_equal_and_apart():
+    module = network()
+    follower = MomentumCopy(module)
+    x = torch.rand(6, 3)
+    torch.testing.assert_close(follower(x), module(x))
+    assert not {p.data_ptr() for p in module.parameters()} & {
+        p.data_ptr() for p in follower.parameters()
+    }
 
 
-def test_selected_outputs_become_the_only_head_in_their_order():
-    heads = ParallelHeads(6, 5, 3, n_heads=2)
-    x = torch.rand(7, 6)
-    before = heads(x)
-    heads.select(torch.tensor([5, 3, 4]))
-    torch.testing.assert_close(heads(x), before[1:, :, [2, 0, 1]])
+def test_momentum_copy_gets_no_gradient():
+    follower = MomentumCopy(network())
+    x = torch.rand(6, 3, requires_grad=True)
+    assert not follower(x).requires_grad
+    assert not any(p.requires_grad for p in follower.parameters())
 
 
-@pytest.mark.parametrize("present", [(0, 1, 2), (0, 2), (1, 2)])
-def test_imitating_head_reproduces_the_labels_and_leaves_the_others(present):
-    rng = np.random.default_rng(0)
-    labels = rng.choice(present, size=90)
-    centers = 4 * rng.normal(size=(3, 6))
-    x = torch.from_numpy(centers[labels] + 0.1 * rng.normal(size=(90, 6))).float()
-    heads = ParallelHeads(6, 16, 3, n_heads=2)
-    before = heads(x).detach()
+def test_momentum_copy_averages_weights_and_copies_statistics_in_place():
+    module = network()
+    follower = MomentumCopy(module)
+    old = copy.deepcopy(dict(follower.module.named_parameters()))
+    addresses = [p.data_ptr() for p in follower.parameters()]
     with torch.no_grad():
-        heads.imitate(1, x, torch.from_numpy(labels))
-    after = heads(x)
-    torch.testing.assert_close(after[0], before[0])
-    np.testing.assert_array_equal(after[1].argmax(dim=1), labels)
+        for p in module.parameters():
+            p.add_(1)
+    module(torch.rand(6, 3))
+    follower.update(module, 0.75)
+    for name, p in follower.module.named_parameters():
+        expected = 0.75 * old[name] + 0.25 * dict(module.named_parameters())[name]
+        torch.testing.assert_close(p.data, expected.data)
+    for own, source in zip(follower.module.buffers(), module.buffers(), strict=True):
+        assert torch.equal(own, source)
+    assert [p.data_ptr() for p in follower.parameters()] == addresses
+
+
+@pytest.mark.parametrize("size", [1, 5, 7])
+@pytest.mark.parametrize("pushes", [(2, 2), (3, 3, 3), (5, 5), (1, 6, 4)])
+def test_queue_holds_the_last_vectors_whatever_the_batches(size, pushes):
+    queue = FeatureQueue(size, 2)
+    history = [row.tolist() for row in queue.features]
+    for i, n in enumerate(pushes):
+        batch = torch.arange(2 * n).view(n, 2) + 100.0 * (i + 1)
+        queue.push(batch)
+        history += batch.tolist()
+    assert sorted(queue.features.tolist()) == sorted(history[-size:])
+
+
+def test_queue_of_blocks_keeps_its_blocks_in_place():
+    queue = FeatureQueue(6, 1)
+    for step in range(5):
+        queue.push(torch.tensor([[10.0 * step + k] for k in range(3)]))
+    assert (queue.features[:, 0] % 10).tolist() == [0, 1, 2, 0, 1, 2]
+
+
+def test_queue_starts_with_unit_vectors_and_may_be_empty():
+    torch.testing.assert_close(FeatureQueue(4, 3).features.norm(dim=1), torch.ones(4))
+    empty = FeatureQueue(0, 3)
+    empty.push(torch.rand(2, 3))
+    assert empty.features.shape == (0, 3)
+
+
+def test_queue_is_state():
+    queue, other = FeatureQueue(5, 2), FeatureQueue(5, 2)
+    queue.push(torch.rand(3, 2))
+    other.load_state_dict(queue.state_dict())
+    vectors = torch.rand(4, 2)
+    queue.push(vectors), other.push(vectors)
+    assert torch.equal(queue.features, other.features)

@@ -2,28 +2,136 @@ import numpy as np
 import pytest
 import torch
 from sklearn.metrics import adjusted_rand_score
+from torch import nn
 
-from deepcluster_sk._neighbors import nearest_neighbors, spherical_kmeans
+from deepcluster_sk._neighbors import (
+    NeighborGraph,
+    NeighborStage,
+    better_centroids,
+    kmeans_centroids,
+    spherical_kmeans,
+)
 
 
-def test_neighbors_are_the_most_similar_rows_by_the_cosine():
-    features = torch.from_numpy(np.random.default_rng(0).normal(size=(40, 5))).float()
-    found = nearest_neighbors(features, 4)
-    for i, row in enumerate(features):
-        cosine = [
-            float(row @ other / (row.norm() * other.norm())) if j != i else -2.0
-            for j, other in enumerate(features)
-        ]
-        assert found[i].tolist() == np.argsort(cosine)[::-1][:4].tolist()
+def vectors(n=40, d=5):
+    return torch.from_numpy(np.random.default_rng(0).normal(size=(n, d))).float()
+
+
+def expected_neighbors(rows, k):
+    """The k nearest of each row, and the rows that it is one of the k nearest of."""
+    nearest = []
+    for i, row in enumerate(rows):
+        distance = [float((row - o).norm()) if j != i else np.inf for j, o in enumerate(rows)]
+        nearest.append(set(np.argsort(distance)[:k].tolist()))
+    return [nearest[i] | {j for j in range(len(rows)) if i in nearest[j]} for i in range(len(rows))]
+
+
+def test_graph_joins_rows_with_their_nearest_in_both_directions():
+    rows = vectors()
+    graph = NeighborGraph(rows, 4)
+    for i, expected in enumerate(expected_neighbors(rows, 4)):
+        assert set(graph.neighbors(i).tolist()) == expected
+
+
+def test_wide_rows_are_compared_by_their_principal_components():
+    generator = torch.Generator().manual_seed(0)
+    plane = torch.randn(200, 3, generator=generator) @ torch.randn(3, 90, generator=generator)
+    graph = NeighborGraph(plane, 3)  # of rank 3: nothing is lost
+    for i, expected in enumerate(expected_neighbors(plane, 3)):
+        assert set(graph.neighbors(i).tolist()) == expected
 
 
 def test_no_row_is_its_own_neighbor_even_among_equal_rows():
-    found = nearest_neighbors(torch.ones(6, 3), 3)
-    assert (found != torch.arange(6)[:, None]).all()
+    graph = NeighborGraph(torch.ones(6, 3), 3)
+    assert not any(i in graph.neighbors(i).tolist() for i in range(6))
 
 
 def test_number_of_neighbors_is_capped():
-    assert nearest_neighbors(torch.eye(3), 10).shape == (3, 2)
+    graph = NeighborGraph(torch.eye(3), 10)
+    assert sorted(graph.neighbors(1).tolist()) == [0, 2]
+
+
+def test_every_neighbor_is_drawn_equally_often():
+    graph = NeighborGraph(vectors(), 4)
+    rows = torch.arange(40).repeat(3000, 1)
+    drawn = graph.sample(rows, torch.Generator().manual_seed(0))
+    assert drawn.shape == rows.shape
+    for i in (0, 17, 39):
+        neighbors, counts = drawn[:, i].unique(return_counts=True)
+        assert set(neighbors.tolist()) == set(graph.neighbors(i).tolist())
+        torch.testing.assert_close(
+            counts / 3000, torch.full((len(counts),), 1 / len(counts)), rtol=0.2, atol=0
+        )
+
+
+def test_agreement_is_the_mutual_information_along_the_edges():
+    graph = NeighborGraph(vectors(), 4)
+    labels = torch.arange(40) % 3
+    pairs = [(i, j) for i in range(40) for j in graph.neighbors(i).tolist()]
+    table = np.zeros((3, 3))
+    for i, j in pairs:
+        table[labels[i], labels[j]] += 1 / len(pairs)
+    expected = sum(
+        p * np.log(p / (table[a].sum() * table[:, b].sum()))
+        for (a, b), p in np.ndenumerate(table)
+        if p > 0
+    )
+    assert graph.agreement(labels) == pytest.approx(expected, abs=1e-6)
+
+
+def stage(**settings):
+    return NeighborStage(**{"n_neighbors": 2, "start": 0.5, "among_inputs": False, **settings})
+
+
+def searches(neighbors, times):
+    """At which times features are returned, that is, searched."""
+    rows = vectors(12)
+    found = [neighbors.search(t, lambda f: f(rows), nn.Identity()) is not None for t in times]
+    return [t for t, hit in zip(times, found, strict=True) if hit]
+
+
+def test_neighbors_are_searched_at_their_start_and_halfway_to_the_end():
+    times = [0, 0.3, 0.5, 0.6, 0.74, 0.75, 0.9]
+    assert searches(stage(), times) == [0.5, 0.75]
+    assert searches(stage(among_inputs=True), times) == [0.5, 0.75]
+    assert searches(stage(n_neighbors=0), times) == []
+
+
+@pytest.mark.parametrize(("among_inputs", "first"), [(False, 0.5), (True, 0.0)])
+def test_second_view_shows_a_neighbor_from_the_stage_on(among_inputs, first):
+    neighbors, plan = stage(among_inputs=among_inputs), torch.arange(12).view(3, 4)
+    for progress in (0.0, 0.4, 0.5, 0.6):
+        searches(neighbors, [progress])
+        rows = neighbors.view_rows(plan, torch.Generator().manual_seed(0))
+        assert rows.shape == (3, 2, 4)
+        assert torch.equal(rows[:, 0], plan)
+        assert (rows[:, 1] != plan).all() == (progress >= first)
+
+
+def test_neighbors_among_inputs_are_those_of_the_flattened_samples():
+    rows = vectors(12, 6)
+    neighbors = stage(among_inputs=True)
+    neighbors.search(0.0, lambda f: f(rows.view(12, 1, 2, 3)), nn.Identity())
+    for i, expected in enumerate(expected_neighbors(rows, 2)):
+        assert set(neighbors.graph.neighbors(i).tolist()) == expected
+
+
+def test_neighbors_among_features_are_compared_by_the_cosine():
+    rows = vectors(12)
+    lengths = torch.linspace(0.1, 50, 12)[:, None]
+    neighbors = stage()
+    neighbors.search(0.5, lambda f: f(rows), lambda x: x * lengths)
+    directions = torch.stack([row / row.norm() for row in rows])
+    for i, expected in enumerate(expected_neighbors(directions, 2)):
+        assert set(neighbors.graph.neighbors(i).tolist()) == expected
+
+
+def test_end_forgets_the_neighbors():
+    neighbors = stage()
+    searches(neighbors, [0.5])
+    assert neighbors.graph is not None
+    neighbors.end()
+    assert neighbors.graph is None
 
 
 def test_spherical_kmeans_ignores_the_length_of_rows():
@@ -39,3 +147,27 @@ def test_spherical_kmeans_ignores_the_length_of_rows():
 @pytest.mark.parametrize("n_clusters", [1, 4])
 def test_spherical_kmeans_of_equal_rows_is_silent(n_clusters):
     assert len(spherical_kmeans(torch.ones(8, 2), n_clusters)) == 8
+
+
+def directions(n=30):
+    labels = torch.arange(n) % 3
+    noise = torch.rand(n, 3, generator=torch.Generator().manual_seed(0))
+    return nn.functional.normalize(torch.eye(3)[labels] + 0.05 * noise, dim=1), labels
+
+
+def test_kmeans_centroids_are_the_mean_directions():
+    rows, labels = directions()
+    centroids = kmeans_centroids(rows, 3)
+    expected = torch.stack([rows[labels == k].mean(dim=0) for k in range(3)])
+    expected = expected / expected.norm(dim=1, keepdim=True)
+    order = (centroids @ expected.T).argmax(dim=0)
+    torch.testing.assert_close(centroids[order], expected)
+
+
+def test_kmeans_takes_over_only_where_neighbors_agree_on_it_more():
+    rows, _ = directions()
+    graph = NeighborGraph(rows, 3)
+    blind = torch.tensor([[1.0, 1.0, 1.0], [-1.0, 0, 0], [0, -1.0, 0]])
+    torch.testing.assert_close(better_centroids(rows, blind, graph), kmeans_centroids(rows, 3))
+    perfect = torch.eye(3)
+    assert better_centroids(rows, perfect, graph) is perfect

@@ -12,12 +12,22 @@ from numpydoc.docscrape import NumpyDocString
 from sklearn.base import BaseEstimator
 
 import deepcluster_sk
-from deepcluster_sk import ContrastiveClustering
+from deepcluster_sk import (
+    ClusterContrast,
+    ContrastiveClustering,
+    DeepRobustClustering,
+    TwinContrastClustering,
+)
 
 # one epoch is too short to fill every cluster
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
-ESTIMATORS = [ContrastiveClustering]
+ESTIMATORS = [
+    ContrastiveClustering,
+    TwinContrastClustering,
+    DeepRobustClustering,
+    ClusterContrast,
+]
 
 
 def test_all_names_are_importable_and_nothing_else_is_public():

@@ -62,10 +62,11 @@ class Mean(Objective):
     def after_step(self, carry, progress):
         self.calls.append(f"after {len(carry[0])} {progress:.2f}")
 
-    def before_epoch(self, progress, embed_all, generator):
-        self.calls.append(f"epoch {progress:.2f} {tuple(embed_all().shape)}")
+    def before_epoch(self, progress, map_all):
+        values = map_all(lambda x: x + self.training)
+        self.calls.append(f"epoch {progress:.2f} {tuple(values.shape)}")
 
-    def after_training(self, embed_all):
+    def after_training(self, map_all):
         self.calls.append("finish")
 
 
@@ -273,7 +274,7 @@ def test_the_host_reads_from_the_device_once_per_epoch(monkeypatch):
         monkeypatch.setattr(torch.Tensor, name, counted)
 
     class Quiet(Mean):
-        def before_epoch(self, progress, embed_all, generator):
+        def before_epoch(self, progress, map_all):
             pass
 
     counts = []

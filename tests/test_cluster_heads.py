@@ -1,0 +1,156 @@
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import adjusted_rand_score
+from torch import nn
+
+from deepcluster_sk._cluster_heads import ClusterHeads
+from deepcluster_sk._modules import projection_head
+from deepcluster_sk._neighbors import NeighborGraph, NeighborStage
+
+
+def test_one_head_is_a_projection_head():
+    torch.manual_seed(0)
+    alone = projection_head(6, 5, 3)
+    torch.manual_seed(0)
+    parallel = ClusterHeads(6, 5, 3, n_heads=1)
+    x = torch.rand(4, 6)
+    torch.testing.assert_close(parallel(x)[0], alone(x))
+
+
+def test_heads_are_computed_side_by_side():
+    heads = ClusterHeads(6, 5, 3, n_heads=4)
+    x = torch.rand(7, 6)
+    outputs = heads(x)
+    assert outputs.shape == (4, 7, 3)
+    hidden = heads.hidden(x)
+    for head in range(4):
+        rows = slice(3 * head, 3 * head + 3)
+        expected = hidden @ heads.output.weight[rows].T + heads.output.bias[rows]
+        torch.testing.assert_close(outputs[head], expected)
+
+
+def test_selected_outputs_become_the_only_head_in_their_order():
+    heads = ClusterHeads(6, 5, 3, n_heads=2)
+    x = torch.rand(7, 6)
+    before = heads(x)
+    heads.select(torch.tensor([5, 3, 4]))
+    torch.testing.assert_close(heads(x), before[1:, :, [2, 0, 1]])
+
+
+@pytest.mark.parametrize("present", [(0, 1, 2), (0, 2), (1, 2)])
+def test_imitating_head_reproduces_the_labels_and_leaves_the_others(present):
+    rng = np.random.default_rng(0)
+    labels = rng.choice(present, size=90)
+    centers = 4 * rng.normal(size=(3, 6))
+    x = torch.from_numpy(centers[labels] + 0.1 * rng.normal(size=(90, 6))).float()
+    heads = ClusterHeads(6, 16, 3, n_heads=2)
+    before = heads(x).detach()
+    with torch.no_grad():
+        heads.imitate(1, x, torch.from_numpy(labels))
+    after = heads(x)
+    torch.testing.assert_close(after[0], before[0])
+    np.testing.assert_array_equal(after[1].argmax(dim=1), labels)
+
+
+def test_without_hidden_features_a_head_is_linear():
+    heads = ClusterHeads(6, 0, 3)
+    x = torch.rand(4, 6)
+    torch.testing.assert_close(heads(x)[0], x @ heads.output.weight.T + heads.output.bias)
+
+
+def groups(n=60):
+    """Features in three directions, and the number of each row's direction."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(n) % 3
+    return torch.eye(5)[labels] + 0.01 * torch.rand(n, 5, generator=generator), labels
+
+
+def blind_heads(n_heads, **kwargs):
+    """Heads that see one cluster only."""
+    heads = ClusterHeads(5, 8, 3, n_heads, **kwargs)
+    nn.init.zeros_(heads.output.weight)
+    return heads
+
+
+def judged_by(features):
+    neighbors = NeighborStage(3, 0.5, among_inputs=False)
+    neighbors.graph = NeighborGraph(features, 3)
+    return neighbors
+
+
+def count_that_see(heads, features, labels):
+    return sum(adjusted_rand_score(labels, out.argmax(dim=1)) == 1 for out in heads(features))
+
+
+def run_epochs(heads, features, times, **stage):
+    neighbors = NeighborStage(**{"n_neighbors": 3, "start": 0.5, "among_inputs": False, **stage})
+    for progress in times:
+        with torch.no_grad():
+            heads.before_epoch(progress, lambda f: f(features), nn.Identity(), neighbors)
+    return neighbors
+
+
+def test_one_head_restarts_from_kmeans_at_the_start_of_the_stage_and_in_its_middle():
+    features, labels = groups()
+    counts = []
+    for times in ([0.4], [0.5], [0.5, 0.6], [0.5, 0.75], [0.5, 0.75, 0.9]):
+        heads = blind_heads(3)
+        run_epochs(heads, features, times)
+        counts.append(count_that_see(heads, features, labels))
+    assert counts == [0, 1, 1, 2, 2]
+
+
+def test_a_single_head_never_restarts():
+    features, labels = groups()
+    heads = blind_heads(1)
+    run_epochs(heads, features, [0, 0.5, 0.75])
+    assert count_that_see(heads, features, labels) == 0
+
+
+def test_late_heads_all_start_from_kmeans():
+    features, labels = groups()
+    heads = blind_heads(3, start=0.3)
+    assert heads.started == 0
+    run_epochs(heads, features, [0, 0.2])
+    assert heads.started == count_that_see(heads, features, labels) == 0
+    run_epochs(heads, features, [0.3])
+    assert heads.started == 1
+    assert count_that_see(heads, features, labels) == 3
+
+
+def test_the_head_on_which_neighbors_agree_is_kept():
+    features, labels = groups()
+    heads = blind_heads(3)
+    with torch.no_grad():
+        heads.imitate(1, features, labels)
+        heads.keep_best(features, judged_by(features))
+    assert heads(features).shape == (1, 60, 3)
+    assert count_that_see(heads, features, labels) == 1
+
+
+@pytest.mark.parametrize("n_heads", [1, 3])
+def test_without_neighbors_a_head_is_kept_all_the_same(n_heads):
+    features, labels = groups()
+    heads = blind_heads(n_heads)
+    with torch.no_grad():
+        heads.imitate(n_heads - 1, features, labels)
+        heads.keep_best(features, NeighborStage(0, 0.5, among_inputs=False))
+    assert heads(features).shape == (1, 60, 3)
+    assert count_that_see(heads, features, labels) == 1
+
+
+def test_heads_that_never_started_do_so_in_the_end():
+    features, labels = groups()
+    heads = blind_heads(2, start=0.9)
+    with torch.no_grad():
+        heads.keep_best(features, judged_by(features))
+    assert count_that_see(heads, features, labels) == 1
+
+
+@pytest.mark.parametrize("n_clusters", [1, 3])
+def test_restarting_on_equal_rows_changes_nothing(n_clusters):
+    heads = ClusterHeads(5, 8, n_clusters, 2, start=0.1)
+    before = heads(torch.ones(9, 5))
+    run_epochs(heads, torch.ones(9, 5), [0.2])
+    torch.testing.assert_close(heads(torch.ones(9, 5)), before)
