@@ -29,6 +29,7 @@ from ._modules import projection_head
 from ._neighbors import NeighborStage
 from ._objective import Batch, LossOutput, MapAll, Objective
 from ._validation import (
+    fraction,
     non_negative_float,
     positive_float,
     positive_int,
@@ -99,12 +100,15 @@ class ContrastiveObjective(Objective):
         cluster_temperature: float,
         cluster_weight: float,
         entropy_weight: float,
+        cluster_start: float,
         neighbors: NeighborStage,
     ) -> None:
         super().__init__()
         self.encoder = encoder
         self.instance_head = projection_head(feature_dim, hidden_dim, projection_dim)
-        self.cluster_heads = ClusterHeads(feature_dim, hidden_dim, n_clusters, n_heads)
+        self.cluster_heads = ClusterHeads(
+            feature_dim, hidden_dim, n_clusters, n_heads, start=cluster_start
+        )
         self.instance_temperature = instance_temperature
         self.cluster_temperature = cluster_temperature
         self.cluster_weight = cluster_weight
@@ -114,7 +118,7 @@ class ContrastiveObjective(Objective):
     def forward(self, batch: Batch) -> LossOutput:
         """Evaluate ``L_instance + cluster_weight L_cluster + entropy_weight (NE_a + NE_b)``.
 
-        All but `L_instance` are means over the heads.
+        All but `L_instance` are means over the heads, and 0 before their start.
         """
         features = self.encoder(torch.cat(batch.views))
         z_a, z_b = F.normalize(self.instance_head(features).float(), dim=1).chunk(2)
@@ -122,6 +126,7 @@ class ContrastiveObjective(Objective):
         instance = instance_loss(z_a, z_b, temperature=self.instance_temperature)
         cluster = cluster_loss(c_a, c_b, temperature=self.cluster_temperature).mean()
         entropy = (negative_entropy(c_a) + negative_entropy(c_b)).mean()
+        cluster, entropy = (self.cluster_heads.started * term for term in (cluster, entropy))
         return LossOutput(
             instance + self.cluster_weight * cluster + self.entropy_weight * entropy,
             {
@@ -163,6 +168,7 @@ _PAPER = Preset(
         "encoder": "resnet34",
         "n_heads": 1,
         "hidden_dim": 512,
+        "cluster_start": 0.0,
         "n_neighbors": 0,
         "augmentation": images(strength=0.5),
         "max_epochs": 1000,
@@ -229,7 +235,7 @@ class ContrastiveClustering(BaseDeepClusterer):
     image_shape : tuple of int or None, default=None
         ``(H, W)``, ``(H, W, C)`` or ``(C, H, W)`` of flattened images in a 2-D X. None reads 2-D X
         as rows of features.
-    n_heads : int, default=10
+    n_heads : int, default=3
         Number of cluster heads that are trained side by side on one encoder. The one is kept on
         which neighbours agree the most. The paper has one; more make the result depend less on
         the seed.
@@ -246,6 +252,9 @@ class ContrastiveClustering(BaseDeepClusterer):
     entropy_weight : float, default=1.0
         Weight of the entropy terms. Lower it for clusters of very different size, raise it if
         clusters stay empty.
+    cluster_start : float, default=0.3
+        Share of the epochs after which the cluster heads begin to learn, from k-means on the
+        features, in [0, 1). Until then only the instance head is at work. 0 is the paper's method.
     n_neighbors : int, default=10
         Number of nearest neighbours, one of which the second view shows in the neighbour stage; 0
         leaves the stage out, as in the paper.
@@ -295,7 +304,8 @@ class ContrastiveClustering(BaseDeepClusterer):
     loss_curve_ : list of float
         Mean loss of each epoch.
     history_ : dict of str to list of float
-        Mean of each loss term per epoch: ``"instance"``, ``"cluster"`` and ``"entropy"``.
+        Mean of each loss term per epoch: ``"instance"``, and from `cluster_start` on ``"cluster"``
+        and ``"entropy"``, 0 before.
     encoder_ : torch.nn.Module
         The trained encoder, on the CPU and in evaluation mode.
     input_shape_ : tuple of int
@@ -351,6 +361,7 @@ class ContrastiveClustering(BaseDeepClusterer):
         "cluster_temperature": [positive_float],
         "cluster_weight": [non_negative_float],
         "entropy_weight": [non_negative_float],
+        "cluster_start": [fraction],
     }
 
     def __init__(
@@ -360,13 +371,14 @@ class ContrastiveClustering(BaseDeepClusterer):
         encoder: str | nn.Module | Callable[[], nn.Module] = "auto",
         augmentation: str | Callable[[Tensor], Tensor] = "auto",
         image_shape: tuple[int, ...] | None = None,
-        n_heads: int = 10,
+        n_heads: int = 3,
         hidden_dim: int = 256,
         projection_dim: int = 128,
         instance_temperature: float = 0.5,
         cluster_temperature: float = 1.0,
         cluster_weight: float = 1.0,
         entropy_weight: float = 1.0,
+        cluster_start: float = 0.3,
         n_neighbors: int = 10,
         neighbor_start: float = 0.6,
         neighbor_space: str = "auto",
@@ -394,6 +406,7 @@ class ContrastiveClustering(BaseDeepClusterer):
         self.cluster_temperature = cluster_temperature
         self.cluster_weight = cluster_weight
         self.entropy_weight = entropy_weight
+        self.cluster_start = cluster_start
         self.n_neighbors = n_neighbors
         self.neighbor_start = neighbor_start
         self.neighbor_space = neighbor_space
@@ -422,5 +435,6 @@ class ContrastiveClustering(BaseDeepClusterer):
             cluster_temperature=self.cluster_temperature,
             cluster_weight=self.cluster_weight,
             entropy_weight=self.entropy_weight,
+            cluster_start=self.cluster_start,
             neighbors=self._neighbor_stage(),
         )

@@ -23,6 +23,7 @@ SETTINGS = {
     "cluster_temperature": 1.0,
     "cluster_weight": 2.0,
     "entropy_weight": 0.5,
+    "cluster_start": 0.0,
 }
 
 
@@ -55,6 +56,17 @@ def test_loss_is_the_weighted_sum_of_its_terms_over_views_and_heads():
         expected = expected + 2.0 * cluster_loss(c_a, c_b) / 2
         expected = expected + 0.5 * (negative_entropy(c_a) + negative_entropy(c_b)) / 2
     torch.testing.assert_close(model(data).total, expected)
+
+
+def test_before_their_start_the_cluster_heads_do_not_count():
+    model, data = objective(cluster_start=0.5), batch()
+    z_a, z_b = (
+        nn.functional.normalize(model.instance_head(model.encoder(v)), dim=1) for v in data.views
+    )
+    output = model(data)
+    torch.testing.assert_close(output.total, instance_loss(z_a, z_b, temperature=0.5))
+    output.total.backward()
+    assert not model.cluster_heads.output.weight.grad.any()
 
 
 def test_loss_is_pure():
@@ -100,10 +112,13 @@ def test_default_number_of_epochs_follows_the_documented_rule(n_samples, epochs)
 
 
 def test_entropy_weight_evens_out_the_shares_of_the_clusters(blobs):
+    X, y = blobs
+    uneven = np.concatenate([X[y == 0], X[y == 1][:15], X[y == 2][:15]])
+
     def entropy_term(entropy_weight):
         model = ContrastiveClustering(
             3, entropy_weight=entropy_weight, max_epochs=30, n_neighbors=0, random_state=0
         )
-        return model.fit(blobs[0]).history_["entropy"][-1]
+        return model.fit(uneven).history_["entropy"][-1]
 
     assert entropy_term(5.0) < 0.5 * entropy_term(0.0)
