@@ -1,5 +1,6 @@
 """What is particular to contrastive clustering."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
