@@ -118,7 +118,12 @@ def test_entropy_weight_evens_out_the_shares_of_the_clusters(blobs):
 
     def entropy_term(entropy_weight):
         model = ContrastiveClustering(
-            3, entropy_weight=entropy_weight, max_epochs=30, n_neighbors=0, random_state=0
+            3,
+            entropy_weight=entropy_weight,
+            cluster_start=0.0,
+            n_neighbors=0,
+            max_epochs=30,
+            random_state=0,
         )
         return model.fit(uneven).history_["entropy"][-1]
 
