@@ -1,11 +1,13 @@
 """Deterministic passes over all rows."""
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
 
 from ._data import DataSource
+from ._device import is_out_of_memory
 
 BATCH_SIZE = 1024
 
@@ -21,15 +23,40 @@ def map_batches(
 
     Short batches are filled up to a `multiple` of rows: the rounding of a matrix product depends
     on its number of rows, and a single row should get the same bits as a row among others.
+
+    Warns
+    -----
+    RuntimeWarning
+        If the memory is too small for a batch: it is halved until it fits.
     """
+    limit = batch_size
     plan = torch.arange(source.n_samples).split(batch_size)
     for _, x in source.batches(plan):
         n = len(x)
         if n % multiple:
             x = torch.cat([x, x[:1].expand(multiple - n % multiple, *x.shape[1:])])
-        with torch.inference_mode():
-            output = function(x)[:n]
-        yield output
+        outputs: list[Tensor] = []
+        while (done := sum(map(len, outputs))) < len(x):
+            try:
+                with torch.inference_mode():
+                    outputs.append(function(x[done : done + limit]))
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error) or limit == 1:
+                    raise
+                limit = _halved(limit, batch_size, x.device)
+        yield torch.cat(outputs)[:n]
+
+
+def _halved(limit: int, batch_size: int, device: torch.device) -> int:
+    """Return half the number of rows; warn at the first time."""
+    if limit == batch_size:
+        warnings.warn(
+            f"Out of memory on {device} with {limit} samples at a time: going on with fewer. A "
+            "smaller encoder, or a device with more memory, would be faster.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    return limit // 2
 
 
 def calibrate_batch_norm(network: nn.Module, batches: Iterable[Tensor]) -> None:

@@ -1,0 +1,80 @@
+import numpy as np
+import pytest
+import torch
+
+from deepcluster_sk import ContrastiveClustering
+from deepcluster_sk._data import ResidentSource
+from deepcluster_sk._inference import map_batches
+
+ROWS = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
+
+
+def source():
+    return ResidentSource(ROWS, torch.device("cpu"))
+
+
+def limited(most, sizes):
+    """Doubles its input, and runs out of memory above a number of rows."""
+
+    def function(x):
+        sizes.append(len(x))
+        if len(x) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+        return 2 * x
+
+    return function
+
+
+def test_rows_come_back_in_their_order_whatever_the_batches():
+    for batch_size, multiple in [(50, 1), (7, 1), (16, 8), (1, 4)]:
+        batches = map_batches(lambda x: 2 * x, source(), batch_size=batch_size, multiple=multiple)
+        np.testing.assert_array_equal(torch.cat(list(batches)), 2 * ROWS)
+
+
+def test_short_batches_are_filled_up_to_the_multiple():
+    sizes = []
+    list(map_batches(limited(99, sizes), source(), batch_size=16, multiple=8))
+    assert sizes == [16, 16, 16, 8]
+
+
+def test_a_batch_that_does_not_fit_is_halved_with_one_warning():
+    sizes = []
+    with pytest.warns(RuntimeWarning, match="Out of memory on cpu with 32 samples") as caught:
+        batches = list(map_batches(limited(10, sizes), source(), batch_size=32))
+    assert len(caught) == 1
+    assert sizes == [32, 16, 8, 8, 8, 8, 8, 8, 2]
+    np.testing.assert_array_equal(torch.cat(batches), 2 * ROWS)
+
+
+def test_one_row_that_does_not_fit_is_an_error():
+    with (
+        pytest.warns(RuntimeWarning, match="Out of memory"),
+        pytest.raises(torch.OutOfMemoryError),
+    ):
+        list(map_batches(limited(0, []), source(), batch_size=4))
+
+
+def test_other_errors_pass():
+    def broken(x):
+        raise RuntimeError("shapes do not match")
+
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        list(map_batches(broken, source()))
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_predictions_survive_a_small_memory(few_images, monkeypatch):
+    model = ContrastiveClustering(2, max_epochs=1, random_state=0, device="cpu").fit(few_images)
+    expected = model.predict_proba(few_images)
+    forward = type(model.encoder_).forward
+
+    def scarce(self, x):
+        if len(x) > 20:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+        return forward(self, x)
+
+    monkeypatch.setattr(type(model.encoder_), "forward", scarce)
+    monkeypatch.setattr("deepcluster_sk._inference.BATCH_SIZE", 64)
+    with pytest.warns(RuntimeWarning, match="Out of memory"):
+        assignments = model.predict_proba(few_images)
+    np.testing.assert_allclose(assignments, expected, rtol=1e-4, atol=1e-6)
