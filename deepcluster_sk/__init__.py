@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from ._cluster_contrast import ClusterContrast
     from ._contrastive_clustering import ContrastiveClustering
     from ._deep_robust_clustering import DeepRobustClustering
+    from ._loading import load
     from ._twin_contrast_clustering import TwinContrastClustering
 
 __version__ = "0.1.0"
@@ -20,6 +21,7 @@ __all__ = [
     "DeepRobustClustering",
     "TwinContrastClustering",
     "__version__",
+    "load",
 ]
 
 _MODULE_OF = {
@@ -27,6 +29,7 @@ _MODULE_OF = {
     "ContrastiveClustering": "_contrastive_clustering",
     "DeepRobustClustering": "_deep_robust_clustering",
     "TwinContrastClustering": "_twin_contrast_clustering",
+    "load": "_loading",
 }
 
 

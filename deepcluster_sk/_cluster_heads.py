@@ -1,6 +1,7 @@
 """Cluster heads: from features to logits of clusters."""
 
 import warnings
+from typing import Any
 
 import numpy as np
 import torch
@@ -139,6 +140,17 @@ class ClusterHeads(nn.Module):
         with torch.no_grad():
             self.output.weight[outputs] = weight.to(features.device)
             self.output.bias[outputs] = bias.to(features.device)
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        """Have as many heads as the state: one after training."""
+        n_heads = len(state_dict[prefix + "output.bias"]) // self.n_clusters
+        if n_heads != self.n_heads:
+            first = torch.arange(n_heads * self.n_clusters, device=self.output.bias.device)
+            self.select(first)
+            self.n_heads = n_heads
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def select(self, outputs: Tensor) -> None:
         """Keep the given outputs, numbered over all heads, as one head in this order."""

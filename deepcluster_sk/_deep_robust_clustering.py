@@ -201,6 +201,14 @@ class DeepRobustObjective(Objective):
         regularization = self.regularization_weight * terms["regularization"]
         return terms["feature"] + terms["probability"] + regularization
 
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        """Drop the finer head if the state has none, as after training."""
+        if not any(name.startswith(prefix + "fine_head.") for name in state_dict):
+            self.fine_head = None
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
     def assign(self, features: Tensor) -> Tensor:
         """Softmax of the first head: the only one that is left after training."""
         return self.cluster_heads(features)[0].float().softmax(dim=-1)

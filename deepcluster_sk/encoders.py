@@ -148,6 +148,14 @@ def make_encoder(
         If the name is unknown or does not fit the data, the callable returns no module, or the
         output is not a finite tensor of shape (n, d).
     """
+    encoder = build_encoder(spec, sample_shape)
+    return encoder, _probe(encoder, sample_shape)
+
+
+def build_encoder(
+    spec: str | nn.Module | Callable[[], nn.Module], sample_shape: tuple[int, ...]
+) -> nn.Module:
+    """Return the module of :func:`make_encoder` without trying it out."""
     if isinstance(spec, str):
         encoder = _named_encoder(spec, sample_shape)
     elif isinstance(spec, nn.Module):
@@ -159,7 +167,7 @@ def make_encoder(
                 f"The callable encoder={spec!r} returned {type(encoder).__name__}, expected a "
                 "torch.nn.Module. Return the module that maps a batch to features of shape (n, d)."
             )
-    return encoder, _probe(encoder, sample_shape)
+    return encoder
 
 
 def input_size(encoder: nn.Module) -> tuple[int, int] | None:

@@ -1,6 +1,12 @@
 """The errors that are raised by this package alone."""
 
-__all__ = ["DeepClusterError", "DeviceError", "DivergenceError", "EncoderError"]
+__all__ = [
+    "DeepClusterError",
+    "DeviceError",
+    "DivergenceError",
+    "EncoderError",
+    "SavedModelError",
+]
 
 
 class DeepClusterError(Exception):
@@ -17,3 +23,7 @@ class EncoderError(DeepClusterError, ValueError):
 
 class DivergenceError(DeepClusterError, FloatingPointError):
     """The training loss became NaN or infinite."""
+
+
+class SavedModelError(DeepClusterError, ValueError):
+    """A file is no saved estimator, is damaged, or cannot be opened by this version."""

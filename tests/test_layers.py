@@ -9,7 +9,7 @@ import deepcluster_sk
 
 PACKAGE = Path(deepcluster_sk.__file__).parent
 FLOORS = [
-    {"exceptions", "_random", "_device"},
+    {"exceptions", "_random", "_device", "_file_format"},
     {"losses", "metrics", "encoders", "_modules", "_neighbors", "_cluster_heads"}
     | {"_preprocessing", "_data"}
     | {
@@ -24,12 +24,14 @@ FLOORS = [
         "_deep_robust_clustering",
         "_cluster_contrast",
     },
+    {"_loading"},
     {"__init__"},
 ]
 # imports inside of one floor, from named files only
 SAME_FLOOR = {
     "_device": {"exceptions"},
     "_random": {"_device"},
+    "_file_format": {"exceptions"},
     "_cluster_heads": {"_neighbors"},
     "_trainer": {"_callbacks", "_inference"},
     "_base": {"_validation"},

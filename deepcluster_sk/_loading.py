@@ -1,0 +1,85 @@
+"""Opening saved estimators."""
+
+import os
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from ._base import BaseDeepClusterer
+from ._cluster_contrast import ClusterContrast
+from ._contrastive_clustering import ContrastiveClustering
+from ._deep_robust_clustering import DeepRobustClustering
+from ._file_format import read_file
+from ._twin_contrast_clustering import TwinContrastClustering
+from .exceptions import DeepClusterError, SavedModelError
+
+_CLASSES: dict[str, type[BaseDeepClusterer]] = {
+    cls.__name__: cls
+    for cls in (
+        ClusterContrast,
+        ContrastiveClustering,
+        DeepRobustClustering,
+        TwinContrastClustering,
+    )
+}
+
+
+def load(
+    path: str | os.PathLike[str],
+    *,
+    encoder: nn.Module | Callable[[], nn.Module] | None = None,
+    device: str | torch.device | None = None,
+) -> BaseDeepClusterer:
+    """Open an estimator that its ``save`` method wrote. Nothing in the file is executed.
+
+    Parameters
+    ----------
+    path : path-like
+    encoder : torch.nn.Module, callable or None, default=None
+        The module, or what returns it, if the estimator was fitted with an encoder of its own.
+        Its weights are replaced, in a copy, by those of the file.
+    device : str, torch.device or None, default=None
+        Takes the place of the estimator's ``device``, for a machine with other devices.
+
+    Returns
+    -------
+    estimator : object
+        Fitted; predicts the same as the one that was saved.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    SavedModelError
+        If the file is no saved estimator, is damaged or has a newer format, or if it needs an
+        encoder.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from sklearn.datasets import load_digits
+    >>> from deepcluster_sk import ContrastiveClustering, load
+    >>> images = load_digits().images
+    >>> model = ContrastiveClustering(10, max_epochs=4, random_state=0).fit(images)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     model.save(f"{folder}/digits.dcsk")
+    ...     same = load(f"{folder}/digits.dcsk")
+    >>> bool((same.predict(images) == model.labels_).all())
+    True
+    """
+    header, tensors = read_file(path)
+    name = header.get("class")
+    if not isinstance(name, str) or name not in _CLASSES:
+        raise SavedModelError(
+            f"{os.fspath(path)!r} holds a {name!r}, expected one of {sorted(_CLASSES)}."
+        )
+    try:
+        return _CLASSES[name]._from_saved(header, tensors, encoder=encoder, device=device)
+    except DeepClusterError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, IndexError) as error:
+        raise SavedModelError(
+            f"{os.fspath(path)!r} does not fit together: {error}. If the estimator has an encoder "
+            "of its own, pass the same architecture as encoder=; otherwise the file is damaged."
+        ) from error

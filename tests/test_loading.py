@@ -1,0 +1,266 @@
+"""Saved estimators: what comes back, and what is refused."""
+
+import json
+import os
+import pickle
+import struct
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from sklearn.exceptions import NotFittedError
+from torch import nn
+
+from deepcluster_sk import (
+    ClusterContrast,
+    ContrastiveClustering,
+    DeepRobustClustering,
+    TwinContrastClustering,
+    load,
+)
+from deepcluster_sk.exceptions import SavedModelError
+
+# a handful of epochs is too few to fill every cluster
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+ESTIMATORS = [
+    ContrastiveClustering,
+    TwinContrastClustering,
+    DeepRobustClustering,
+    ClusterContrast,
+]
+FAST = {"max_epochs": 2, "random_state": 0, "device": "cpu"}
+
+
+@pytest.fixture(scope="module")
+def saved(few_images, tmp_path_factory):
+    """A fitted estimator and its file."""
+    path = tmp_path_factory.mktemp("saved") / "model.dcsk"
+    model = ContrastiveClustering(3, **FAST).fit(few_images)
+    model.save(path)
+    return model, path
+
+
+def content(path):
+    """Header and tensors of a file, read by hand."""
+    raw = path.read_bytes()
+    (length,) = struct.unpack("<Q", raw[:8])
+    return json.loads(json.loads(raw[8 : 8 + length])["__metadata__"]["deepcluster_sk"]), load_file(
+        path
+    )
+
+
+def changed(saved, tmp_path, header=None, tensors=None):
+    """A copy of the file with another header or other tensors."""
+    old_header, old_tensors = content(saved[1])
+    path = tmp_path / "changed.dcsk"
+    metadata = {"deepcluster_sk": json.dumps({**old_header, **(header or {})})}
+    save_file({**old_tensors, **(tensors or {})}, path, metadata=metadata)
+    return path
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_a_loaded_estimator_equals_the_saved_one(estimator, few_images, tmp_path):
+    model = estimator(3, **FAST).fit(few_images)
+    model.save(tmp_path / "model")
+    other = load(tmp_path / "model")
+    assert type(other) is estimator
+    assert other.get_params() == model.get_params()
+    np.testing.assert_array_equal(other.predict_proba(few_images), model.predict_proba(few_images))
+    np.testing.assert_array_equal(other.transform(few_images), model.transform(few_images))
+    assert set(vars(other)) == set(vars(model))
+    for name in ("labels_", "cluster_sizes_", "history_", "loss_curve_", "n_iter_", "input_shape_"):
+        np.testing.assert_equal(getattr(other, name), getattr(model, name))
+    assert not other.encoder_.training
+    assert {p.device.type for p in other._objective.parameters()} == {"cpu"}
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_a_loaded_estimator_can_be_fitted_and_saved_again(estimator, few_images, tmp_path):
+    model = estimator(3, **FAST).fit(few_images)
+    model.save(tmp_path / "model")
+    other = load(tmp_path / "model")
+    other.save(tmp_path / "again")
+    assert (tmp_path / "again").read_bytes() == (tmp_path / "model").read_bytes()
+    assert other.fit(few_images).loss_curve_ == model.loss_curve_
+
+
+def test_names_of_columns_come_back(blobs, tmp_path):
+    frame = pd.DataFrame(blobs[0], columns=list("abcde"))
+    model = ContrastiveClustering(3, **FAST).fit(frame)
+    model.save(tmp_path / "model")
+    other = load(tmp_path / "model")
+    np.testing.assert_array_equal(other.feature_names_in_, model.feature_names_in_)
+    np.testing.assert_array_equal(other.predict(frame), model.labels_)
+    with pytest.raises(ValueError, match="feature names"):
+        other.predict(frame[list("edcba")])
+
+
+def test_flattened_images_come_back(few_images, tmp_path):
+    flat = few_images.reshape(60, -1)
+    model = ContrastiveClustering(3, image_shape=(8, 8), **FAST).fit(flat)
+    model.save(tmp_path / "model")
+    other = load(tmp_path / "model")
+    assert other.image_shape == other.input_shape_ == (8, 8)
+    np.testing.assert_array_equal(other.predict(flat), model.labels_)
+
+
+def network():
+    return nn.Sequential(nn.Linear(5, 16), nn.BatchNorm1d(16), nn.ReLU())
+
+
+@pytest.mark.parametrize("encoder", [network, network()], ids=["callable", "module"])
+def test_a_custom_encoder_is_asked_for(encoder, blobs, tmp_path):
+    model = ContrastiveClustering(3, encoder=encoder, augmentation=lambda x: x + 1, **FAST)
+    labels = model.fit_predict(blobs[0])
+    model.save(tmp_path / "model")
+    with pytest.raises(SavedModelError, match="Pass the module"):
+        load(tmp_path / "model")
+    other = load(tmp_path / "model", encoder=encoder)
+    np.testing.assert_array_equal(other.predict(blobs[0]), labels)
+    assert other.encoder is encoder
+    assert other.encoder_ is not encoder
+    assert other.augmentation == "auto"
+    with pytest.raises(SavedModelError, match=r"(?s)does not fit together.*same architecture"):
+        load(tmp_path / "model", encoder=lambda: nn.Linear(5, 16))
+
+
+def test_device_can_be_replaced(saved):
+    assert load(saved[1], device="auto").device == "auto"
+    assert load(saved[1]).device == "cpu"
+
+
+def test_random_state_instances_and_devices_are_written_as_plain_values(few_images, tmp_path):
+    model = ContrastiveClustering(
+        np.int64(3),
+        max_epochs=1,
+        device=torch.device("cpu"),
+        random_state=np.random.RandomState(0),
+    ).fit(few_images)
+    model.save(tmp_path / "model")
+    other = load(tmp_path / "model")
+    assert (other.n_clusters, other.device, other.random_state) == (3, "cpu", None)
+
+
+def test_an_estimator_that_is_not_fitted_is_not_saved(tmp_path):
+    with pytest.raises(NotFittedError):
+        ContrastiveClustering().save(tmp_path / "model")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failing_save_leaves_the_old_file(saved, tmp_path, monkeypatch):
+    path = tmp_path / "model"
+    path.write_bytes(b"old")
+
+    def full(*args, **kwargs):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("deepcluster_sk._file_format.save_file", full)
+    with pytest.raises(OSError, match="No space left"):
+        saved[0].save(path)
+    assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("model", b"old")]
+
+
+def test_a_missing_file_or_folder_is_named(saved, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"nothing\.dcsk' is not a file"):
+        load(tmp_path / "nothing.dcsk")
+    with pytest.raises(FileNotFoundError):
+        saved[0].save(tmp_path / "no" / "folder")
+
+
+class Bomb:
+    def __reduce__(self):
+        return os.mkdir, ("exploded",)
+
+
+@pytest.mark.parametrize("kind", ["empty", "text", "pickle", "torch", "foreign", "npz"])
+def test_other_files_are_refused_and_not_executed(kind, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "file"
+    if kind == "empty":
+        path.touch()
+    elif kind == "text":
+        path.write_text("label,count\n" * 20)
+    elif kind == "pickle":
+        path.write_bytes(pickle.dumps(Bomb()))
+    elif kind == "torch":
+        torch.save(Bomb(), path)
+    elif kind == "npz":
+        with path.open("wb") as file:
+            np.savez(file, x=np.zeros(3))
+    else:
+        save_file({"weight": torch.zeros(3)}, path)
+    with pytest.raises(SavedModelError, match=r"file' (is damaged|was not written)"):
+        load(path)
+    assert not (tmp_path / "exploded").exists()
+
+
+@pytest.mark.parametrize("keep", [4, 100, 0.5, -1])
+def test_a_truncated_file_is_refused(saved, tmp_path, keep):
+    raw = saved[1].read_bytes()
+    path = tmp_path / "part"
+    path.write_bytes(raw[: int(keep * len(raw)) if isinstance(keep, float) else keep])
+    with pytest.raises(SavedModelError, match="is damaged"):
+        load(path)
+
+
+def test_an_oversized_header_is_refused(saved, tmp_path):
+    path = tmp_path / "huge"
+    path.write_bytes(struct.pack("<Q", 2**60) + saved[1].read_bytes()[8:])
+    with pytest.raises(SavedModelError, match="is damaged"):
+        load(path)
+
+
+def test_a_newer_format_names_the_versions(saved, tmp_path):
+    path = changed(saved, tmp_path, {"format": 9, "version": "7.1"})
+    with pytest.raises(SavedModelError, match=r"format 9 .*'7.1'.*reads format 1"):
+        load(path)
+
+
+@pytest.mark.parametrize("name", ["KMeans", "BaseDeepClusterer", "os.system", None, ["list"]])
+def test_an_unknown_class_is_refused(saved, tmp_path, name):
+    with pytest.raises(SavedModelError, match="expected one of"):
+        load(changed(saved, tmp_path, {"class": name}))
+
+
+def altered(saved, group, **changes):
+    """The header with some values of a group changed."""
+    return {group: {**content(saved[1])[0][group], **changes}}
+
+
+@pytest.mark.parametrize(
+    ("group", "changes"),
+    [
+        ("params", {"n_clusters": 10**12}),
+        ("params", {"n_clusters": 4}),
+        ("params", {"n_clusters": "many"}),
+        ("params", {"hidden_dim": 10**9}),
+        ("params", {"encoder": "no_such_network"}),
+        ("params", {"no_such_parameter": 1}),
+        ("fitted", {"_n_features_out": 10**12}),
+        ("fitted", {"predict": 1}),
+        ("layout", {"shape": [10**6, 10**6]}),
+        ("layout", {"shape": "ab"}),
+    ],
+)
+def test_a_hostile_header_is_refused_before_memory_is_taken(saved, tmp_path, group, changes):
+    path = changed(saved, tmp_path, altered(saved, group, **changes))
+    with pytest.raises((SavedModelError, ValueError)):
+        load(path)
+
+
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        {"labels_": torch.tensor([2**60])},
+        {"labels_": torch.tensor([-1])},
+        {"labels_": torch.tensor([0.5])},
+        {"objective.cluster_heads.output.bias": torch.zeros(9)},
+        {"objective.no_such_layer.weight": torch.zeros(2)},
+    ],
+)
+def test_hostile_tensors_are_refused(saved, tmp_path, tensors):
+    with pytest.raises(SavedModelError, match="does not fit together"):
+        load(changed(saved, tmp_path, tensors=tensors))
