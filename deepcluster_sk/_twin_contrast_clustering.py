@@ -446,7 +446,7 @@ class TwinContrastClustering(BaseDeepClusterer):
         ``"auto"`` is ``"inputs"`` for rows and ``"features"`` for images.
     max_epochs : int or "auto", default="auto"
         Number of passes over the data. ``"auto"`` is at least 12, and as many as make 560 steps of
-        `batch_size` samples: 80 for 1,800 samples, 15 for 10,000, 12 from 12,000 on.
+        `batch_size` samples: 80 for 1,800 samples, 15 for 10,000, 12 from 13,000 on.
     batch_size : int, default=256
         Samples per step, capped at the number of samples. An incomplete last batch is dropped.
     optimizer : {"adam", "adamw", "sgd"}, default="adam"

@@ -105,7 +105,8 @@ def test_permuting_clusters_permutes_the_assignments():
 
 
 @pytest.mark.parametrize(
-    ("n_samples", "epochs"), [(20, 560), (256, 560), (1797, 80), (10_000, 15), (70_000, 12)]
+    ("n_samples", "epochs"),
+    [(20, 560), (256, 560), (1797, 80), (10_000, 15), (13_000, 12), (70_000, 12)],
 )
 def test_default_number_of_epochs_follows_the_documented_rule(n_samples, epochs):
     config = ContrastiveClustering()._train_config(n_samples, torch.device("cpu"))

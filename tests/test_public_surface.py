@@ -74,7 +74,8 @@ def test_constructor_only_stores(estimator):
     assert vars(estimator()) == params
 
 
-def test_global_random_states_are_untouched_by_every_method(few_images):
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_global_random_states_are_untouched_by_every_method(estimator, few_images):
     def states():
         numpy_state = np.random.get_state()
         return (
@@ -86,7 +87,7 @@ def test_global_random_states_are_untouched_by_every_method(few_images):
 
     before = states()
     for random_state in (0, None):
-        model = ContrastiveClustering(2, max_epochs=1, random_state=random_state)
+        model = estimator(2, max_epochs=1, random_state=random_state)
         model.fit(few_images)
         model.fit_predict(few_images)
         model.fit_transform(few_images)
@@ -95,3 +96,32 @@ def test_global_random_states_are_untouched_by_every_method(few_images):
         model.transform(few_images)
         model.score(few_images)
     assert states() == before
+
+
+def shared_parameters():
+    """Parameters that more than one method has, with the methods."""
+    names = {}
+    for estimator in ESTIMATORS:
+        for name in inspect.signature(estimator.__init__).parameters:
+            names.setdefault(name, []).append(estimator)
+    return {name: owners for name, owners in names.items() if len(owners) > 1 and name != "self"}
+
+
+def test_methods_share_names_defaults_and_words_for_the_same_parameter():
+    own = {  # what differs with reason: each method's own strengths
+        *("hidden_dim", "projection_dim", "n_heads", "cluster_start", "cluster_weight"),
+        *("instance_temperature", "cluster_temperature", "queue_size", "batch_negatives"),
+        "momentum",
+    }
+    for name, owners in shared_parameters().items():
+        if name in own:
+            continue
+        defaults = {inspect.signature(o.__init__).parameters[name].default for o in owners}
+        assert len(defaults) == 1, name
+        texts = {
+            tuple(p.desc)
+            for o in owners
+            for p in NumpyDocString(o.__doc__)["Parameters"]
+            if p.name == name
+        }
+        assert len(texts) == 1, name
