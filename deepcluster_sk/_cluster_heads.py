@@ -31,8 +31,11 @@ class ClusterHeads(nn.Module):
     n_heads : int
         Number of heads.
     start : float, default=0.0
-        Share of the training after which the heads begin to learn, in [0, 1): then each imitates
-        k-means. Until then the features are shaped by the rest of the loss.
+        Share of the training after which the heads begin to learn, in [0, 1): the first ones from
+        k-means, the others from random weights. Until then the features are shaped by the rest of
+        the loss.
+    n_kmeans : int or None, default=None
+        How many heads start from k-means; None for all.
     """
 
     started: Tensor
@@ -45,6 +48,7 @@ class ClusterHeads(nn.Module):
         n_heads: int = 1,
         *,
         start: float = 0.0,
+        n_kmeans: int | None = None,
     ) -> None:
         super().__init__()
         self.hidden: nn.Module = nn.Identity()
@@ -56,6 +60,7 @@ class ClusterHeads(nn.Module):
         self.n_clusters = n_clusters
         self.n_heads = n_heads
         self.start = start
+        self.n_kmeans = n_heads if n_kmeans is None else n_kmeans
         self.register_buffer("started", torch.tensor(float(start == 0)))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -98,7 +103,7 @@ class ClusterHeads(nn.Module):
 
     def _start(self, features: Tensor) -> None:
         self.started.fill_(1)
-        for head in range(self.n_heads):
+        for head in range(min(self.n_kmeans, self.n_heads)):
             self._restart(head, features)
 
     def _restart(self, head: int, features: Tensor) -> None:

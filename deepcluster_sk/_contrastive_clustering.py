@@ -107,7 +107,7 @@ class ContrastiveObjective(Objective):
         self.encoder = encoder
         self.instance_head = projection_head(feature_dim, hidden_dim, projection_dim)
         self.cluster_heads = ClusterHeads(
-            feature_dim, hidden_dim, n_clusters, n_heads, start=cluster_start
+            feature_dim, hidden_dim, n_clusters, n_heads, start=cluster_start, n_kmeans=1
         )
         self.instance_temperature = instance_temperature
         self.cluster_temperature = cluster_temperature
@@ -235,7 +235,7 @@ class ContrastiveClustering(BaseDeepClusterer):
     image_shape : tuple of int or None, default=None
         ``(H, W)``, ``(H, W, C)`` or ``(C, H, W)`` of flattened images in a 2-D X. None reads 2-D X
         as rows of features.
-    n_heads : int, default=3
+    n_heads : int, default=6
         Number of cluster heads that are trained side by side on one encoder. The one is kept on
         which neighbours agree the most. The paper has one; more make the result depend less on
         the seed.
@@ -253,8 +253,9 @@ class ContrastiveClustering(BaseDeepClusterer):
         Weight of the entropy terms. Lower it for clusters of very different size, raise it if
         clusters stay empty.
     cluster_start : float, default=0.3
-        Share of the epochs after which the cluster heads begin to learn, from k-means on the
-        features, in [0, 1). Until then only the instance head is at work. 0 is the paper's method.
+        Share of the epochs after which the cluster heads begin to learn, in [0, 1): one from k-means
+        on the features, the others from random weights. Until then only the instance head is at
+        work. 0 is the paper's method.
     n_neighbors : int, default=10
         Number of nearest neighbours, one of which the second view shows in the neighbour stage; 0
         leaves the stage out, as in the paper.
@@ -371,7 +372,7 @@ class ContrastiveClustering(BaseDeepClusterer):
         encoder: str | nn.Module | Callable[[], nn.Module] = "auto",
         augmentation: str | Callable[[Tensor], Tensor] = "auto",
         image_shape: tuple[int, ...] | None = None,
-        n_heads: int = 3,
+        n_heads: int = 6,
         hidden_dim: int = 256,
         projection_dim: int = 128,
         instance_temperature: float = 0.5,

@@ -148,6 +148,14 @@ def test_heads_that_never_started_do_so_in_the_end():
     assert count_that_see(heads, features, labels) == 1
 
 
+def test_some_late_heads_may_start_from_random_weights():
+    features, labels = groups()
+    heads = blind_heads(3, start=0.3, n_kmeans=1)
+    run_epochs(heads, features, [0.3])
+    assert heads.started == 1
+    assert count_that_see(heads, features, labels) == 1
+
+
 @pytest.mark.parametrize("n_clusters", [1, 3])
 def test_restarting_on_equal_rows_changes_nothing(n_clusters):
     heads = ClusterHeads(5, 8, n_clusters, 2, start=0.1)
