@@ -253,9 +253,9 @@ class ContrastiveClustering(BaseDeepClusterer):
         Weight of the entropy terms. Lower it for clusters of very different size, raise it if
         clusters stay empty.
     cluster_start : float, default=0.3
-        Share of the epochs after which the cluster heads begin to learn, in [0, 1): one from k-means
-        on the features, the others from random weights. Until then only the instance head is at
-        work. 0 is the paper's method.
+        Share of the epochs after which the cluster heads begin to learn, in [0, 1): one from
+        k-means on the features, the others from random weights. Until then only the instance head
+        is at work. 0 is the paper's method.
     n_neighbors : int, default=10
         Number of nearest neighbours, one of which the second view shows in the neighbour stage; 0
         leaves the stage out, as in the paper.
