@@ -102,7 +102,9 @@ class Trainer:
                 callback.on_fit_end(state)
         self._calibrate(objective, source, preprocess, augment, steps)
         with torch.no_grad():
-            objective.after_training(partial(_map_all, objective, source, preprocess))
+            objective.after_training(
+                partial(self._map_all, len(state.history), objective, source, preprocess)
+            )
         objective.eval()
         objective.zero_grad(set_to_none=True)  # gradients are no part of a fitted estimator
         return state
@@ -118,7 +120,7 @@ class Trainer:
     ) -> EpochRecord:
         """Run one pass over the data; the losses are read from the device once, at its end."""
         order = self.seeds.generator("order", epoch)
-        map_all = partial(_map_all, objective, source, preprocess)
+        map_all = partial(self._map_all, epoch, objective, source, preprocess)
         with torch.no_grad():
             objective.before_epoch(epoch / self.config.max_epochs, map_all)
         draws = self.seeds.generator("augment", epoch, device=self.device)
@@ -158,6 +160,26 @@ class Trainer:
             calibrate_batch_norm(
                 objective.encoder, (augment(preprocess(stored), draws) for _, stored in batches)
             )
+
+    def _map_all(
+        self,
+        epoch: int,
+        objective: Objective,
+        source: DataSource,
+        preprocess: nn.Module,
+        function: Callable[[Tensor], Tensor],
+    ) -> Tensor:
+        """Return a function's values on all preprocessed rows, in evaluation mode, as float32."""
+        objective.eval()
+        batches = map_batches(lambda x: function(preprocess(x)).float(), source)
+        values = torch.cat(list(batches))
+        objective.train()
+        if not values.isfinite().all():
+            raise DivergenceError(
+                f"Features became NaN or infinite after epoch {epoch}. Lower learning_rate (now "
+                f"{self.config.learning_rate:g})."
+            )
+        return values
 
     def _check_finite(self, record: EpochRecord, epoch: int) -> None:
         if math.isfinite(record.total):
@@ -243,17 +265,3 @@ def learning_rate_factor(step: int, *, n_steps: int, schedule: str, warmup: floa
     if schedule == "constant":
         return 1.0
     return 0.5 * (1 + math.cos(math.pi * (step - n_warmup) / max(n_steps - n_warmup, 1)))
-
-
-def _map_all(
-    objective: Objective,
-    source: DataSource,
-    preprocess: nn.Module,
-    function: Callable[[Tensor], Tensor],
-) -> Tensor:
-    """Return a function's values on all preprocessed rows, in evaluation mode, as float32."""
-    objective.eval()
-    batches = map_batches(lambda x: function(preprocess(x)).float(), source)
-    values = torch.cat(list(batches))
-    objective.train()
-    return values

@@ -286,6 +286,16 @@ def test_the_host_reads_from_the_device_once_per_epoch(monkeypatch):
     assert counts == [2, 2]
 
 
+def test_features_that_are_not_finite_name_the_epoch_and_the_learning_rate():
+    class Diverged(Mean):
+        def before_epoch(self, progress, map_all):
+            if progress > 0:
+                map_all(lambda x: x / 0)
+
+    with pytest.raises(DivergenceError, match=r"Features became NaN .* after epoch 1.*\(now 0"):
+        run(Diverged(), max_epochs=2)
+
+
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
 def test_every_optimizer_learns(optimizer):
     objective = Mean()
