@@ -26,7 +26,7 @@ FLOORS = [
         "_cluster_contrast",
     }
     | {f"display.{name}" for name in ("__init__", *DISPLAYS, "_style")},
-    {"_loading"},
+    {"_loading", "_report_parts", "_report"},
     {"__init__"},
 ]
 # imports inside of one floor, from named files only
@@ -38,6 +38,7 @@ SAME_FLOOR = {
     "_trainer": {"_callbacks", "_inference"},
     "_base": {"_validation"},
     "model_selection": {"_assignments", "metrics"},
+    "_report": {"_report_parts"},
     "display.__init__": {f"display.{name}" for name in DISPLAYS},
     **{f"display.{name}": {"display._style"} for name in DISPLAYS},
     "augmentations._images": {"augmentations._base"},
