@@ -27,7 +27,8 @@ FLOORS = [
     }
     | {f"display.{name}" for name in ("__init__", *DISPLAYS, "_style")},
     {"_loading", "_report_parts", "_report"},
-    {"__init__"},
+    {"_cli"},
+    {"__init__", "__main__"},
 ]
 # imports inside of one floor, from named files only
 SAME_FLOOR = {
