@@ -161,6 +161,7 @@ def _fit(arguments: argparse.Namespace) -> None:
     model = method(**chosen).fit(source.X)
     if arguments.save:
         model.save(arguments.save)
+        _say(arguments, f"wrote {arguments.save}")
     _write(arguments, model, source)
 
 
@@ -318,10 +319,13 @@ def _say(arguments: argparse.Namespace, text: str) -> None:
 
 @contextmanager
 def _warnings_in_one_line() -> Iterator[None]:
-    """Print warnings without the place in the code that they come from."""
+    """Print each warning once, without the place in the code that it comes from."""
+    shown = set()
 
     def show(message: Warning | str, *_: Any, **__: Any) -> None:
-        print(f"{_NAME}: warning: {message}", file=sys.stderr)
+        if str(message) not in shown:
+            print(f"{_NAME}: warning: {message}", file=sys.stderr)
+        shown.add(str(message))
 
     with warnings.catch_warnings():
         warnings.showwarning = show

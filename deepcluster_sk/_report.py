@@ -130,7 +130,7 @@ def report(
         facts=facts(found, fitted.n_iter_, classes),
         clusters=cluster_table(found, classes),
         gallery_text=_GALLERY_TEXT[image],
-        what="cluster" if classes is None else "class",
+        what="number or name" if classes is None else "number, class or name",
         gallery="\n".join(
             cluster_details(found, cluster, pair, texts, classes, places, stand_out.get(cluster))
             for cluster, pair in enumerate(chosen)

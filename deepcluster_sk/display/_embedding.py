@@ -290,12 +290,15 @@ class EmbeddingDisplay:
         from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 
         marked = set(self.outliers.tolist())
+        # as much smaller as the axes are smaller than those of a figure of its own
+        width = self.ax_.get_window_extent().width / self.figure_.dpi
+        zoom = 0.6 * min(1.0, width / 5.5)
         for place, picture in self.thumbnails.items():
             color = "black" if place in marked else _color(int(self.labels[place]))
             box = AnnotationBbox(
-                OffsetImage(picture, zoom=0.6, cmap=cmap, clim=(0, 255)),
+                OffsetImage(picture, zoom=zoom, cmap=cmap, clim=(0, 255)),
                 self.positions[place],
-                pad=0.12,
+                pad=0.2 * zoom,
                 bboxprops={"edgecolor": color, "linewidth": 1.6},
             )
             self.ax_.add_artist(box)
