@@ -45,7 +45,10 @@ def as_samples(X: Any) -> Any:
 
 def is_image(X: Any, input_shape: tuple[int, ...] | None) -> bool:
     """Tell whether the samples of X can be shown as images."""
-    return len(input_shape or ()) > 1 or getattr(X, "ndim", 1) > 2 or _is_path(_take(X, [0])[0])
+    if len(input_shape or ()) > 1:
+        return True
+    first = _take(X, [0])[0]
+    return _is_path(first) or np.ndim(first) > 1
 
 
 def pictures(

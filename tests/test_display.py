@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import matplotlib
+import matplotlib.pyplot
 import numpy as np
 import pandas as pd
 import pytest
@@ -43,8 +43,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceW
 
 
 @pytest.fixture(autouse=True)
-def agg():
-    matplotlib.use("Agg")
+def no_figure_stays_open():
     yield
     matplotlib.pyplot.close("all")
 
@@ -211,6 +210,14 @@ def test_pictures_have_one_form_whatever_the_images(shape, expected, dtype):
     np.testing.assert_array_equal(flat, rendered)
 
 
+def test_lists_of_images_and_of_rows_are_told_apart(few_images):
+    labels = [0, 1] * 30
+    images = ClusterGalleryDisplay.from_predictions(list(few_images), labels)
+    assert images.feature_names is None
+    rows = ClusterGalleryDisplay.from_predictions(few_images.reshape(60, 64).tolist(), labels)
+    assert len(rows.feature_names) == 64
+
+
 def test_pictures_of_uint8_keep_their_brightness_and_floats_are_stretched():
     X = np.full((2, 8, 8), 100, np.uint8)
     X[1] = 50
@@ -294,6 +301,15 @@ def test_match_shows_the_matched_table_and_its_accuracy():
     for row, name in enumerate(display.classes):
         for column, cluster in enumerate(display.clusters):
             assert display.table[row, column] == np.sum((true == name) & (pred == cluster))
+
+
+def test_match_leaves_out_samples_without_a_cluster():
+    class Skipping:
+        def predict(self, X):
+            return np.array([0, -1, 1, -1])
+
+    display = ClusterMatchDisplay.from_estimator(Skipping(), np.zeros((4, 1)), list("abba"))
+    np.testing.assert_array_equal(display.table, [[1, 0], [0, 1]])
 
 
 def test_loss_curve_draws_every_term_but_not_the_zeros_before_its_start(model):

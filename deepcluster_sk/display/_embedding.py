@@ -127,7 +127,7 @@ class EmbeddingDisplay:
             projection=projection,
             max_samples=max_samples,
             n_outliers=n_outliers,
-            images=as_samples(X) if thumbnails else None,
+            images=X if thumbnails else None,
             input_shape=final_estimator(estimator).input_shape_,
             random_state=random_state,
         ).plot(cmap=cmap, ax=ax)
@@ -207,6 +207,7 @@ class EmbeddingDisplay:
         random_state: int | RandomState | None,
     ) -> Self:
         """Draw a subset, find its positions, and choose whom to mark."""
+        images = as_samples(images)
         check_consistent_length(features, assignments.labels, images)
         random = check_random_state(random_state)
         rows = np.flatnonzero(np.isfinite(features).all(axis=1))

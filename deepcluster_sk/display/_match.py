@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
+from sklearn.utils.validation import check_consistent_length, column_or_1d
 
 from ..metrics import matched_contingency
 from ._style import make_axes
@@ -71,7 +72,7 @@ class ClusterMatchDisplay:
         estimator : object
             A fitted clusterer with ``predict``.
         X : array-like
-            What ``estimator.predict`` accepts.
+            What ``estimator.predict`` accepts. Samples with the label -1 are left out.
         y : array-like of shape (n_samples,)
             Classes: integers or strings.
         ax : matplotlib Axes or None, default=None
@@ -81,7 +82,10 @@ class ClusterMatchDisplay:
         -------
         display : ClusterMatchDisplay
         """
-        return cls.from_predictions(y, estimator.predict(X), ax=ax)
+        labels = estimator.predict(X)
+        check_consistent_length(labels, y)
+        known = labels >= 0
+        return cls.from_predictions(column_or_1d(y)[known], labels[known], ax=ax)
 
     @classmethod
     def from_predictions(
