@@ -19,14 +19,21 @@ __all__ = [
 
 
 class MatchedContingency(NamedTuple):
-    """Samples per class and cluster, ordered so that matched pairs are on the diagonal."""
+    """Samples per class and cluster, ordered so that matched pairs are on the diagonal.
+
+    Parameters
+    ----------
+    table : ndarray of shape (n_classes, n_clusters), int
+        Numbers of samples.
+    classes : ndarray of shape (n_classes,)
+        The label of each row.
+    clusters : ndarray of shape (n_clusters,)
+        The label of each column.
+    """
 
     table: np.ndarray
-    """Shape (n_classes, n_clusters), int."""
     classes: np.ndarray
-    """Shape (n_classes,), the label of each row."""
     clusters: np.ndarray
-    """Shape (n_clusters,), the label of each column."""
 
 
 def matched_contingency(labels_true: ArrayLike, labels_pred: ArrayLike) -> MatchedContingency:
