@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from ._contrastive_clustering import ContrastiveClustering
     from ._deep_robust_clustering import DeepRobustClustering
     from ._loading import load
+    from ._report import report
     from ._twin_contrast_clustering import TwinContrastClustering
 
 __version__ = "0.1.0"
@@ -22,6 +23,7 @@ __all__ = [
     "TwinContrastClustering",
     "__version__",
     "load",
+    "report",
 ]
 
 _MODULE_OF = {
@@ -30,6 +32,7 @@ _MODULE_OF = {
     "DeepRobustClustering": "_deep_robust_clustering",
     "TwinContrastClustering": "_twin_contrast_clustering",
     "load": "_loading",
+    "report": "_report",
 }
 
 

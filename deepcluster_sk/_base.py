@@ -18,7 +18,6 @@ from sklearn.base import (
     TransformerMixin,
 )
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.metrics import silhouette_score
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
@@ -48,8 +47,8 @@ from ._validation import (
 from .augmentations._recipes import RECIPES, make_augmentation
 from .encoders import build_encoder, input_size, make_encoder
 from .exceptions import SavedModelError
+from .metrics import embedding_silhouette_score
 
-_MAX_SILHOUETTE_ROWS = 10_000
 _CUSTOM = ("encoder", "augmentation")  # parameters that may be code
 _SAVED = (
     "n_features_in_",
@@ -280,15 +279,7 @@ class BaseDeepClusterer(
             In [-1, 1], higher is better; -1 if fewer than two clusters, or as many clusters as
             samples, are predicted.
         """
-        labels, features = self.predict(X), self.transform(X)
-        if len(labels) > _MAX_SILHOUETTE_ROWS:
-            subset = np.random.default_rng(0).choice(
-                len(labels), _MAX_SILHOUETTE_ROWS, replace=False
-            )
-            labels, features = labels[subset], features[subset]
-        if not 2 <= len(np.unique(labels)) < len(labels):
-            return -1.0
-        return float(silhouette_score(features, labels, metric="cosine"))
+        return embedding_silhouette_score(self.transform(X), self.predict(X))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the fitted estimator to one file of tensors and JSON, without any code.

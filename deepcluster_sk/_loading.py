@@ -14,7 +14,7 @@ from ._file_format import read_file
 from ._twin_contrast_clustering import TwinContrastClustering
 from .exceptions import DeepClusterError, SavedModelError
 
-_CLASSES: dict[str, type[BaseDeepClusterer]] = {
+CLASSES: dict[str, type[BaseDeepClusterer]] = {
     cls.__name__: cls
     for cls in (
         ClusterContrast,
@@ -70,12 +70,12 @@ def load(
     """
     header, tensors = read_file(path)
     name = header.get("class")
-    if not isinstance(name, str) or name not in _CLASSES:
+    if not isinstance(name, str) or name not in CLASSES:
         raise SavedModelError(
-            f"{os.fspath(path)!r} holds a {name!r}, expected one of {sorted(_CLASSES)}."
+            f"{os.fspath(path)!r} holds a {name!r}, expected one of {sorted(CLASSES)}."
         )
     try:
-        return _CLASSES[name]._from_saved(header, tensors, encoder=encoder, device=device)
+        return CLASSES[name]._from_saved(header, tensors, encoder=encoder, device=device)
     except DeepClusterError:
         raise
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, IndexError) as error:

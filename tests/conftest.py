@@ -18,5 +18,5 @@ def few_images():
 
 @pytest.fixture(scope="session")
 def blobs():
-    """Three well separated groups of 60 rows, and their labels."""
+    """60 rows in three well separated groups, and their labels."""
     return make_blobs(60, n_features=5, centers=3, random_state=0)

@@ -5,6 +5,7 @@ import io
 import pickle
 import subprocess
 import sys
+from functools import partial
 
 import joblib
 import numpy as np
@@ -26,7 +27,7 @@ from deepcluster_sk import (
     DeepRobustClustering,
     TwinContrastClustering,
 )
-from deepcluster_sk.metrics import clustering_accuracy_scorer
+from deepcluster_sk.metrics import clustering_accuracy_scorer, embedding_silhouette_score
 
 # a handful of epochs is too few to fill every cluster
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -150,7 +151,8 @@ def test_score_is_worst_when_it_is_undefined(fitted, few_images):
 
 
 def test_score_of_many_rows_is_that_of_a_fixed_subset(fitted, few_images, monkeypatch):
-    monkeypatch.setattr("deepcluster_sk._base._MAX_SILHOUETTE_ROWS", 20)
+    few = partial(embedding_silhouette_score, max_samples=20)
+    monkeypatch.setattr("deepcluster_sk._base.embedding_silhouette_score", few)
     score = fitted.score(few_images)
     assert score == fitted.score(few_images)
     subset = np.random.default_rng(0).choice(60, 20, replace=False)

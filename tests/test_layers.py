@@ -8,10 +8,11 @@ import pytest
 import deepcluster_sk
 
 PACKAGE = Path(deepcluster_sk.__file__).parent
+DISPLAYS = ["_cluster_number", "_embedding", "_gallery", "_loss_curve", "_match", "_sizes"]
 FLOORS = [
     {"exceptions", "_random", "_device", "_file_format"},
     {"losses", "metrics", "encoders", "_modules", "_neighbors", "_cluster_heads"}
-    | {"_preprocessing", "_data"}
+    | {"_preprocessing", "_data", "_assignments", "_pictures", "model_selection"}
     | {
         f"augmentations.{name}" for name in ("_base", "_images", "_tabular", "_recipes", "__init__")
     },
@@ -23,9 +24,11 @@ FLOORS = [
         "_twin_contrast_clustering",
         "_deep_robust_clustering",
         "_cluster_contrast",
-    },
-    {"_loading"},
-    {"__init__"},
+    }
+    | {f"display.{name}" for name in ("__init__", *DISPLAYS, "_style")},
+    {"_loading", "_report_parts", "_report"},
+    {"_cli"},
+    {"__init__", "__main__"},
 ]
 # imports inside of one floor, from named files only
 SAME_FLOOR = {
@@ -35,6 +38,10 @@ SAME_FLOOR = {
     "_cluster_heads": {"_neighbors"},
     "_trainer": {"_callbacks", "_inference"},
     "_base": {"_validation"},
+    "model_selection": {"_assignments", "metrics"},
+    "_report": {"_report_parts"},
+    "display.__init__": {f"display.{name}" for name in DISPLAYS},
+    **{f"display.{name}": {"display._style"} for name in DISPLAYS},
     "augmentations._images": {"augmentations._base"},
     "augmentations._tabular": {"augmentations._base"},
     "augmentations._recipes": {
@@ -97,7 +104,10 @@ def test_only_the_validation_file_imports_private_parts_of_scikit_learn():
     assert importing == {"_validation"}
 
 
-@pytest.mark.parametrize("name", [*sorted(FLOORS[5]), "losses", "_modules"])
+METHODS = sorted(name for name in FLOORS[5] if not name.startswith("display."))
+
+
+@pytest.mark.parametrize("name", [*METHODS, "losses", "_modules"])
 def test_nothing_inside_a_step_reads_from_the_device(name):
     in_step = {"forward", "after_step", "sample_noise", "assign"}
     reads = {"item", "tolist", "cpu", "numpy"}

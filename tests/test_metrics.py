@@ -5,7 +5,11 @@ import pytest
 from sklearn.base import BaseEstimator, ClusterMixin
 from sklearn.model_selection import cross_val_score
 
-from deepcluster_sk.metrics import clustering_accuracy_score, clustering_accuracy_scorer
+from deepcluster_sk.metrics import (
+    clustering_accuracy_score,
+    clustering_accuracy_scorer,
+    matched_contingency,
+)
 
 
 def best_over_all_matchings(true, pred):
@@ -71,3 +75,17 @@ def test_scorer_scores_a_clusterer_in_cross_validation():
     y = np.array(["n", "p"] * 3)
     scores = cross_val_score(Sign(), X, y, scoring=clustering_accuracy_scorer, cv=3)
     np.testing.assert_array_equal(scores, np.ones(3))
+
+
+@pytest.mark.parametrize(("n_classes", "n_clusters"), [(3, 3), (4, 2), (2, 5)])
+def test_matched_contingency_counts_every_pair_and_matches_on_the_diagonal(n_classes, n_clusters):
+    rng = np.random.default_rng(n_classes)
+    true = np.array(list("abcd"))[rng.integers(n_classes, size=40)]
+    pred = rng.integers(n_clusters, size=40)
+    table, classes, clusters = matched_contingency(true, pred)
+    for row, name in enumerate(classes):
+        for column, cluster in enumerate(clusters):
+            assert table[row, column] == np.sum((true == name) & (pred == cluster))
+    assert np.trace(table) / 40 == pytest.approx(best_over_all_matchings(true, pred))
+    matched = min(n_classes, n_clusters)
+    assert list(classes[:matched]) == sorted(classes[:matched])

@@ -38,7 +38,13 @@ def test_all_names_are_importable_and_nothing_else_is_public():
         _ = deepcluster_sk.KMeans
 
 
-@pytest.mark.parametrize("module", ["deepcluster_sk", "deepcluster_sk.metrics"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        f"deepcluster_sk{name}"
+        for name in ("", ".metrics", ".display", ".model_selection", "._report")
+    ],
+)
 def test_importing_does_not_import_torch(module):
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

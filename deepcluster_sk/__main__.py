@@ -1,0 +1,7 @@
+"""Run the command line as ``python -m deepcluster_sk``."""
+
+import sys
+
+from ._cli import main
+
+sys.exit(main())

@@ -1,0 +1,105 @@
+"""What the pictures of a clustering start from: labels, confidences, and whom to show."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import check_consistent_length, column_or_1d
+
+
+class Assignments(NamedTuple):
+    """Hard labels with their confidence."""
+
+    labels: np.ndarray
+    """Shape (n_samples,), int64; -1 for samples that belong to no cluster."""
+    confidence: np.ndarray
+    """Shape (n_samples,), float64 in [0, 1]: the probability of the sample's own cluster."""
+    n_clusters: int
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """Members per cluster, shape (n_clusters,)."""
+        return np.bincount(self.labels[self.labels >= 0], minlength=self.n_clusters)
+
+    @property
+    def mean_confidence(self) -> np.ndarray:
+        """Mean confidence per cluster, shape (n_clusters,); NaN for an empty one."""
+        known = self.labels >= 0
+        total = np.bincount(
+            self.labels[known], weights=self.confidence[known], minlength=self.n_clusters
+        )
+        return np.divide(
+            total, self.sizes, out=np.full(self.n_clusters, np.nan), where=self.sizes > 0
+        )
+
+    def members(self, cluster: int) -> np.ndarray:
+        """Row numbers of a cluster, the most confident first."""
+        rows = np.flatnonzero(self.labels == cluster)
+        return rows[np.argsort(-self.confidence[rows], kind="stable")]
+
+    def examples(self, cluster: int, n_typical: int, n_uncertain: int) -> tuple[np.ndarray, ...]:
+        """Return the most confident members, and of the others the least confident ones first."""
+        rows = self.members(cluster)
+        rest = rows[n_typical:]
+        return rows[:n_typical], rest[len(rest) - min(n_uncertain, len(rest)) :][::-1]
+
+
+def from_probabilities(probabilities: ArrayLike) -> Assignments:
+    """Read soft assignments (n_samples, n_clusters); rows that sum to no number have no cluster."""
+    table = np.asarray(probabilities, dtype=np.float64)
+    assigned = np.isfinite(table).all(axis=1) & (table.sum(axis=1) > 0)
+    best = np.where(assigned, np.where(np.isfinite(table), table, 0).argmax(axis=1), -1)
+    # what the other clusters have tells apart samples whose own probability rounds to one
+    others = np.where(np.arange(table.shape[1]) == best[:, None], 0, table).sum(axis=1)
+    return Assignments(best, np.where(assigned, 1 - others, 0.0), table.shape[1])
+
+
+def from_labels(
+    labels: ArrayLike, confidence: ArrayLike | None = None, n_clusters: int | None = None
+) -> Assignments:
+    """Check labels (and confidences) that a user passes.
+
+    Raises
+    ------
+    ValueError
+        If they are empty, no integers, or of different length.
+    """
+    clusters = column_or_1d(labels)
+    if clusters.dtype.kind not in "iu" or len(clusters) == 0:
+        raise ValueError(
+            f"labels have shape {clusters.shape} and dtype {clusters.dtype}; expected at least one "
+            "integer from 0 on, or -1 for samples without a cluster."
+        )
+    check_consistent_length(clusters, confidence)
+    trust = np.ones(len(clusters)) if confidence is None else column_or_1d(confidence)
+    most = max(int(clusters.max()) + 1, n_clusters or 1)
+    return Assignments(clusters.astype(np.int64), trust.astype(np.float64), most)
+
+
+def assign(estimator: Any, X: Any) -> Assignments:
+    """Ask a fitted estimator."""
+    return from_probabilities(estimator.predict_proba(X))
+
+
+def final_estimator(estimator: Any) -> Any:
+    """Return the estimator itself, or the last step of a pipeline: the one that clusters."""
+    return estimator[-1] if isinstance(estimator, Pipeline) else estimator
+
+
+def check_clusters(clusters: Sequence[int] | None, n_clusters: int) -> np.ndarray:
+    """Return the numbers of the clusters to show; None stands for all.
+
+    Raises
+    ------
+    ValueError
+        If a number is out of range.
+    """
+    chosen = np.arange(n_clusters) if clusters is None else np.asarray(clusters, dtype=int)
+    if chosen.ndim != 1 or not ((chosen >= 0) & (chosen < n_clusters)).all():
+        raise ValueError(
+            f"clusters={clusters!r}, expected a list of integers in [0, {n_clusters}), or None "
+            "for all."
+        )
+    return chosen

@@ -1,0 +1,361 @@
+"""The command ``deepcluster-sk``: a folder of images in, clusters out.
+
+Results go to files or to standard output, everything else to standard error. Exit codes: 0 for
+success, 1 for data that cannot be used, 2 for wrong usage, 130 after Ctrl-C.
+"""
+
+import argparse
+import ast
+import csv
+import os
+import shutil
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+import numpy as np
+
+from ._assignments import Assignments, assign
+from ._pictures import find_image_files
+
+_METHODS = {
+    "contrastive": "ContrastiveClustering",
+    "twin-contrast": "TwinContrastClustering",
+    "deep-robust": "DeepRobustClustering",
+    "cluster-contrast": "ClusterContrast",
+}
+_ARRAYS = (".npy", ".npz", ".csv")
+_NAME = "deepcluster-sk"
+
+
+class UsageError(Exception):
+    """The arguments do not go together; the message says what to change."""
+
+
+class Source(NamedTuple):
+    """What is clustered."""
+
+    X: Any
+    names: list[str]
+    """Paths, or row numbers."""
+    paths: list[str] | None
+    """Image files; None for rows."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; return its exit code."""
+    arguments = _parser().parse_args(argv)
+    try:
+        with _warnings_in_one_line():
+            arguments.run(arguments)
+    except UsageError as error:
+        arguments.parser.error(str(error))
+    except (ValueError, OSError, MemoryError, ArithmeticError) as error:
+        print(f"{_NAME}: error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"{_NAME}: interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(_NAME, description="Cluster images or rows without labels.")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    fit = commands.add_parser(
+        "fit",
+        help="train on images or rows and cluster them",
+        description="Train on images or rows and cluster them.",
+        epilog=f"example: {_NAME} fit photos/ --n-clusters 10 --out clusters.csv "
+        "--report report.html --save model.dcsk",
+    )
+    _add_source(fit)
+    fit.add_argument("--n-clusters", type=_positive, required=True, metavar="K")
+    fit.add_argument(
+        "--method", choices=_METHODS, default="contrastive", help="default: contrastive"
+    )
+    fit.add_argument("--max-epochs", type=_positive, metavar="N", help="default: by the data")
+    fit.add_argument(
+        "--image-size", type=_size, metavar="N or HxW", help="what images are resized to"
+    )
+    fit.add_argument("--random-state", type=int, default=0, metavar="N", help="default: 0")
+    fit.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        type=_assignment,
+        metavar="NAME=VALUE",
+        help="any other parameter of the method, such as --set batch_size=128; repeatable",
+    )
+    fit.add_argument("--save", type=Path, metavar="FILE", help="write the model")
+    _add_common(fit)
+    fit.set_defaults(run=_fit, parser=fit)
+    predict = commands.add_parser(
+        "predict",
+        help="assign images or rows to the clusters of a saved model",
+        description="Assign images or rows to the clusters of a saved model.",
+        epilog=f"example: {_NAME} predict model.dcsk more_photos/ --out clusters.csv",
+    )
+    predict.add_argument("model", type=Path, metavar="MODEL", help="file that fit --save wrote")
+    _add_source(predict)
+    _add_common(predict)
+    predict.set_defaults(run=_predict, parser=predict)
+    return parser
+
+
+def _add_source(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "sources",
+        nargs="+",
+        metavar="SOURCE",
+        help="folders, searched with their subfolders, and image files; or one file of rows or "
+        "images: .npy, .npz, .csv",
+    )
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="CSV of path, cluster, confidence; default: standard output",
+    )
+    parser.add_argument("--report", type=Path, metavar="FILE", help="write a page for the browser")
+    parser.add_argument(
+        "--copy-to",
+        type=Path,
+        metavar="DIR",
+        help="copy the images into one folder per cluster; DIR must be new or empty",
+    )
+    parser.add_argument(
+        "--on-error",
+        choices=["raise", "skip"],
+        help="what to do about unreadable images; skipped ones get cluster -1; default: raise",
+    )
+    parser.add_argument("--device", help="such as cpu or cuda:1; default: the best one present")
+    parser.add_argument("--quiet", action="store_true", help="no progress, only errors")
+
+
+def _fit(arguments: argparse.Namespace) -> None:
+    source = _open(arguments.sources)
+    _check_targets(arguments, source, [arguments.save])
+    from ._loading import CLASSES  # only now: torch takes its time
+
+    method = CLASSES[_METHODS[arguments.method]]
+    known = method().get_params()
+    chosen = {
+        "n_clusters": arguments.n_clusters,
+        "random_state": arguments.random_state,
+        "verbose": 0 if arguments.quiet else 1,
+        **_given(arguments, "max_epochs", "image_size", "on_error", "device"),
+        **dict(arguments.set),
+    }
+    for name in chosen.keys() - known.keys():
+        raise UsageError(
+            f"{method.__name__} has no parameter {name!r}. It has: {', '.join(known)}."
+        )
+    _say(arguments, f"{len(source.names):,} {'images' if source.paths else 'samples'}")
+    model = method(**chosen).fit(source.X)
+    if arguments.save:
+        model.save(arguments.save)
+        _say(arguments, f"wrote {arguments.save}")
+    _write(arguments, model, source)
+
+
+def _predict(arguments: argparse.Namespace) -> None:
+    source = _open(arguments.sources)
+    _check_targets(arguments, source, [])
+    from ._loading import load
+
+    model = load(arguments.model, device=arguments.device)
+    model.set_params(verbose=0, **_given(arguments, "on_error"))
+    _write(arguments, model, source)
+
+
+def _write(arguments: argparse.Namespace, model: Any, source: Source) -> None:
+    """Write everything that was asked for."""
+    found = assign(model, source.X)
+    if arguments.out:
+        with open(arguments.out, "w", newline="", encoding="utf-8", errors="surrogateescape") as f:
+            _write_csv(f, found, source)
+    if arguments.report:
+        from ._report import report
+
+        report(model, source.X, arguments.report, names=None if source.paths else source.names)
+    if arguments.copy_to and source.paths:
+        _copy(source.paths, found, arguments.copy_to)
+    for target in (arguments.out, arguments.report, arguments.copy_to):
+        if target:
+            _say(arguments, f"wrote {target}")
+    used = found.sizes[found.sizes > 0]
+    if len(used):
+        _say(arguments, f"{len(used)} clusters of {used.min():,} to {used.max():,} members")
+    if not arguments.out:
+        _write_csv(sys.stdout, found, source)
+
+
+def _write_csv(file: Any, found: Assignments, source: Source) -> None:
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(["path" if source.paths else "row", "cluster", "confidence"])
+    for name, label, confidence in zip(source.names, found.labels, found.confidence, strict=True):
+        writer.writerow([name, label, f"{confidence:.4f}" if label >= 0 else ""])
+
+
+def _copy(paths: Sequence[str], found: Assignments, folder: Path) -> None:
+    """Copy files into one folder per cluster, with the subfolders that tell them apart."""
+    shared = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in paths])
+    digits = len(str(found.n_clusters - 1))
+    for path, label in zip(paths, found.labels, strict=True):
+        if label < 0:
+            continue
+        target = folder / f"cluster_{label:0{digits}d}" / os.path.relpath(path, shared)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "rb") as original, open(target, "xb") as copy:  # x: never overwrite
+            shutil.copyfileobj(original, copy)
+        shutil.copystat(path, target)
+
+
+def _open(sources: Sequence[str]) -> Source:
+    """Find what the arguments name."""
+    if any(source.lower().endswith(_ARRAYS) for source in sources):
+        if len(sources) > 1:
+            raise UsageError(
+                f"{len(sources)} sources with a {', '.join(_ARRAYS)} among them; expected one "
+                "such file, or folders and image files."
+            )
+        X = _read_array(sources[0])
+        return Source(X, [str(row) for row in range(len(X))], None)
+    paths: dict[str, None] = {}  # a set that keeps its order
+    for source in sources:
+        found = find_image_files(source) if os.path.isdir(source) else [source]
+        paths.update(dict.fromkeys(found))
+    missing = [path for path in paths if not os.path.exists(path)]
+    if missing:
+        raise FileNotFoundError(
+            f"there is no file or folder {missing[0]!r}"
+            + (f", nor {len(missing) - 1} more" if len(missing) > 1 else "")
+        )
+    return Source(list(paths), list(paths), list(paths))
+
+
+def _read_array(path: str) -> np.ndarray:
+    """Open a file of rows or images; nothing in it is executed."""
+    suffix = os.path.splitext(path)[1].lower()
+    if suffix == ".csv":
+        return _read_csv(path)
+    data = np.load(path, mmap_mode="r", allow_pickle=False)
+    if suffix == ".npy":
+        return data
+    names = list(data)
+    if "X" not in names and len(names) != 1:
+        raise ValueError(
+            f"{path!r} holds {len(names)} arrays ({', '.join(names)}); expected one, or one "
+            "named 'X'."
+        )
+    return data["X" if "X" in names else names[0]]
+
+
+def _read_csv(path: str) -> np.ndarray:
+    """Read rows of numbers, with a line of names above them or without one."""
+    with open(path, newline="", encoding="utf-8-sig") as file:
+        first = next(csv.reader(file), [])
+        try:
+            list(map(float, first))
+            n_heads = 0
+        except ValueError:
+            n_heads = 1
+        file.seek(0)
+        lines = file.readlines()[n_heads:]
+    if not lines:
+        raise ValueError(f"{path!r} holds no rows; expected comma-separated numbers.")
+    try:
+        return np.loadtxt(lines, delimiter=",", ndmin=2)
+    except ValueError as error:
+        raise ValueError(
+            f"{path!r} is not a table of numbers: {error} Leave out columns of text."
+        ) from error
+
+
+def _check_targets(
+    arguments: argparse.Namespace, source: Source, more: Sequence[Path | None]
+) -> None:
+    """Refuse what could not be written, before hours of training."""
+    for target in (arguments.out, arguments.report, *more):
+        if target and not target.absolute().parent.is_dir():
+            raise UsageError(f"{str(target)!r}: its folder does not exist. Create it first.")
+        if target and target.is_dir():
+            raise UsageError(f"{str(target)!r} is a folder, expected the name of a file.")
+    folder = arguments.copy_to
+    if not folder:
+        return
+    if source.paths is None:
+        raise UsageError("--copy-to copies image files, but the source is a file of numbers.")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(
+            f"--copy-to {str(folder)!r} is not an empty folder, and nothing is ever overwritten. "
+            "Name a new one."
+        )
+    for path in arguments.sources:
+        if folder.resolve().is_relative_to(Path(path).resolve()):
+            raise UsageError(
+                f"--copy-to {str(folder)!r} is inside of {path!r}: the copies would be clustered "
+                "the next time. Name a folder elsewhere."
+            )
+
+
+def _given(arguments: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """Return the arguments that the user has set."""
+    values = {name: getattr(arguments, name) for name in names}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _say(arguments: argparse.Namespace, text: str) -> None:
+    if not arguments.quiet:
+        print(f"{_NAME}: {text}", file=sys.stderr)
+
+
+@contextmanager
+def _warnings_in_one_line() -> Iterator[None]:
+    """Print each warning once, without the place in the code that it comes from."""
+    shown = set()
+
+    def show(message: Warning | str, *_: Any, **__: Any) -> None:
+        if str(message) not in shown:
+            print(f"{_NAME}: warning: {message}", file=sys.stderr)
+        shown.add(str(message))
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        _refuse(f"{text!r}, expected an integer of at least 1")
+    return int(text)
+
+
+def _size(text: str) -> int | tuple[int, int]:
+    """Read ``64`` or ``48x64``."""
+    sides = [int(side) if side.isdecimal() else 0 for side in text.lower().split("x")]
+    if len(sides) > 2 or min(sides) < 1:
+        _refuse(f"{text!r}, expected pixels such as 64, or height and width such as 48x64")
+    return (sides[0], sides[1]) if len(sides) == 2 else sides[0]
+
+
+def _assignment(text: str) -> tuple[str, Any]:
+    """Read ``name=value``, the value as Python would, or else as text."""
+    name, equals, value = text.partition("=")
+    if not equals or not name.isidentifier():
+        _refuse(f"{text!r}, expected NAME=VALUE")
+    try:
+        return name, ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return name, value
+
+
+def _refuse(text: str) -> NoReturn:
+    raise argparse.ArgumentTypeError(text)

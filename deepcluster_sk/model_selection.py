@@ -1,0 +1,218 @@
+"""Choosing parameters without labels: scorers, and curves over the number of clusters.
+
+The scorers have scikit-learn's signature ``scorer(estimator, X, y=None)``, for ``scoring=`` of
+cross-validation and grid search. Each returns the lowest value that it can take where fewer than
+two clusters are found, so that a search never prefers a collapsed fit and never stops at one.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.random import RandomState
+from sklearn.base import clone
+from sklearn.metrics import adjusted_rand_score
+from sklearn.utils import check_random_state
+
+from ._assignments import Assignments, assign
+from .metrics import embedding_silhouette_score
+
+__all__ = [
+    "mean_confidence_scorer",
+    "n_clusters_curve",
+    "silhouette_scorer",
+    "stability_scorer",
+]
+
+Scorer = Callable[[Any, Any, Any], float]
+
+_MAX_SEED = np.iinfo(np.int32).max
+
+
+def silhouette_scorer(estimator: Any, X: Any, y: Any = None) -> float:
+    """Score the clusters by their mean silhouette coefficient in the encoder's features.
+
+    Parameters
+    ----------
+    estimator : object
+        A fitted estimator of this package, or a pipeline that ends in one.
+    X : array-like
+        What ``estimator.predict`` accepts. Of more than 10,000 samples, a fixed random subset of
+        10,000 is scored.
+    y : None
+        Ignored; present for the interface.
+
+    Returns
+    -------
+    score : float
+        In [-1, 1], higher is better; -1 for fewer than two clusters.
+    """
+    del y
+    return embedding_silhouette_score(estimator.transform(X), estimator.predict(X))
+
+
+def mean_confidence_scorer(estimator: Any, X: Any, y: Any = None) -> float:
+    """Score the clusters by the mean probability of each sample's own cluster.
+
+    Fewer clusters are easier to be sure of: compare estimators of one `n_clusters` by it, or read
+    it beside other scores.
+
+    Parameters
+    ----------
+    estimator : object
+        A fitted estimator of this package, or a pipeline that ends in one.
+    X : array-like
+        What ``estimator.predict_proba`` accepts.
+    y : None
+        Ignored; present for the interface.
+
+    Returns
+    -------
+    score : float
+        In [0, 1], higher is better; 0 for fewer than two clusters.
+    """
+    del y
+    found = assign(estimator, X)
+    known = found.labels >= 0
+    return float(found.confidence[known].mean()) if _n_found(found) > 1 else 0.0
+
+
+def stability_scorer(estimator: Any, X: Any, y: Any = None) -> float:
+    """Score the clusters by their agreement with those of a second fit on X.
+
+    A clone with another random state is fitted on X, and the adjusted Rand index of both
+    predictions is returned: costs one fit. On held-out samples, as in cross-validation, the two
+    fits have seen different samples as well.
+
+    Parameters
+    ----------
+    estimator : object
+        A fitted estimator of this package, or a pipeline that ends in one. It stays as it is.
+    X : array-like
+        What ``estimator.fit`` accepts.
+    y : None
+        Ignored; present for the interface.
+
+    Returns
+    -------
+    score : float
+        In [-0.5, 1], higher is better, near 0 for chance; -0.5 where either fit finds fewer than
+        two clusters, though any two of these agree.
+    """
+    del y
+    second = with_random_state(estimator, 0 if _seeds(estimator) != {0} else 1).fit(X)
+    return _agreement(assign(estimator, X), assign(second, X))
+
+
+def n_clusters_curve(
+    estimator: Any,
+    X: Any,
+    *,
+    n_clusters: Sequence[int],
+    scoring: Mapping[str, Scorer] | None = None,
+    n_fits: int = 2,
+    random_state: int | RandomState | None = 0,
+) -> dict[str, np.ndarray]:
+    """Fit a range of cluster numbers, and score every fit on all samples.
+
+    Parameters
+    ----------
+    estimator : object
+        An estimator of this package, or a pipeline that ends in one; fitted or not. It stays as it
+        is, only clones are fitted.
+    X : array-like
+        What ``estimator.fit`` accepts.
+    n_clusters : sequence of int
+        The cluster numbers to try.
+    scoring : mapping of str to callable or None, default=None
+        Scorers ``scorer(estimator, X, y)`` by name. None takes :func:`silhouette_scorer` as
+        ``"silhouette"`` and :func:`mean_confidence_scorer` as ``"mean confidence"``.
+    n_fits : int, default=2
+        Fits of each cluster number, which differ in their random state. With two or more,
+        ``"stability"`` is the adjusted Rand index of each fit with the next one, the last with the
+        first: what :func:`stability_scorer` returns, without further fits.
+    random_state : int, RandomState or None, default=0
+        Where the random states of the fits are drawn from.
+
+    Returns
+    -------
+    scores : dict of str to ndarray of shape (len(n_clusters), n_fits), float
+        By the names of the scorers.
+
+    Raises
+    ------
+    ValueError
+        If `n_clusters` is empty, or `n_fits` less than 1.
+
+    See Also
+    --------
+    deepcluster_sk.display.ClusterNumberDisplay : Draws these curves.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_blobs
+    >>> from deepcluster_sk import ContrastiveClustering
+    >>> from deepcluster_sk.model_selection import n_clusters_curve
+    >>> X, _ = make_blobs(90, centers=3, n_features=5, random_state=0)
+    >>> scores = n_clusters_curve(ContrastiveClustering(max_epochs=10), X, n_clusters=[2, 3])
+    >>> sorted(scores)
+    ['mean confidence', 'silhouette', 'stability']
+    >>> scores["stability"].shape
+    (2, 2)
+    """
+    if len(n_clusters) == 0 or n_fits < 1:
+        raise ValueError(
+            f"n_clusters={n_clusters!r} and n_fits={n_fits!r}, expected at least one cluster "
+            "number and at least one fit."
+        )
+    if scoring is None:
+        scoring = {"silhouette": silhouette_scorer, "mean confidence": mean_confidence_scorer}
+    seeds = check_random_state(random_state).randint(_MAX_SEED, size=n_fits)
+    scores: dict[str, list[list[float]]] = {name: [] for name in scoring}
+    if n_fits > 1:
+        scores["stability"] = []
+    for number in n_clusters:
+        fits = [_with_n_clusters(estimator, number, int(seed)).fit(X) for seed in seeds]
+        for name, scorer in scoring.items():
+            scores[name].append([float(scorer(fit, X, None)) for fit in fits])
+        if n_fits > 1:
+            found = [assign(fit, X) for fit in fits]
+            pairs = zip(found, [*found[1:], found[0]], strict=True)
+            scores["stability"].append([_agreement(*pair) for pair in pairs])
+    return {name: np.array(values) for name, values in scores.items()}
+
+
+def with_random_state(estimator: Any, random_state: int) -> Any:
+    """Return an unfitted clone, all of whose random states, also those of steps, are set."""
+    copy = clone(estimator)
+    return copy.set_params(**dict.fromkeys(_parameters(copy, "random_state"), random_state))
+
+
+def _with_n_clusters(estimator: Any, n_clusters: int, random_state: int) -> Any:
+    """Return an unfitted clone with another number of clusters and another random state."""
+    copy = with_random_state(estimator, random_state)
+    return copy.set_params(**dict.fromkeys(_parameters(copy, "n_clusters"), n_clusters))
+
+
+def _parameters(estimator: Any, name: str) -> list[str]:
+    """Names of a parameter in the estimator and, with their prefix, in the steps of a pipeline."""
+    return [key for key in estimator.get_params() if key == name or key.endswith(f"__{name}")]
+
+
+def _seeds(estimator: Any) -> set[int | None]:
+    """Random states of the estimator and its steps that are integers, None for others."""
+    params = estimator.get_params()
+    states = [params[key] for key in _parameters(estimator, "random_state")]
+    return {int(state) if isinstance(state, int | np.integer) else None for state in states}
+
+
+def _n_found(assignments: Assignments) -> int:
+    return int((assignments.sizes > 0).sum())
+
+
+def _agreement(first: Assignments, second: Assignments) -> float:
+    """Return the adjusted Rand index, or -0.5 if either has found less than two clusters."""
+    if min(_n_found(first), _n_found(second)) < 2:
+        return -0.5
+    known = (first.labels >= 0) & (second.labels >= 0)
+    return float(adjusted_rand_score(first.labels[known], second.labels[known]))

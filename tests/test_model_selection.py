@@ -1,0 +1,173 @@
+import numpy as np
+import pytest
+from sklearn.base import BaseEstimator, ClusterMixin
+from sklearn.metrics import adjusted_rand_score, silhouette_score
+from sklearn.model_selection import GridSearchCV, cross_validate
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from deepcluster_sk import (
+    ClusterContrast,
+    ContrastiveClustering,
+    DeepRobustClustering,
+    TwinContrastClustering,
+)
+from deepcluster_sk.metrics import embedding_silhouette_score
+from deepcluster_sk.model_selection import (
+    mean_confidence_scorer,
+    n_clusters_curve,
+    silhouette_scorer,
+    stability_scorer,
+)
+
+ESTIMATORS = [
+    ContrastiveClustering,
+    TwinContrastClustering,
+    DeepRobustClustering,
+    ClusterContrast,
+]
+SCORERS = {
+    "silhouette": silhouette_scorer,
+    "confidence": mean_confidence_scorer,
+    "stability": stability_scorer,
+}
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+
+class Halves(ClusterMixin, BaseEstimator):
+    """Cut the first column at zero, with a confidence; the seed turns the cut by 90 degrees."""
+
+    def __init__(self, n_clusters=2, random_state=0):
+        self.n_clusters = n_clusters
+        self.random_state = random_state
+
+    def fit(self, X, y=None):
+        self.fitted_ = True
+        return self
+
+    def predict_proba(self, X):
+        first = np.where(X[:, self.random_state % 2] > 0, 0.9, 0.2)
+        if self.n_clusters == 1:
+            return np.ones((len(X), 1))
+        return np.column_stack([first, 1 - first])
+
+    def predict(self, X):
+        return self.predict_proba(X).argmax(axis=1)
+
+    def transform(self, X):
+        return np.asarray(X)
+
+
+@pytest.fixture
+def corners():
+    return np.array([[-1.0, 1], [-1, -1], [1, 1], [1, -1], [2, 1], [-1, 2]])
+
+
+def test_scorers_return_what_they_say(corners):
+    model = Halves().fit(corners)
+    labels = corners[:, 0] <= 0
+    expected = silhouette_score(corners, labels, metric="cosine")
+    assert silhouette_scorer(model, corners) == pytest.approx(expected)
+    assert mean_confidence_scorer(model, corners) == pytest.approx((3 * 0.9 + 3 * 0.8) / 6)
+    other = adjusted_rand_score(labels, corners[:, 1] <= 0)
+    assert stability_scorer(model, corners) == pytest.approx(other)
+    assert model.random_state == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "worst"), [("silhouette", -1.0), ("confidence", 0.0), ("stability", -0.5)]
+)
+def test_one_cluster_gets_the_worst_value(name, worst, corners):
+    assert SCORERS[name](Halves(1).fit(corners), corners) == worst
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_scorers_score_every_method_in_a_search(estimator, blobs):
+    X, _ = blobs
+    search = GridSearchCV(
+        estimator(max_epochs=2, random_state=0),
+        {"n_clusters": [1, 3]},
+        scoring=SCORERS,
+        refit="silhouette",
+        cv=2,
+    ).fit(X)
+    assert search.best_params_ == {"n_clusters": 3}
+    for name in SCORERS:
+        assert np.isfinite(search.cv_results_[f"mean_test_{name}"]).all()
+
+
+def test_scorers_score_pipelines(blobs):
+    X, _ = blobs
+    pipe = make_pipeline(StandardScaler(), ContrastiveClustering(3, max_epochs=2, random_state=0))
+    scores = cross_validate(pipe, X, scoring=SCORERS, cv=[(np.arange(len(X)), np.arange(len(X)))])
+    assert -1 < scores["test_silhouette"][0] <= 1
+    assert 0 < scores["test_confidence"][0] <= 1
+    assert -0.5 < scores["test_stability"][0] <= 1
+
+
+def test_silhouette_scorer_equals_score(blobs):
+    X, _ = blobs
+    model = ContrastiveClustering(3, max_epochs=2, random_state=0).fit(X)
+    assert silhouette_scorer(model, X) == model.score(X)
+
+
+def test_silhouette_of_many_samples_is_that_of_a_fixed_subset():
+    rng = np.random.default_rng(0)
+    features, labels = rng.normal(size=(500, 4)) + 1, rng.integers(3, size=500)
+    first, again = (embedding_silhouette_score(features, labels, max_samples=200) for _ in range(2))
+    whole = silhouette_score(features, labels, metric="cosine")
+    assert first == again != whole
+    assert first == pytest.approx(whole, abs=0.05)
+
+
+def test_silhouette_leaves_out_samples_without_a_cluster():
+    rng = np.random.default_rng(0)
+    features, labels = rng.normal(size=(30, 4)), rng.integers(-1, 3, size=30)
+    known = labels >= 0
+    assert embedding_silhouette_score(features, labels) == pytest.approx(
+        silhouette_score(features[known], labels[known], metric="cosine")
+    )
+    assert embedding_silhouette_score(features, np.arange(30)) == -1.0
+
+
+def test_curve_has_a_row_per_number_and_a_column_per_fit(blobs):
+    X, _ = blobs
+    model = ContrastiveClustering(max_epochs=5)
+    scores = n_clusters_curve(model, X, n_clusters=[1, 2, 3], n_fits=3)
+    assert {name: values.shape for name, values in scores.items()} == {
+        "silhouette": (3, 3),
+        "mean confidence": (3, 3),
+        "stability": (3, 3),
+    }
+    assert (scores["silhouette"][0] == -1).all()
+    assert (scores["stability"][0] == -0.5).all()
+    assert model.n_clusters == 8
+    assert not vars(model).keys() - model.get_params().keys()
+    again = n_clusters_curve(model, X, n_clusters=[1, 2, 3], n_fits=3)
+    np.testing.assert_array_equal(scores["silhouette"], again["silhouette"])
+
+
+def test_curve_prefers_the_number_of_well_separated_groups(blobs):
+    X, _ = blobs
+    model = make_pipeline(StandardScaler(), ContrastiveClustering(max_epochs=20))
+    scores = n_clusters_curve(model, X, n_clusters=[2, 3, 5])
+    assert scores["silhouette"].mean(axis=1).argmax() == 1
+    assert scores["stability"].mean(axis=1).argmax() == 1
+
+
+def test_curve_takes_own_scorers_and_one_fit_has_no_stability(corners):
+    scores = n_clusters_curve(
+        Halves(),
+        corners,
+        n_clusters=[1, 2],
+        scoring={"n": lambda estimator, X, y: estimator.n_clusters},
+        n_fits=1,
+    )
+    assert {name: values.tolist() for name, values in scores.items()} == {"n": [[1.0], [2.0]]}
+
+
+@pytest.mark.parametrize(("n_clusters", "n_fits"), [([], 2), ([2], 0)])
+def test_curve_of_nothing_is_refused(n_clusters, n_fits, corners):
+    with pytest.raises(ValueError, match="expected at least one cluster number and at least one"):
+        n_clusters_curve(Halves(), corners, n_clusters=n_clusters, n_fits=n_fits)
