@@ -2,11 +2,9 @@
 
 import copy
 import math
-import os
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from importlib.metadata import version
 from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
@@ -25,12 +23,12 @@ from torch import Tensor, nn
 from ._callbacks import ProgressBar
 from ._data import DataSource, open_source
 from ._device import resolve_device, resolve_precision
-from ._file_format import write_file
 from ._inference import map_batches
 from ._neighbors import NeighborStage
 from ._objective import Objective
-from ._preprocessing import Layout, Preprocessor
+from ._preprocessing import Preprocessor
 from ._random import Seeds, draw_entropy
+from ._saving import SavingMixin
 from ._state import TrainConfig, TrainState
 from ._trainer import Trainer
 from ._validation import (
@@ -46,21 +44,9 @@ from ._validation import (
     unchanged_on_error,
 )
 from .augmentations._recipes import RECIPES, make_augmentation
-from .encoders import build_encoder, input_size, make_encoder
-from .exceptions import SavedModelError
+from .encoders import input_size, make_encoder
 
 _MAX_SILHOUETTE_ROWS = 10_000
-_CUSTOM = ("encoder", "augmentation")  # parameters that may be code
-_SAVED = (
-    "n_features_in_",
-    "feature_names_in_",
-    "_n_features_out",
-    "n_iter_",
-    "loss_curve_",
-    "history_",
-    "device_",
-    "precision_",
-)
 
 
 class Preset(NamedTuple):
@@ -78,7 +64,7 @@ def scores(nmi: float, acc: float, ari: float) -> dict[str, float]:
 
 
 class BaseDeepClusterer(
-    ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator, ABC
+    SavingMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator, ABC
 ):
     """Everything that the methods share; a method adds its constructor and its objective."""
 
@@ -290,93 +276,6 @@ class BaseDeepClusterer(
             return -1.0
         return float(silhouette_score(features, labels, metric="cosine"))
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the fitted estimator to one file of tensors and JSON, without any code.
-
-        :func:`deepcluster_sk.load` opens it. The weights of a custom encoder are written, its code
-        is not: the module has to be passed to ``load`` again. A custom augmentation, which only
-        training needs, is left out, and so is a ``RandomState`` instance.
-
-        Parameters
-        ----------
-        path : path-like
-            The file is replaced if it exists.
-
-        Raises
-        ------
-        NotFittedError
-            If the estimator is not fitted.
-        OSError
-            If the file cannot be written.
-        """
-        check_is_fitted(self)
-        params = {name: _plain(value) for name, value in self.get_params(deep=False).items()}
-        tensors = {f"objective.{k}": v for k, v in self._objective.state_dict().items()}
-        tensors |= {f"preprocessor.{k}": v for k, v in self._preprocessor.state_dict().items()}
-        tensors["labels_"] = torch.from_numpy(self.labels_)
-        layout = self._preprocessor.layout
-        fitted = {name: getattr(self, name) for name in _SAVED if hasattr(self, name)}
-        if "feature_names_in_" in fitted:
-            fitted["feature_names_in_"] = fitted["feature_names_in_"].tolist()
-        header = {
-            "version": version("deepcluster_sk"),
-            "class": type(self).__name__,
-            "params": params,
-            "custom": [name for name in _CUSTOM if not isinstance(getattr(self, name), str)],
-            "layout": {"shape": layout.shape, "channels": layout.channels},
-            "fitted": fitted,
-        }
-        write_file(path, header, tensors)
-
-    @classmethod
-    def _from_saved(
-        cls,
-        header: dict[str, Any],
-        tensors: dict[str, Tensor],
-        *,
-        encoder: nn.Module | Callable[[], nn.Module] | None,
-        device: str | torch.device | None,
-    ) -> Self:
-        """Build a fitted estimator from what :meth:`save` wrote."""
-        params = dict(header["params"])
-        if "encoder" in header["custom"]:
-            if encoder is None:
-                raise SavedModelError(
-                    "The estimator was saved with an encoder of its own, whose code is not in the "
-                    "file. Pass the module, or a callable that returns it, as encoder=."
-                )
-            params["encoder"] = encoder
-        if params["image_shape"] is not None:
-            params["image_shape"] = tuple(params["image_shape"])
-        if device is not None:
-            params["device"] = device
-        model = cls(**params)
-        model._validate_params()
-        layout = Layout(tuple(header["layout"]["shape"]), header["layout"]["channels"])
-        for name, value in header["fitted"].items():
-            if name not in _SAVED:
-                raise KeyError(name)
-            setattr(model, name, value)
-        if hasattr(model, "feature_names_in_"):
-            model.feature_names_in_ = np.array(model.feature_names_in_, dtype=object)
-        model.input_shape_ = layout.shape
-        model._preprocessor = Preprocessor(
-            layout, tensors["preprocessor.offset"], tensors["preprocessor.scale"]
-        )
-        with torch.device("meta"):  # a hostile file cannot make this allocate anything
-            network = build_encoder(model.encoder, layout.sample_shape)
-            objective = model._make_objective(network, model._n_features_out)
-        prefix = "objective."
-        state = {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
-        objective.load_state_dict(state, assign=True)
-        model._objective = objective.eval()
-        model.encoder_ = objective.encoder
-        model.labels_ = tensors["labels_"].numpy()
-        if not ((model.labels_ >= 0) & (model.labels_ < model.n_clusters)).all():
-            raise ValueError(f"labels_ are not all in [0, {model.n_clusters})")
-        model.cluster_sizes_ = np.bincount(model.labels_, minlength=model.n_clusters)
-        return model
-
     def _infer(self, X: Any, function: Callable[[Objective, Tensor], Tensor]) -> np.ndarray:
         """Apply a function of objective and preprocessed batch to all samples."""
         check_is_fitted(self)
@@ -479,17 +378,6 @@ class BaseDeepClusterer(
         # the device is not asked here: reading tags must not start an accelerator
         tags.non_deterministic = self.device not in ("auto", "cpu")
         return tags
-
-
-def _plain(value: Any) -> Any:
-    """Return what JSON can hold of a parameter; "auto" stands for code."""
-    if isinstance(value, torch.device):
-        return str(value)
-    if isinstance(value, np.random.RandomState):
-        return None
-    if isinstance(value, np.generic):
-        return value.item()
-    return value if isinstance(value, int | float | str | tuple | list | None) else "auto"
 
 
 def default_epochs(n_samples: int, batch_size: int) -> int:

@@ -17,7 +17,7 @@ FLOORS = [
     },
     {"_objective", "_state"},
     {"_callbacks", "_inference", "_trainer"},
-    {"_validation", "_base"},
+    {"_validation", "_saving", "_base"},
     {
         "_contrastive_clustering",
         "_twin_contrast_clustering",
@@ -34,7 +34,7 @@ SAME_FLOOR = {
     "_file_format": {"exceptions"},
     "_cluster_heads": {"_neighbors"},
     "_trainer": {"_callbacks", "_inference"},
-    "_base": {"_validation"},
+    "_base": {"_validation", "_saving"},
     "augmentations._images": {"augmentations._base"},
     "augmentations._tabular": {"augmentations._base"},
     "augmentations._recipes": {
