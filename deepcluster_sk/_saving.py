@@ -1,5 +1,6 @@
 """What of an estimator goes into a file, and what is made of a file."""
 
+import hashlib
 import os
 from collections.abc import Callable
 from importlib.metadata import version
@@ -28,6 +29,10 @@ _SAVED = (
     "device_",
     "precision_",
 )
+
+
+# parameters that leave the result of a fit as it is
+_WITHOUT_EFFECT = ("checkpoint", "checkpoint_every", "device", "verbose")
 
 
 class SavingMixin(BaseEstimator):
@@ -124,10 +129,41 @@ class SavingMixin(BaseEstimator):
         return model
 
 
+def fit_identity(estimator: BaseEstimator) -> dict[str, Any]:
+    """Tell a fit from others by the class and its parameters; JSON can hold it.
+
+    Code is told apart by its name only, and modules by their settings.
+    """
+    params = estimator.get_params(deep=False)
+    return {
+        "class": type(estimator).__name__,
+        "deepcluster_sk": version("deepcluster_sk"),
+        **{name: _name_of(value) for name, value in params.items() if name not in _WITHOUT_EFFECT},
+    }
+
+
+def _name_of(value: Any) -> Any:
+    """Return what JSON can hold of a parameter, or a name for it."""
+    if isinstance(value, nn.Module):
+        settings = [
+            (path, type(part).__qualname__, name, repr(setting))
+            for path, part in value.named_modules()
+            for name, setting in sorted(vars(part).items())
+            if isinstance(setting, int | float | str | tuple | list) and name != "training"
+        ]
+        digest = hashlib.sha256(repr(settings).encode()).hexdigest()[:16]
+        return f"{type(value).__qualname__} {digest}"
+    if callable(value):
+        return getattr(value, "__qualname__", type(value).__qualname__)
+    return _plain(value)
+
+
 def _plain(value: Any) -> Any:
     """Return what JSON can hold of a parameter; "auto" stands for code."""
     if isinstance(value, torch.device):
         return str(value)
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
     if isinstance(value, np.random.RandomState):
         return None
     if isinstance(value, np.generic):

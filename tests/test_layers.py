@@ -11,13 +11,13 @@ PACKAGE = Path(deepcluster_sk.__file__).parent
 FLOORS = [
     {"exceptions", "_random", "_device", "_file_format"},
     {"losses", "metrics", "encoders", "_modules", "_neighbors", "_cluster_heads"}
-    | {"_preprocessing", "_data"}
+    | {"_preprocessing", "_data", "_papers"}
     | {
         f"augmentations.{name}" for name in ("_base", "_images", "_tabular", "_recipes", "__init__")
     },
     {"_objective", "_state"},
-    {"_callbacks", "_inference", "_trainer"},
-    {"_validation", "_saving", "_base"},
+    {"_callbacks", "_steps", "_checkpoint", "_inference", "_trainer"},
+    {"_validation", "_saving", "_sklearn_callbacks", "_fitting", "_base"},
     {
         "_contrastive_clustering",
         "_twin_contrast_clustering",
@@ -33,8 +33,10 @@ SAME_FLOOR = {
     "_random": {"_device"},
     "_file_format": {"exceptions"},
     "_cluster_heads": {"_neighbors"},
-    "_trainer": {"_callbacks", "_inference"},
-    "_base": {"_validation", "_saving"},
+    "_checkpoint": {"_steps"},
+    "_trainer": {"_callbacks", "_checkpoint", "_inference", "_steps"},
+    "_fitting": {"_validation", "_saving", "_sklearn_callbacks"},
+    "_base": {"_validation", "_saving", "_fitting"},
     "augmentations._images": {"augmentations._base"},
     "augmentations._tabular": {"augmentations._base"},
     "augmentations._recipes": {

@@ -8,11 +8,13 @@ import pytest
 import torch
 from torch import nn
 
+from deepcluster_sk._callbacks import Callback
 from deepcluster_sk._data import ResidentSource
 from deepcluster_sk._objective import LossOutput, Objective
 from deepcluster_sk._random import Seeds
 from deepcluster_sk._state import TrainConfig
-from deepcluster_sk._trainer import Trainer, learning_rate_factor
+from deepcluster_sk._steps import learning_rate_factor
+from deepcluster_sk._trainer import Trainer
 from deepcluster_sk.augmentations import Augmentation
 from deepcluster_sk.exceptions import DivergenceError
 
@@ -78,15 +80,20 @@ class Shift(Augmentation):
         return x + draw[0]
 
 
-class Recorder:
-    def __init__(self):
+class Recorder(Callback):
+    def __init__(self, stop_after=None):
         self.calls = []
+        self.stop_after = stop_after
 
     def on_fit_begin(self, state):
         self.calls.append("begin")
 
-    def on_epoch_end(self, state):
+    def on_epoch_begin(self, state):
+        self.calls.append(f"epoch {len(state.history)}")
+
+    def on_epoch_end(self, state, finished):
         self.calls.append(f"end {len(state.history)}")
+        return len(state.history) == self.stop_after
 
     def on_fit_end(self, state):
         self.calls.append("finish")
@@ -233,7 +240,8 @@ def test_interrupt_restores_the_last_finished_epoch():
     assert state.interrupted
     assert len(state.history) == 2
     assert torch.equal(stopped.weight, finished.weight)
-    assert recorder.calls == ["begin", "end 1", "end 2", "finish"]
+    epochs = ["epoch 0", "end 1", "epoch 1", "end 2", "epoch 2"]
+    assert recorder.calls == ["begin", *epochs, "finish"]
 
 
 def test_interrupt_within_the_first_epoch_goes_through():
@@ -243,7 +251,7 @@ def test_interrupt_within_the_first_epoch_goes_through():
     recorder = Recorder()
     with pytest.raises(KeyboardInterrupt):
         run(Mean(event=interrupt), callbacks=[recorder])
-    assert recorder.calls == ["begin", "finish"]
+    assert recorder.calls == ["begin", "epoch 0", "finish"]
 
 
 def test_out_of_memory_names_the_batch_size():
