@@ -22,6 +22,7 @@ from ._state import EpochRecord, TrainState
 from ._steps import Steps, StepsState
 from .exceptions import ResumeError, SavedModelError
 
+_TORCH = str(torch.__version__)
 _HASHED_ROWS = 1000
 _ROWS_AT_A_TIME = 100  # of images larger than memory
 
@@ -125,7 +126,7 @@ class Checkpoint:
         done = steps.state()
         header = {
             "version": version("deepcluster_sk"),
-            "torch": torch.__version__,
+            "torch": _TORCH,
             "identity": self._identity,
             "history": [[record.total, record.terms] for record in state.history],
             "seconds": state.seconds,
@@ -179,10 +180,10 @@ class Checkpoint:
             int(header["identity"]["entropy"])
         except (SavedModelError, KeyError, TypeError, ValueError) as error:
             raise self._damaged(error) from error
-        if known_torch != torch.__version__:
+        if known_torch != _TORCH:
             warnings.warn(
                 f"{os.fspath(self._path)!r} was written under torch {known_torch}, this is "
-                f"{torch.__version__}: the result may differ from that of an uninterrupted fit.",
+                f"{_TORCH}: the result may differ from that of an uninterrupted fit.",
                 RuntimeWarning,
                 stacklevel=2,
             )

@@ -96,10 +96,19 @@ class Steps:
         return StepsState(tensors, {"done": self._done, "scaler": self._scaler.state_dict()})
 
     def load(self, state: StepsState) -> None:
-        """Go on from a state."""
+        """Go on from a state.
+
+        Raises
+        ------
+        ValueError
+            If a tensor has not the shape of its parameter.
+        """
+        parameters = [p for group in self._optimizer.param_groups for p in group["params"]]
         entries: dict[int, dict[str, Tensor]] = {}
         for key, value in state.tensors.items():
             number, _, name = key.partition(".")
+            if value.ndim and value.shape != parameters[int(number)].shape:
+                raise ValueError(f"{key} of the optimiser has shape {tuple(value.shape)}")
             entries.setdefault(int(number), {})[name] = value.clone()
         groups = self._optimizer.state_dict()["param_groups"]
         self._optimizer.load_state_dict({"state": entries, "param_groups": groups})

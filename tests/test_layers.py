@@ -24,7 +24,7 @@ FLOORS = [
         "_deep_robust_clustering",
         "_cluster_contrast",
     },
-    {"_loading"},
+    {"_loading", "callbacks"},
     {"__init__"},
 ]
 # imports inside of one floor, from named files only
