@@ -30,6 +30,7 @@ from ._validation import check_input, check_n_samples, check_new_input, check_ro
 from .augmentations import Augmentation
 from .augmentations._recipes import make_augmentation
 from .encoders import input_size, make_encoder
+from .exceptions import DivergenceError
 
 
 class _Online(NamedTuple):
@@ -292,7 +293,16 @@ class FittingMixin(CallbackSupportMixin, BaseEstimator):
             source,
             multiple=self._multiple,
         )
-        return torch.cat([batch.argmax(dim=1).cpu() for batch in batches]).numpy()
+        labels, known = [], []
+        for batch in batches:
+            labels.append(batch.argmax(dim=1).cpu())
+            known.append(batch.isfinite().all().cpu())
+        if not all(known):
+            raise DivergenceError(
+                "Assignments became NaN or infinite. Lower learning_rate (now "
+                f"{self.learning_rate:g})."
+            )
+        return torch.cat(labels).numpy()
 
     @property
     def _multiple(self) -> int:
