@@ -63,7 +63,9 @@ class FittingMixin(CallbackSupportMixin, BaseEstimator):
         rows = self._read(X, goes_on=goes_on)
         check_n_samples(len(rows), self.n_clusters)
         device = resolve_device(self.device)
-        seeds = Seeds(self._entropy(checkpoint))
+        seeds = Seeds(draw_entropy(self.random_state))
+        if checkpoint is not None and checkpoint.entropy is not None:
+            seeds = Seeds(checkpoint.entropy)  # what None or a RandomState gave at the first start
         objective, augment = self._make_parts(seeds, device)
         if goes_on:
             self._hand_down_weights(objective)
@@ -154,12 +156,6 @@ class FittingMixin(CallbackSupportMixin, BaseEstimator):
         rows = check_new_input(self, X, self._preprocessor.layout)
         self._preprocessor = copy.deepcopy(self._preprocessor)
         return rows
-
-    def _entropy(self, checkpoint: Checkpoint | None) -> int:
-        """Return what all randomness of a fit follows from."""
-        if checkpoint is None or checkpoint.entropy is None or isinstance(self.random_state, int):
-            return draw_entropy(self.random_state)
-        return checkpoint.entropy
 
     def _start_identity(
         self, source: DataSource, seeds: Seeds, objective: Objective

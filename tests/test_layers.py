@@ -99,6 +99,13 @@ def test_only_the_validation_file_imports_private_parts_of_scikit_learn():
     assert importing == {"_validation"}
 
 
+def test_only_the_adapter_imports_the_callbacks_of_scikit_learn():
+    importing = {
+        name for name, path in FILES.items() if "from sklearn.callback" in path.read_text()
+    }
+    assert importing == {"_sklearn_callbacks"}
+
+
 @pytest.mark.parametrize("name", [*sorted(FLOORS[5]), "losses", "_modules"])
 def test_nothing_inside_a_step_reads_from_the_device(name):
     in_step = {"forward", "after_step", "sample_noise", "assign"}

@@ -176,6 +176,42 @@ def test_rows_with_neighbours_among_the_inputs_resume(estimator, optimizer, tmp_
     assert state(again) == state(whole)
 
 
+@pytest.mark.parametrize(
+    ("estimator", "parameters"),
+    [
+        (TwinContrastClustering, {"queue_size": 0, "n_cluster_sets": 0}),
+        (ClusterContrast, {"queue_size": 0, "centroid_update": "k-means"}),
+        (DeepRobustClustering, {"n_fine_clusters": 0}),
+        (ContrastiveClustering, {"n_heads": 1, "cluster_start": 0.0, "precision": "bfloat16"}),
+    ],
+)
+def test_parts_that_are_left_out_are_no_hindrance(estimator, parameters, tmp_path):
+    whole = estimator(3, encoder=Net, **PARAMETERS, **parameters).fit(images())
+    parameters = {**parameters, "checkpoint": tmp_path / "run"}
+    interrupt_after(3, estimator, images(), **parameters)
+    again = estimator(3, encoder=Net, **PARAMETERS, **parameters).fit(images())
+    assert state(again) == state(whole)
+
+
+def test_an_error_writes_the_last_finished_epoch(tmp_path):
+    class Failing(Net):
+        fails = True
+
+        def forward(self, x):
+            if Failing.fails and self.training and self.steps == 2 * STEPS + 1:
+                raise RuntimeError("the machine is on fire")
+            return super().forward(x)
+
+    whole = ContrastiveClustering(3, encoder=Net, **PARAMETERS).fit(images())
+    parameters = {"encoder": Failing, "checkpoint": tmp_path / "run", "checkpoint_every": 1e9}
+    with pytest.raises(RuntimeError, match="on fire"):
+        ContrastiveClustering(3, **PARAMETERS, **parameters).fit(images())
+    assert n_epochs(tmp_path / "run") == 2
+    Failing.fails = False
+    model = ContrastiveClustering(3, **PARAMETERS, **parameters).fit(images())
+    assert state(model) == state(whole)
+
+
 def test_a_fit_without_random_state_resumes(tmp_path, monkeypatch):
     path = tmp_path / "run"
     parameters = {"random_state": None, "checkpoint": path}
@@ -183,7 +219,7 @@ def test_a_fit_without_random_state_resumes(tmp_path, monkeypatch):
     entropy = read_file(path)[0]["identity"]["entropy"]
     model = ContrastiveClustering(3, encoder=Net, **{**PARAMETERS, **parameters}).fit(images())
     monkeypatch.setattr("deepcluster_sk._fitting.draw_entropy", lambda random_state: entropy)
-    path.unlink()
+    parameters = {"random_state": None}
     whole = ContrastiveClustering(3, encoder=Net, **{**PARAMETERS, **parameters}).fit(images())
     assert state(model) == state(whole)
 

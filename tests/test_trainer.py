@@ -254,6 +254,46 @@ def test_interrupt_within_the_first_epoch_goes_through():
     assert recorder.calls == ["begin", "epoch 0", "finish"]
 
 
+def test_a_callback_ends_the_run():
+    recorder, other = Recorder(stop_after=2), Recorder()
+    state = run(Mean(), max_epochs=9, callbacks=[recorder, other])
+    assert len(state.history) == 2
+    assert state.stopped
+    assert not state.interrupted
+    assert (
+        recorder.calls
+        == other.calls
+        == ["begin", *["epoch 0", "end 1"], "epoch 1", "end 2", "finish"]
+    )
+
+
+def test_a_finished_copy_is_what_the_run_ends_with():
+    class Copying(Callback):
+        def on_epoch_end(self, state, finished):
+            copies.append(finished())
+            return False
+
+    copies, plain, objective = [], Mean(), Mean()
+    run(plain)
+    run(objective, callbacks=[Copying()])
+    assert torch.equal(objective.weight, plain.weight)
+    assert torch.equal(copies[-1].weight, plain.weight)
+    assert not torch.equal(copies[0].weight, copies[1].weight)
+    assert [copied.calls.count("finish") for copied in copies] == [1, 1, 1]
+    assert not copies[0].training
+
+
+def test_epochs_are_planned_from_their_mean_duration(monkeypatch):
+    clock = iter([0.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0])  # the first epoch is slow
+    monkeypatch.setattr("deepcluster_sk._trainer.time.monotonic", lambda: next(clock))
+    objective = Mean()
+    state = run(objective, max_epochs=100, max_time=6.5)
+    assert (len(state.history), state.seconds) == (5, 6.0)
+    shares = [call.split()[1] for call in objective.calls if call.startswith("epoch")]
+    # 1 of 1 + 4.5/2, 2 of 2 + 3.5/1.5, 3 of 3 + 2.5/(4/3), 4 of 4 + 1.5/(5/4)
+    assert shares == ["0.00", "0.33", "0.50", "0.75", "0.80"]
+
+
 def test_out_of_memory_names_the_batch_size():
     def exhaust(objective, loss):
         raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
