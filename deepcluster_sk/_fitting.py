@@ -111,6 +111,7 @@ class FittingMixin(CallbackSupportMixin, BaseEstimator):
             augment,
             number=0 if first else self.n_iter_,
             before=before.steps if before is not None and goes_on else None,
+            starts=first,
         )
         self._set_fitted(
             {

@@ -79,7 +79,8 @@ class Objective(nn.Module, ABC):
     def before_epoch(self, progress: float, map_all: MapAll) -> None:
         """Prepare an epoch, at a share `progress` in [0, 1) of the run; without gradients.
 
-        In ``partial_fit`` the share is 1 in every call: whatever starts late has started.
+        In ``partial_fit`` the share is 0 before the first pass and 1 after it and before any other:
+        whatever starts late has started then.
         ``map_all(function)`` applies a function to all rows, unaugmented, in order and in
         evaluation mode.
         """

@@ -111,8 +111,12 @@ class Trainer:
         *,
         number: int,
         before: StepsState | None,
+        starts: bool,
     ) -> tuple[EpochRecord, StepsState]:
         """Train in place for one epoch of a training without a known end.
+
+        Clusters that start late in a training start at the end of the first pass: on features that
+        were trained for a pass, k-means is much better than on those of a new network.
 
         Parameters
         ----------
@@ -124,6 +128,8 @@ class Trainer:
             Of the pass: the address of its random draws.
         before : StepsState or None
             What the previous pass returned.
+        starts : bool
+            Whether this is the first pass of new networks.
 
         Returns
         -------
@@ -135,8 +141,10 @@ class Trainer:
             epochs.steps.load(before)
         objective.train()
         with epochs.explained_out_of_memory():
-            record = epochs.run(number, progress=1.0)
+            record = epochs.run(number, progress=0.0 if starts else 1.0)
         epochs.calibrate(objective, number)
+        if starts:
+            epochs.prepare(number, progress=1.0)
         objective.eval()
         objective.zero_grad(set_to_none=True)
         return record, epochs.steps.state()
@@ -222,8 +230,7 @@ class _Epochs:
         """Run one pass; the losses are read from the device once, at its end."""
         objective, steps = self.objective, self.steps
         order = self.seeds.generator("order", number)
-        with torch.no_grad():
-            objective.before_epoch(progress, self._map_all(objective, number))
+        self.prepare(number, progress=progress)
         draws = self.seeds.generator("augment", number, device=self.device)
         noise = self.seeds.generator("noise", number, device=self.device)
         plan = objective.view_rows(steps.plan(self.source.n_samples, order), order)
@@ -243,6 +250,11 @@ class _Epochs:
         assert sums is not None
         total, *terms = (sums / len(plan)).tolist()
         return EpochRecord(total, dict(zip(output.terms, terms, strict=True)))
+
+    def prepare(self, number: int, *, progress: float) -> None:
+        """Let the objective prepare an epoch."""
+        with torch.no_grad():
+            self.objective.before_epoch(progress, self._map_all(self.objective, number))
 
     def finished_copy(self) -> Objective:
         """Return a copy of the objective as if the run ended here."""

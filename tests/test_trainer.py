@@ -283,6 +283,36 @@ def test_a_finished_copy_is_what_the_run_ends_with():
     assert not copies[0].training
 
 
+def one_pass(objective, **kwargs):
+    trainer = Trainer(TrainConfig(**CONFIG), seeds=Seeds(0), device=CPU)
+    return trainer.run_one_pass(
+        objective, ResidentSource(data(), CPU), nn.Identity(), Shift(), **kwargs
+    )
+
+
+def test_the_first_pass_without_a_known_end_prepares_before_and_after():
+    objective = Mean()
+    _, after = one_pass(objective, number=0, before=None, starts=True)
+    epochs = [call for call in objective.calls if call.startswith("epoch")]
+    assert epochs == ["epoch 0.00 (10, 2)", "epoch 1.00 (10, 2)"]
+    assert objective.calls[0] == epochs[0]
+    assert objective.calls[-1] == epochs[1]
+    objective.calls.clear()
+    one_pass(objective, number=1, before=after, starts=False)
+    assert [call for call in objective.calls if call.startswith("epoch")] == [epochs[1]]
+    assert "finish" not in objective.calls
+
+
+def test_passes_with_the_state_of_the_steps_equal_one_run():
+    whole, parts = Mean(), Mean()
+    run(whole, max_epochs=3)
+    after = None
+    for number in range(3):
+        _, after = one_pass(parts, number=number, before=after, starts=number == 0)
+    assert torch.equal(whole.weight, parts.weight)
+    assert after.values["done"] == 6
+
+
 def test_epochs_are_planned_from_their_mean_duration(monkeypatch):
     clock = iter([0.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0])  # the first epoch is slow
     monkeypatch.setattr("deepcluster_sk._trainer.time.monotonic", lambda: next(clock))
