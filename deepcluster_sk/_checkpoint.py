@@ -62,7 +62,7 @@ class Checkpoint:
     @property
     def entropy(self) -> int | None:
         """What the randomness of the fit in the file follows from."""
-        return None if self._found is None else self._found[0]["identity"]["entropy"]
+        return None if self._found is None else int(self._found[0]["identity"]["entropy"])
 
     def match(self, identity: dict[str, Any]) -> None:
         """Add to what tells this fit from others, and compare with the file.
