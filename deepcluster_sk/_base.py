@@ -1,13 +1,11 @@
 """The scikit-learn face that all methods share."""
 
 import copy
-import math
-import os
 import warnings
-from abc import ABC, abstractmethod
+from abc import ABC
 from collections.abc import Callable
-from importlib.metadata import version
-from typing import Any, ClassVar, NamedTuple, Self
+from os import PathLike
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -21,63 +19,39 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from ._callbacks import ProgressBar
-from ._data import DataSource, open_source
-from ._device import resolve_device, resolve_precision
-from ._file_format import write_file
+from ._data import open_source
+from ._device import resolve_device
+from ._fitting import FittingMixin
 from ._inference import map_batches
-from ._neighbors import NeighborStage
 from ._objective import Objective
-from ._preprocessing import Layout, Preprocessor
-from ._random import Seeds, draw_entropy
-from ._state import TrainConfig, TrainState
-from ._trainer import Trainer
+from ._papers import PaperMixin
+from ._saving import SavingMixin
+from ._state import TrainState
 from ._validation import (
-    check_input,
-    check_n_samples,
     check_new_input,
+    closed_fraction,
     fraction,
     non_negative_float,
     non_negative_int,
     one_of,
     positive_float,
     positive_int,
+    seconds_not_epochs,
     unchanged_on_error,
 )
-from .augmentations._recipes import RECIPES, make_augmentation
-from .encoders import build_encoder, input_size, make_encoder
-from .exceptions import SavedModelError
+from .augmentations._recipes import RECIPES
 from .metrics import embedding_silhouette_score
-
-_CUSTOM = ("encoder", "augmentation")  # parameters that may be code
-_SAVED = (
-    "n_features_in_",
-    "feature_names_in_",
-    "_n_features_out",
-    "n_iter_",
-    "loss_curve_",
-    "history_",
-    "device_",
-    "precision_",
-)
-
-
-class Preset(NamedTuple):
-    """Settings and results of a paper."""
-
-    settings: dict[str, Any]
-    """Constructor arguments for all data sets."""
-    data_sets: dict[str, tuple[dict[str, Any], dict[str, float]]]
-    """By data set: further constructor arguments, and results."""
-
-
-def scores(nmi: float, acc: float, ari: float) -> dict[str, float]:
-    """Name the three scores that the papers report."""
-    return {"NMI": nmi, "ACC": acc, "ARI": ari}
 
 
 class BaseDeepClusterer(
-    ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator, ABC
+    PaperMixin,
+    SavingMixin,
+    FittingMixin,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    ClusterMixin,
+    BaseEstimator,
+    ABC,
 ):
     """Everything that the methods share; a method adds its constructor and its objective."""
 
@@ -86,6 +60,7 @@ class BaseDeepClusterer(
         "encoder": [str, nn.Module, callable],
         "augmentation": [one_of("auto", *RECIPES), callable],
         "image_shape": [tuple, list, None],
+        "cluster_start": [fraction],
         "n_neighbors": [non_negative_int],
         "neighbor_space": [one_of("auto", "inputs", "features")],
         "neighbor_start": [fraction],
@@ -99,62 +74,18 @@ class BaseDeepClusterer(
         "device": [str, torch.device],
         "precision": [one_of("auto", "float32", "bfloat16", "float16")],
         "compile": ["boolean"],
+        "max_time": [positive_float, None],
+        "tol": [closed_fraction, None],
+        "n_iter_no_change": [positive_int],
+        "warm_start": ["boolean"],
+        "checkpoint": [str, PathLike, None],
+        "checkpoint_every": [positive_int, seconds_not_epochs],
         "verbose": ["verbose"],
         "random_state": ["random_state"],
     }
 
-    _paper: ClassVar[Preset]
-    """What the paper sets and reports."""
     _against_empty: ClassVar[str] = ""
     """The method's own parameter against empty clusters, for the warning about them."""
-
-    @classmethod
-    def paper_settings(cls, data_set: str) -> dict[str, Any]:
-        """Return the paper's own settings for a data set.
-
-        ``ContrastiveClustering(**ContrastiveClustering.paper_settings("cifar10"))`` is the method
-        without this project's additions. What a paper leaves open is filled in as the user guide
-        says. Images are to be passed in the size that the paper uses.
-
-        Parameters
-        ----------
-        data_set : str
-            One of the keys of :meth:`paper_results`.
-
-        Returns
-        -------
-        settings : dict of str to object
-            Constructor arguments, `n_clusters` among them; a new dictionary at each call.
-
-        Raises
-        ------
-        ValueError
-            If the paper has no such data set.
-        """
-        if data_set not in cls._paper.data_sets:
-            raise ValueError(
-                f"data_set={data_set!r} is unknown to {cls.__name__}. Expected one of "
-                f"{sorted(cls._paper.data_sets)}."
-            )
-        special, _ = cls._paper.data_sets[data_set]
-        return copy.deepcopy({**cls._paper.settings, **special})
-
-    @classmethod
-    def paper_results(cls) -> dict[str, dict[str, float]]:
-        """Return what the paper reports for each data set.
-
-        Returns
-        -------
-        results : dict of str to dict of str to float
-            ``{"cifar10": {"NMI": ..., "ACC": ..., "ARI": ...}, ...}``, all in [0, 1]. Where the
-            paper evaluates representations, ``"linear evaluation"`` is the accuracy of a linear
-            classifier on them.
-        """
-        return {name: dict(results) for name, (_, results) in cls._paper.data_sets.items()}
-
-    @abstractmethod
-    def _make_objective(self, encoder: nn.Module, feature_dim: int) -> Objective:
-        """Build the networks and the loss of the method."""
 
     def fit(self, X: Any, y: Any = None) -> Self:
         """Train the networks and assign the training samples.
@@ -180,39 +111,51 @@ class BaseDeepClusterer(
             If the loss becomes NaN or infinite.
         MemoryError
             If a training step does not fit into memory.
+        ResumeError
+            If the checkpoint belongs to another fit, is damaged, or is none.
+        OSError
+            If the checkpoint cannot be written; found out before the training.
         """
         with unchanged_on_error(self):
             self._validate_params()
-            X, layout = check_input(self, X, image_shape=self.image_shape)
-            check_n_samples(len(X), self.n_clusters)
-            device = resolve_device(self.device)
-            seeds = Seeds(draw_entropy(self.random_state))
-            self._preprocessor = Preprocessor.learn(X, layout).to(device)
-            with seeds.fork_global("init", device=device):
-                encoder, self._n_features_out = make_encoder(self.encoder, layout.sample_shape)
-                augment = make_augmentation(
-                    self.augmentation, layout.sample_shape, input_size(encoder)
-                )
-                objective = self._make_objective(encoder, self._n_features_out)
-            self._objective = objective.to(device)
-            source = open_source(X, device=device)
-            config = self._train_config(len(X), device)
-            state = Trainer(
-                config,
-                seeds=seeds,
-                device=device,
-                callbacks=[ProgressBar(type(self).__name__)] if self.verbose else [],
-            ).run(
-                objective,
-                source,
-                self._preprocessor,
-                augment.to(device),
-            )
-            self._set_fitted(state, config, device)
-            self._number_by_size(source)
-            objective.cpu()
-            self._preprocessor.cpu()
+            state = self._train(X, y)
         self._warn(state)
+        return self
+
+    def partial_fit(self, X: Any, y: Any = None) -> Self:
+        """Train for one more pass, over these samples.
+
+        The first call on an estimator that is not fitted builds the networks, and learns the
+        scaling and the start of the clusters from its samples. Every other call goes on from where
+        the last one, or `fit`, ended: weights, momentum networks and queues, and after
+        `partial_fit` also the optimiser. The learning rate is constant, and there is no neighbour
+        stage. Clusters keep their numbers, so that they are not sorted by size, and
+        `labels_` are those of the last X.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, *input_shape_) or (n_samples, n_features_in_)
+            At least 2 samples, at first at least `n_clusters`.
+        y : None
+            Ignored; present for the interface.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If X or a parameter is not as documented.
+        DivergenceError
+            If the loss becomes NaN or infinite.
+        MemoryError
+            If a training step does not fit into memory.
+        """
+        with unchanged_on_error(self):
+            self._validate_params()
+            self._train_one_pass(X)
         return self
 
     def predict(self, X: Any) -> np.ndarray:
@@ -281,93 +224,6 @@ class BaseDeepClusterer(
         """
         return embedding_silhouette_score(self.transform(X), self.predict(X))
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the fitted estimator to one file of tensors and JSON, without any code.
-
-        :func:`deepcluster_sk.load` opens it. The weights of a custom encoder are written, its code
-        is not: the module has to be passed to ``load`` again. A custom augmentation, which only
-        training needs, is left out, and so is a ``RandomState`` instance.
-
-        Parameters
-        ----------
-        path : path-like
-            The file is replaced if it exists.
-
-        Raises
-        ------
-        NotFittedError
-            If the estimator is not fitted.
-        OSError
-            If the file cannot be written.
-        """
-        check_is_fitted(self)
-        params = {name: _plain(value) for name, value in self.get_params(deep=False).items()}
-        tensors = {f"objective.{k}": v for k, v in self._objective.state_dict().items()}
-        tensors |= {f"preprocessor.{k}": v for k, v in self._preprocessor.state_dict().items()}
-        tensors["labels_"] = torch.from_numpy(self.labels_)
-        layout = self._preprocessor.layout
-        fitted = {name: getattr(self, name) for name in _SAVED if hasattr(self, name)}
-        if "feature_names_in_" in fitted:
-            fitted["feature_names_in_"] = fitted["feature_names_in_"].tolist()
-        header = {
-            "version": version("deepcluster_sk"),
-            "class": type(self).__name__,
-            "params": params,
-            "custom": [name for name in _CUSTOM if not isinstance(getattr(self, name), str)],
-            "layout": {"shape": layout.shape, "channels": layout.channels},
-            "fitted": fitted,
-        }
-        write_file(path, header, tensors)
-
-    @classmethod
-    def _from_saved(
-        cls,
-        header: dict[str, Any],
-        tensors: dict[str, Tensor],
-        *,
-        encoder: nn.Module | Callable[[], nn.Module] | None,
-        device: str | torch.device | None,
-    ) -> Self:
-        """Build a fitted estimator from what :meth:`save` wrote."""
-        params = dict(header["params"])
-        if "encoder" in header["custom"]:
-            if encoder is None:
-                raise SavedModelError(
-                    "The estimator was saved with an encoder of its own, whose code is not in the "
-                    "file. Pass the module, or a callable that returns it, as encoder=."
-                )
-            params["encoder"] = encoder
-        if params["image_shape"] is not None:
-            params["image_shape"] = tuple(params["image_shape"])
-        if device is not None:
-            params["device"] = device
-        model = cls(**params)
-        model._validate_params()
-        layout = Layout(tuple(header["layout"]["shape"]), header["layout"]["channels"])
-        for name, value in header["fitted"].items():
-            if name not in _SAVED:
-                raise KeyError(name)
-            setattr(model, name, value)
-        if hasattr(model, "feature_names_in_"):
-            model.feature_names_in_ = np.array(model.feature_names_in_, dtype=object)
-        model.input_shape_ = layout.shape
-        model._preprocessor = Preprocessor(
-            layout, tensors["preprocessor.offset"], tensors["preprocessor.scale"]
-        )
-        with torch.device("meta"):  # a hostile file cannot make this allocate anything
-            network = build_encoder(model.encoder, layout.sample_shape)
-            objective = model._make_objective(network, model._n_features_out)
-        prefix = "objective."
-        state = {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
-        objective.load_state_dict(state, assign=True)
-        model._objective = objective.eval()
-        model.encoder_ = objective.encoder
-        model.labels_ = tensors["labels_"].numpy()
-        if not ((model.labels_ >= 0) & (model.labels_ < model.n_clusters)).all():
-            raise ValueError(f"labels_ are not all in [0, {model.n_clusters})")
-        model.cluster_sizes_ = np.bincount(model.labels_, minlength=model.n_clusters)
-        return model
-
     def _infer(self, X: Any, function: Callable[[Objective, Tensor], Tensor]) -> np.ndarray:
         """Apply a function of objective and preprocessed batch to all samples."""
         check_is_fitted(self)
@@ -382,67 +238,6 @@ class BaseDeepClusterer(
             lambda x: function(objective, preprocessor(x)).float(), source, multiple=self._multiple
         )
         return torch.cat([batch.cpu() for batch in batches]).numpy()
-
-    @property
-    def _multiple(self) -> int:
-        """Rows per batch of inference come in multiples of this; images are too dear to fill up."""
-        return 1 if self._preprocessor.layout.is_image else 32
-
-    def _neighbor_stage(self) -> NeighborStage:
-        """Resolve the parameters of the neighbours."""
-        space = self.neighbor_space
-        if space == "auto":
-            space = "features" if self._preprocessor.layout.is_image else "inputs"
-        return NeighborStage(self.n_neighbors, self.neighbor_start, among_inputs=space == "inputs")
-
-    def _train_config(self, n_samples: int, device: torch.device) -> TrainConfig:
-        """Resolve the parameters of the training loop."""
-        batch_size = min(self.batch_size, n_samples)
-        max_epochs = self.max_epochs
-        if max_epochs == "auto":
-            max_epochs = default_epochs(n_samples, batch_size)
-        return TrainConfig(
-            max_epochs=max_epochs,
-            batch_size=batch_size,
-            optimizer=self.optimizer,
-            learning_rate=self.learning_rate,
-            weight_decay=self.weight_decay,
-            schedule=self.schedule,
-            warmup=self.warmup,
-            precision=resolve_precision(self.precision, device),
-            compile=self.compile,
-        )
-
-    def _set_fitted(self, state: TrainState, config: TrainConfig, device: torch.device) -> None:
-        """Set the fitted attributes that follow from the training run."""
-        self.encoder_ = self._objective.encoder
-        self.input_shape_ = self._preprocessor.layout.shape
-        self.device_ = str(device)
-        self.precision_ = config.precision
-        self.n_iter_ = len(state.history)
-        self.loss_curve_ = [record.total for record in state.history]
-        self.history_ = {
-            name: [record.terms[name] for record in state.history]
-            for name in state.history[0].terms
-        }
-
-    def _number_by_size(self, source: DataSource) -> None:
-        """Assign the training samples, and number the clusters by decreasing size."""
-        sizes = np.bincount(self._training_labels(source), minlength=self.n_clusters)
-        order = np.argsort(-sizes, kind="stable")
-        self._objective.permute_clusters(torch.as_tensor(order))
-        self.labels_ = self._training_labels(source)
-        self.cluster_sizes_ = np.bincount(self.labels_, minlength=self.n_clusters)
-
-    def _training_labels(self, source: DataSource) -> np.ndarray:
-        """Return the labels of the source's rows, computed as ``predict`` does."""
-        objective, preprocessor = self._objective, self._preprocessor
-        batches = map_batches(
-            lambda x: objective.assign(objective.encoder(preprocessor(x))),
-            source,
-            multiple=self._multiple,
-        )
-        return torch.cat([batch.argmax(dim=1).cpu() for batch in batches]).numpy()
 
     def _warn(self, state: TrainState) -> None:
         """Tell the user about an interrupted run and about empty clusters."""
@@ -470,19 +265,3 @@ class BaseDeepClusterer(
         # the device is not asked here: reading tags must not start an accelerator
         tags.non_deterministic = self.device not in ("auto", "cpu")
         return tags
-
-
-def _plain(value: Any) -> Any:
-    """Return what JSON can hold of a parameter; "auto" stands for code."""
-    if isinstance(value, torch.device):
-        return str(value)
-    if isinstance(value, np.random.RandomState):
-        return None
-    if isinstance(value, np.generic):
-        return value.item()
-    return value if isinstance(value, int | float | str | tuple | list | None) else "auto"
-
-
-def default_epochs(n_samples: int, batch_size: int) -> int:
-    """Return the epochs of ``max_epochs="auto"``: at least 12, and at least 560 steps."""
-    return max(12, math.ceil(560 / (n_samples // batch_size)))

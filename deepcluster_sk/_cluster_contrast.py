@@ -17,6 +17,7 @@ lambda              cluster_weight
 """
 
 from collections.abc import Callable
+from os import PathLike
 from typing import Any, ClassVar
 
 import torch
@@ -24,10 +25,11 @@ import torch.nn.functional as F
 from numpy.random import RandomState
 from torch import Tensor, nn
 
-from ._base import BaseDeepClusterer, Preset
+from ._base import BaseDeepClusterer
 from ._modules import FeatureQueue, MomentumCopy, projection_head
 from ._neighbors import NeighborStage, better_centroids, kmeans_centroids
 from ._objective import Batch, LossOutput, MapAll, Objective
+from ._papers import Preset
 from ._validation import (
     fraction,
     non_negative_float,
@@ -337,6 +339,27 @@ class ClusterContrast(BaseDeepClusterer):
         float32 elsewhere. Predictions are computed in float32.
     compile : bool, default=False
         Whether to compile the loss with ``torch.compile``.
+    max_time : float or None, default=None
+        Seconds of training; None for no limit. As many epochs are run as fit, at least one and at
+        most `max_epochs`, and the schedule and the starts that are shares of the training are
+        those of so many epochs. What follows the last epoch is not counted.
+    tol : float or None, default=None
+        The training ends early when at most this share of the samples, in [0, 1], has changed its
+        cluster in each of `n_iter_no_change` epochs in a row; epochs before `cluster_start` and
+        before the neighbour stage do not count. None for no early end. Any other value costs one
+        more pass over the data, without gradients, in each epoch that counts.
+    n_iter_no_change : int, default=5
+        Number of epochs in a row, if `tol` is not None.
+    warm_start : bool, default=False
+        Whether `fit` begins with the weights of the fitted estimator, in place of new ones. The
+        schedule starts again.
+    checkpoint : path-like or None, default=None
+        A file that `fit` is written to, and goes on from when it is called again with the same
+        parameters and data after an interruption. It serves one fit, and is kept in the end: the
+        same fit then returns at once.
+    checkpoint_every : int or float, default=1
+        Between two writings of the checkpoint: epochs if int, seconds if float. Ctrl-C and the end
+        of the training write it in any case.
     verbose : int, default=0
         1 shows a progress bar.
     random_state : int, RandomState instance or None, default=None
@@ -410,7 +433,6 @@ class ClusterContrast(BaseDeepClusterer):
         "cluster_temperature": [positive_float],
         "cluster_weight": [non_negative_float],
         "cluster_form": [one_of("cross-entropy", "pull")],
-        "cluster_start": [fraction],
         "centroid_update": [one_of("moving-average", "k-means")],
         "centroid_momentum": [fraction],
         "momentum": [fraction],
@@ -450,6 +472,12 @@ class ClusterContrast(BaseDeepClusterer):
         device: str | torch.device = "auto",
         precision: str = "auto",
         compile: bool = False,
+        max_time: float | None = None,
+        tol: float | None = None,
+        n_iter_no_change: int = 5,
+        warm_start: bool = False,
+        checkpoint: str | PathLike[str] | None = None,
+        checkpoint_every: int | float = 1,
         verbose: int = 0,
         random_state: int | RandomState | None = None,
     ) -> None:
@@ -482,6 +510,12 @@ class ClusterContrast(BaseDeepClusterer):
         self.device = device
         self.precision = precision
         self.compile = compile
+        self.max_time = max_time
+        self.tol = tol
+        self.n_iter_no_change = n_iter_no_change
+        self.warm_start = warm_start
+        self.checkpoint = checkpoint
+        self.checkpoint_every = checkpoint_every
         self.verbose = verbose
         self.random_state = random_state
 

@@ -16,6 +16,7 @@ H(Y)               log K - negative_entropy, per view
 """
 
 from collections.abc import Callable
+from os import PathLike
 from typing import Any, ClassVar
 
 import torch
@@ -23,13 +24,13 @@ import torch.nn.functional as F
 from numpy.random import RandomState
 from torch import Tensor, nn
 
-from ._base import BaseDeepClusterer, Preset, scores
+from ._base import BaseDeepClusterer
 from ._cluster_heads import ClusterHeads
 from ._modules import projection_head
 from ._neighbors import NeighborStage
 from ._objective import Batch, LossOutput, MapAll, Objective
+from ._papers import Preset, scores
 from ._validation import (
-    fraction,
     non_negative_float,
     positive_float,
     positive_int,
@@ -288,6 +289,27 @@ class ContrastiveClustering(BaseDeepClusterer):
         float32 elsewhere. Predictions are computed in float32.
     compile : bool, default=False
         Whether to compile the loss with ``torch.compile``.
+    max_time : float or None, default=None
+        Seconds of training; None for no limit. As many epochs are run as fit, at least one and at
+        most `max_epochs`, and the schedule and the starts that are shares of the training are
+        those of so many epochs. What follows the last epoch is not counted.
+    tol : float or None, default=None
+        The training ends early when at most this share of the samples, in [0, 1], has changed its
+        cluster in each of `n_iter_no_change` epochs in a row; epochs before `cluster_start` and
+        before the neighbour stage do not count. None for no early end. Any other value costs one
+        more pass over the data, without gradients, in each epoch that counts.
+    n_iter_no_change : int, default=5
+        Number of epochs in a row, if `tol` is not None.
+    warm_start : bool, default=False
+        Whether `fit` begins with the weights of the fitted estimator, in place of new ones. The
+        schedule starts again.
+    checkpoint : path-like or None, default=None
+        A file that `fit` is written to, and goes on from when it is called again with the same
+        parameters and data after an interruption. It serves one fit, and is kept in the end: the
+        same fit then returns at once.
+    checkpoint_every : int or float, default=1
+        Between two writings of the checkpoint: epochs if int, seconds if float. Ctrl-C and the end
+        of the training write it in any case.
     verbose : int, default=0
         1 shows a progress bar.
     random_state : int, RandomState instance or None, default=None
@@ -362,7 +384,6 @@ class ContrastiveClustering(BaseDeepClusterer):
         "cluster_temperature": [positive_float],
         "cluster_weight": [non_negative_float],
         "entropy_weight": [non_negative_float],
-        "cluster_start": [fraction],
     }
 
     def __init__(
@@ -393,6 +414,12 @@ class ContrastiveClustering(BaseDeepClusterer):
         device: str | torch.device = "auto",
         precision: str = "auto",
         compile: bool = False,
+        max_time: float | None = None,
+        tol: float | None = None,
+        n_iter_no_change: int = 5,
+        warm_start: bool = False,
+        checkpoint: str | PathLike[str] | None = None,
+        checkpoint_every: int | float = 1,
         verbose: int = 0,
         random_state: int | RandomState | None = None,
     ) -> None:
@@ -421,6 +448,12 @@ class ContrastiveClustering(BaseDeepClusterer):
         self.device = device
         self.precision = precision
         self.compile = compile
+        self.max_time = max_time
+        self.tol = tol
+        self.n_iter_no_change = n_iter_no_change
+        self.warm_start = warm_start
+        self.checkpoint = checkpoint
+        self.checkpoint_every = checkpoint_every
         self.verbose = verbose
         self.random_state = random_state
 

@@ -1,4 +1,4 @@
-"""The file of a saved estimator: tensors and JSON, in the safetensors format.
+"""The file of an estimator or a checkpoint: tensors and JSON, in the safetensors format.
 
 Nothing in it is code, and reading it executes nothing. The library checks the sizes that the header
 names against the size of the file before it allocates anything.
@@ -40,6 +40,8 @@ def write_file(
     os.close(handle)
     try:
         save_file(apart, temporary, metadata={_KEY: text})
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())  # or a crash may leave the new name on an empty file
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)

@@ -69,6 +69,11 @@ def load(
     True
     """
     header, tensors = read_file(path)
+    if "identity" in header:
+        raise SavedModelError(
+            f"{os.fspath(path)!r} is a checkpoint. Pass it as checkpoint= to an estimator with the "
+            "same parameters, and call fit with the same data."
+        )
     name = header.get("class")
     if not isinstance(name, str) or name not in CLASSES:
         raise SavedModelError(

@@ -40,6 +40,17 @@ class NeighborGraph:
         self._first = torch.from_numpy(both.indptr.astype(np.int64))
         self._neighbors = torch.from_numpy(both.indices.astype(np.int64))
 
+    @classmethod
+    def from_state(cls, state: dict[str, Tensor]) -> "NeighborGraph":
+        """Return the graph that :meth:`state` was taken from, without a search."""
+        graph = cls.__new__(cls)
+        graph._first, graph._neighbors = state["first"], state["neighbors"]
+        return graph
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the edges: where each row's neighbours begin, and the neighbours."""
+        return {"first": self._first, "neighbors": self._neighbors}
+
     def neighbors(self, row: int) -> Tensor:
         """Return the neighbours of a row, int64."""
         return self._neighbors[self._first[row] : self._first[row + 1]]
@@ -111,6 +122,16 @@ class NeighborStage:
     def end(self) -> None:
         """Forget the neighbours: they are as many as the training set."""
         self.graph = None
+
+    def state(self) -> dict[str, Tensor]:
+        """Return how far the stage has come, and the neighbours."""
+        edges = {} if self.graph is None else self.graph.state()
+        return {"n_searches": torch.tensor(self._n_searches), **edges}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Go on from what :meth:`state` returned."""
+        self._n_searches = int(state["n_searches"])
+        self.graph = NeighborGraph.from_state(state) if "first" in state else None
 
 
 def better_centroids(vectors: Tensor, centroids: Tensor, graph: NeighborGraph) -> Tensor:

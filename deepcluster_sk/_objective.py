@@ -11,7 +11,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ._neighbors import MapAll
+from ._neighbors import MapAll, NeighborStage
 
 
 class Batch(NamedTuple):
@@ -43,6 +43,12 @@ class Objective(nn.Module, ABC):
     """How many views of a row the default ``view_rows`` asks for."""
     encoder: nn.Module
     """Maps (B, *sample_shape) to features (B, feature_dim)."""
+    neighbors: NeighborStage
+    """Whom the second view shows; by default nobody else."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.neighbors = NeighborStage(0, 0.0, among_inputs=False)
 
     @abstractmethod
     def forward(self, batch: Batch) -> LossOutput:
@@ -73,6 +79,8 @@ class Objective(nn.Module, ABC):
     def before_epoch(self, progress: float, map_all: MapAll) -> None:
         """Prepare an epoch, at a share `progress` in [0, 1) of the run; without gradients.
 
+        In ``partial_fit`` the share is 0 before the first pass and 1 after it and before any other:
+        whatever starts late has started then.
         ``map_all(function)`` applies a function to all rows, unaugmented, in order and in
         evaluation mode.
         """

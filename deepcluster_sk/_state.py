@@ -1,4 +1,4 @@
-"""Plain data that the loop, its callbacks and the estimator share."""
+"""Plain data that the loop, its callbacks, checkpoints and the estimator share."""
 
 from dataclasses import dataclass, field
 
@@ -18,6 +18,7 @@ class TrainConfig:
     warmup: float
     precision: Precision
     compile: bool = False
+    max_time: float | None = None
 
 
 @dataclass(frozen=True)
@@ -33,5 +34,13 @@ class TrainState:
     """How far a run has come."""
 
     max_epochs: int
+    """As planned now: fewer than asked for where the time is short."""
     history: list[EpochRecord] = field(default_factory=list)
+    seconds: float = 0.0
+    """Duration of the epochs in the history, also of those before an interruption."""
+    n_stable: int = 0
+    """Last epochs in a row in which hardly a sample changed its cluster."""
+    stopped: bool = False
+    """Whether a callback ended the run."""
     interrupted: bool = False
+    """Whether the user did."""

@@ -1,27 +1,25 @@
 """The training loop: everything that loops, nothing of any method."""
 
+import copy
 import math
-from collections.abc import Callable, Sequence
-from functools import partial
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
 from ._callbacks import Callback
+from ._checkpoint import Checkpoint
 from ._data import DataSource
 from ._device import autocast, is_out_of_memory
 from ._inference import calibrate_batch_norm, map_batches
-from ._objective import Batch, LossOutput, Objective
+from ._objective import Batch, Objective
 from ._random import Seeds
 from ._state import EpochRecord, TrainConfig, TrainState
+from ._steps import Steps, StepsState
 from .augmentations import Augmentation
 from .exceptions import DivergenceError
-
-_OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
-    "adam": torch.optim.Adam,
-    "adamw": torch.optim.AdamW,
-    "sgd": partial(torch.optim.SGD, momentum=0.9, nesterov=True),
-}
 
 _CALIBRATION_BATCHES = 64  # some 10,000 images: more change the statistics by less than 1 %
 
@@ -58,10 +56,20 @@ class Trainer:
         source: DataSource,
         preprocess: nn.Module,
         augment: Augmentation,
+        checkpoint: Checkpoint | None = None,
     ) -> TrainState:
         """Train in place; return the history.
 
         Ctrl-C after the first epoch ends the run in the state of the last finished epoch.
+
+        Parameters
+        ----------
+        objective : Objective
+        source : DataSource
+        preprocess : Module
+        augment : Augmentation
+        checkpoint : Checkpoint or None
+            Where the run goes on from, if there is something, and is written to.
 
         Raises
         ------
@@ -71,64 +79,164 @@ class Trainer:
             If a step does not fit into memory.
         """
         state = TrainState(self.config.max_epochs)
+        epochs = _Epochs(self, objective, source, preprocess, augment)
+        if checkpoint is not None and checkpoint.found:
+            checkpoint.restore(state, objective, epochs.steps)
+        finished = _Finished(objective, state)
         objective.train()
-        steps = _Steps(self.config, objective, source.n_samples)
-        finished: dict[str, Tensor] = {}
         for callback in self.callbacks:
             callback.on_fit_begin(state)
         try:
-            for epoch in range(self.config.max_epochs):
-                with self.seeds.fork_global("global", epoch, device=self.device):
-                    record = self._epoch(epoch, objective, source, preprocess, augment, steps)
-                self._check_finite(record, epoch)
-                finished = {k: v.clone() for k, v in objective.state_dict().items()}
-                state.history.append(record)
-                for callback in self.callbacks:
-                    callback.on_epoch_end(state)
+            with epochs.explained_out_of_memory():
+                self._loop(state, epochs, finished, checkpoint)
         except KeyboardInterrupt:
-            if not finished:
+            if not finished.n_epochs:
                 raise
-            objective.load_state_dict(finished)
+            finished.restore(objective, state)
             state.interrupted = True
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            raise MemoryError(
-                f"Out of memory in a training step on {self.device} with "
-                f"batch_size={steps.batch_size}. Lower batch_size, or use a smaller encoder."
-            ) from error
         finally:
+            if checkpoint is not None:
+                checkpoint.write()
             for callback in self.callbacks:
                 callback.on_fit_end(state)
-        self._calibrate(objective, source, preprocess, augment, steps)
-        with torch.no_grad():
-            objective.after_training(
-                partial(self._map_all, len(state.history), objective, source, preprocess)
-            )
-        objective.eval()
-        objective.zero_grad(set_to_none=True)  # gradients are no part of a fitted estimator
+        epochs.finish(objective)
         return state
 
-    def _epoch(
+    def run_one_pass(
         self,
-        epoch: int,
         objective: Objective,
         source: DataSource,
         preprocess: nn.Module,
         augment: Augmentation,
-        steps: "_Steps",
-    ) -> EpochRecord:
-        """Run one pass over the data; the losses are read from the device once, at its end."""
-        order = self.seeds.generator("order", epoch)
-        map_all = partial(self._map_all, epoch, objective, source, preprocess)
-        with torch.no_grad():
-            objective.before_epoch(epoch / self.config.max_epochs, map_all)
-        draws = self.seeds.generator("augment", epoch, device=self.device)
-        noise = self.seeds.generator("noise", epoch, device=self.device)
-        plan = objective.view_rows(steps.plan(source.n_samples, order), order)
+        *,
+        number: int,
+        before: StepsState | None,
+        starts: bool,
+    ) -> tuple[EpochRecord, StepsState]:
+        """Train in place for one epoch of a training without a known end.
+
+        Clusters that start late in a training start at the end of the first pass: on features that
+        were trained for a pass, k-means is much better than on those of a new network.
+
+        Parameters
+        ----------
+        objective : Objective
+        source : DataSource
+        preprocess : Module
+        augment : Augmentation
+        number : int
+            Of the pass: the address of its random draws.
+        before : StepsState or None
+            What the previous pass returned.
+        starts : bool
+            Whether this is the first pass of new networks.
+
+        Returns
+        -------
+        record : EpochRecord
+        after : StepsState
+        """
+        epochs = _Epochs(self, objective, source, preprocess, augment)
+        if before is not None:
+            epochs.steps.load(before)
+        objective.train()
+        with epochs.explained_out_of_memory():
+            record = epochs.run(number, progress=0.0 if starts else 1.0)
+        epochs.calibrate(objective, number)
+        if starts:
+            epochs.prepare(number, progress=1.0)
+        objective.eval()
+        objective.zero_grad(set_to_none=True)
+        return record, epochs.steps.state()
+
+    def _loop(
+        self,
+        state: TrainState,
+        epochs: "_Epochs",
+        finished: "_Finished",
+        checkpoint: Checkpoint | None,
+    ) -> None:
+        """Run epochs until they are enough, the time is over, or a callback stops."""
+        begin = time.monotonic() - state.seconds
+        while not state.stopped and len(state.history) < self._planned_epochs(state):
+            state.max_epochs = self._planned_epochs(state)
+            epochs.steps.spread_over(state.max_epochs)
+            number = len(state.history)
+            for callback in self.callbacks:
+                callback.on_epoch_begin(state)
+            state.history.append(epochs.run(number, progress=number / state.max_epochs))
+            stops = [cb.on_epoch_end(state, epochs.finished_copy) for cb in self.callbacks]
+            state.stopped = any(stops)
+            state.seconds = time.monotonic() - begin
+            finished.take(epochs.objective, state)
+            if checkpoint is not None:
+                checkpoint.keep(state, finished.tensors, epochs.objective, epochs.steps)
+
+    def _planned_epochs(self, state: TrainState) -> int:
+        """Return how many epochs the run will have: as asked for, or as many as the time allows."""
+        done = len(state.history)
+        if self.config.max_time is None or not done:
+            return self.config.max_epochs
+        pace = max(state.seconds / done, 1e-9)
+        return min(
+            self.config.max_epochs, done + int((self.config.max_time - state.seconds) / pace)
+        )
+
+
+class _Finished:
+    """The state of the last finished epoch, which Ctrl-C goes back to."""
+
+    def __init__(self, objective: Objective, state: TrainState) -> None:
+        self.n_epochs = 0
+        self.tensors: dict[str, Tensor] = {}
+        if state.history:
+            self.take(objective, state)
+
+    def take(self, objective: Objective, state: TrainState) -> None:
+        tensors = {name: tensor.clone() for name, tensor in objective.state_dict().items()}
+        self.tensors, self.n_epochs = tensors, len(state.history)
+
+    def restore(self, objective: Objective, state: TrainState) -> None:
+        objective.load_state_dict(self.tensors)
+        del state.history[self.n_epochs :]
+
+
+class _Epochs:
+    """One objective on one data set: its epochs, and what follows the last one."""
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        objective: Objective,
+        source: DataSource,
+        preprocess: nn.Module,
+        augment: Augmentation,
+    ) -> None:
+        self.config, self.seeds, self.device = trainer.config, trainer.seeds, trainer.device
+        self.objective = objective
+        self.source = source
+        self.preprocess = preprocess
+        self.augment = augment
+        self.steps = Steps(self.config, objective, source.n_samples)
+
+    def run(self, number: int, *, progress: float) -> EpochRecord:
+        """Run one pass over the data."""
+        with self.seeds.fork_global("global", number, device=self.device):
+            record = self._pass(number, progress)
+        self._check_finite(record, number)
+        return record
+
+    def _pass(self, number: int, progress: float) -> EpochRecord:
+        """Run one pass; the losses are read from the device once, at its end."""
+        objective, steps = self.objective, self.steps
+        order = self.seeds.generator("order", number)
+        self.prepare(number, progress=progress)
+        draws = self.seeds.generator("augment", number, device=self.device)
+        noise = self.seeds.generator("noise", number, device=self.device)
+        plan = objective.view_rows(steps.plan(self.source.n_samples, order), order)
         sums: Tensor | None = None
-        for index, stored in source.batches(plan.flatten(1)):
-            views = augment(preprocess(stored), draws).chunk(plan.shape[1])
+        for index, stored in self.source.batches(plan.flatten(1)):
+            views = self.augment(self.preprocess(stored), draws).chunk(plan.shape[1])
             batch = Batch(
                 views, index[: steps.batch_size], objective.sample_noise(steps.batch_size, noise)
             )
@@ -143,125 +251,74 @@ class Trainer:
         total, *terms = (sums / len(plan)).tolist()
         return EpochRecord(total, dict(zip(output.terms, terms, strict=True)))
 
-    def _calibrate(
-        self,
-        objective: Objective,
-        source: DataSource,
-        preprocess: nn.Module,
-        augment: Augmentation,
-        steps: "_Steps",
-    ) -> None:
+    def prepare(self, number: int, *, progress: float) -> None:
+        """Let the objective prepare an epoch."""
+        with torch.no_grad():
+            self.objective.before_epoch(progress, self._map_all(self.objective, number))
+
+    def finished_copy(self) -> Objective:
+        """Return a copy of the objective as if the run ended here."""
+        objective = copy.deepcopy(self.objective)
+        self.finish(objective)
+        return objective
+
+    def finish(self, objective: Objective) -> None:
+        """Turn the objective, after its last epoch, into what a fitted estimator keeps."""
+        self.calibrate(objective, self.config.max_epochs)  # as the epoch after the last one
+        with torch.no_grad():
+            objective.after_training(self._map_all(objective, self.steps.n_epochs))
+        objective.eval()
+        objective.zero_grad(set_to_none=True)  # gradients are no part of a fitted estimator
+
+    def calibrate(self, objective: Objective, number: int) -> None:
         """Measure batch norm's statistics for the final weights, on views as in training."""
-        address = self.config.max_epochs  # the epoch after the last one
-        draws = self.seeds.generator("augment", address, device=self.device)
-        plan = steps.plan(source.n_samples, self.seeds.generator("order", address))
-        batches = source.batches(plan[:_CALIBRATION_BATCHES])
-        with self.seeds.fork_global("global", address, device=self.device):
+        draws = self.seeds.generator("augment", number, device=self.device)
+        plan = self.steps.plan(self.source.n_samples, self.seeds.generator("order", number))
+        batches = self.source.batches(plan[:_CALIBRATION_BATCHES])
+        with self.seeds.fork_global("global", number, device=self.device):
             calibrate_batch_norm(
-                objective.encoder, (augment(preprocess(stored), draws) for _, stored in batches)
+                objective.encoder,
+                (self.augment(self.preprocess(stored), draws) for _, stored in batches),
             )
 
     def _map_all(
-        self,
-        epoch: int,
-        objective: Objective,
-        source: DataSource,
-        preprocess: nn.Module,
-        function: Callable[[Tensor], Tensor],
-    ) -> Tensor:
-        """Return a function's values on all preprocessed rows, in evaluation mode, as float32."""
-        objective.eval()
-        batches = map_batches(lambda x: function(preprocess(x)).float(), source)
-        values = torch.cat(list(batches))
-        objective.train()
-        if not values.isfinite().all():
-            raise DivergenceError(
-                f"Features became NaN or infinite after epoch {epoch}. Lower learning_rate (now "
-                f"{self.config.learning_rate:g})."
-            )
-        return values
+        self, objective: Objective, number: int
+    ) -> Callable[[Callable[[Tensor], Tensor]], Tensor]:
+        """Return what applies a function to all rows, in evaluation mode, as float32."""
 
-    def _check_finite(self, record: EpochRecord, epoch: int) -> None:
+        def map_all(function: Callable[[Tensor], Tensor]) -> Tensor:
+            objective.eval()
+            batches = map_batches(lambda x: function(self.preprocess(x)).float(), self.source)
+            values = torch.cat(list(batches))
+            objective.train()
+            if not values.isfinite().all():
+                raise DivergenceError(
+                    f"Features became NaN or infinite after epoch {number}. Lower learning_rate "
+                    f"(now {self.config.learning_rate:g})."
+                )
+            return values
+
+        return map_all
+
+    def _check_finite(self, record: EpochRecord, number: int) -> None:
         if math.isfinite(record.total):
             return
         terms = ", ".join(f"{name}={value:.4g}" for name, value in record.terms.items())
         raise DivergenceError(
-            f"Loss became {record.total} in epoch {epoch + 1} ({terms}). Lower learning_rate (now "
+            f"Loss became {record.total} in epoch {number + 1} ({terms}). Lower learning_rate (now "
             f"{self.config.learning_rate:g}), or use precision='float32' (now "
             f"{self.config.precision!r})."
         )
 
-
-class _Steps:
-    """Batches and optimiser steps of one run."""
-
-    def __init__(self, config: TrainConfig, objective: Objective, n_samples: int) -> None:
-        self.batch_size = min(config.batch_size, n_samples)
-        self.loss: Callable[[Batch], LossOutput] = objective
-        if config.compile:
-            self.loss = torch.compile(objective, fullgraph=True)
-        self._done = 0
-        # an incomplete last batch is dropped: its rows come first in another epoch's order
-        self._total = config.max_epochs * (n_samples // self.batch_size)
-        parameters = [p for p in objective.parameters() if p.requires_grad]
-        device = parameters[0].device
-        self._optimizer = _OPTIMIZERS[config.optimizer](
-            parameters,
-            lr=config.learning_rate,
-            weight_decay=config.weight_decay,
-            fused=device.type != "mps",  # one kernel for all parameters
-        )
-        self._schedule = torch.optim.lr_scheduler.LambdaLR(
-            self._optimizer,
-            partial(
-                learning_rate_factor,
-                n_steps=self._total,
-                schedule=config.schedule,
-                warmup=config.warmup,
-            ),
-        )
-        self._scaler = torch.amp.GradScaler(
-            device.type, enabled=config.precision == "float16" and device.type != "mps"
-        )
-
-    @property
-    def progress(self) -> float:
-        """Share of the run's steps that are done, in (0, 1]."""
-        return self._done / self._total
-
-    def plan(self, n_samples: int, generator: torch.Generator) -> Tensor:
-        """Draw an epoch's order and cut it into full batches: (steps, batch_size)."""
-        order = torch.randperm(n_samples, generator=generator)
-        n_steps = n_samples // self.batch_size
-        return order[: n_steps * self.batch_size].view(n_steps, self.batch_size)
-
-    def descend(self, loss: Tensor) -> None:
-        """Take one optimiser step."""
-        self._optimizer.zero_grad(set_to_none=True)
-        self._scaler.scale(loss).backward()
-        self._scaler.step(self._optimizer)
-        self._scaler.update()
-        self._schedule.step()
-        self._done += 1
-
-
-def learning_rate_factor(step: int, *, n_steps: int, schedule: str, warmup: float) -> float:
-    """Return the learning rate at a step, relative to its maximum.
-
-    Parameters
-    ----------
-    step : int
-        Number of steps done.
-    n_steps : int
-        Number of steps of the run.
-    schedule : {"constant", "cosine"}
-        Constant, or half a cosine from 1 to 0 after the warm-up.
-    warmup : float
-        Share of the steps over which the rate rises linearly from 0; in [0, 1).
-    """
-    n_warmup = warmup * n_steps
-    if step < n_warmup:
-        return (step + 1) / (n_warmup + 1)
-    if schedule == "constant":
-        return 1.0
-    return 0.5 * (1 + math.cos(math.pi * (step - n_warmup) / max(n_steps - n_warmup, 1)))
+    @contextmanager
+    def explained_out_of_memory(self) -> Iterator[None]:
+        """Say what to do where the memory is too small."""
+        try:
+            yield
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise MemoryError(
+                f"Out of memory in a training step on {self.device} with "
+                f"batch_size={self.steps.batch_size}. Lower batch_size, or use a smaller encoder."
+            ) from error

@@ -21,6 +21,7 @@ L, J                n_cluster_sets, queue_size: lengths of the queues
 """
 
 from collections.abc import Callable
+from os import PathLike
 from typing import Any, ClassVar
 
 import torch
@@ -28,10 +29,11 @@ import torch.nn.functional as F
 from numpy.random import RandomState
 from torch import Tensor, nn
 
-from ._base import BaseDeepClusterer, Preset, scores
+from ._base import BaseDeepClusterer
 from ._modules import FeatureQueue, MomentumCopy, projection_head
 from ._neighbors import NeighborStage, better_centroids, kmeans_centroids
 from ._objective import Batch, LossOutput, MapAll, Objective
+from ._papers import Preset, scores
 from ._validation import (
     closed_fraction,
     fraction,
@@ -466,6 +468,27 @@ class TwinContrastClustering(BaseDeepClusterer):
         float32 elsewhere. Predictions are computed in float32.
     compile : bool, default=False
         Whether to compile the loss with ``torch.compile``.
+    max_time : float or None, default=None
+        Seconds of training; None for no limit. As many epochs are run as fit, at least one and at
+        most `max_epochs`, and the schedule and the starts that are shares of the training are
+        those of so many epochs. What follows the last epoch is not counted.
+    tol : float or None, default=None
+        The training ends early when at most this share of the samples, in [0, 1], has changed its
+        cluster in each of `n_iter_no_change` epochs in a row; epochs before `cluster_start` and
+        before the neighbour stage do not count. None for no early end. Any other value costs one
+        more pass over the data, without gradients, in each epoch that counts.
+    n_iter_no_change : int, default=5
+        Number of epochs in a row, if `tol` is not None.
+    warm_start : bool, default=False
+        Whether `fit` begins with the weights of the fitted estimator, in place of new ones. The
+        schedule starts again.
+    checkpoint : path-like or None, default=None
+        A file that `fit` is written to, and goes on from when it is called again with the same
+        parameters and data after an interruption. It serves one fit, and is kept in the end: the
+        same fit then returns at once.
+    checkpoint_every : int or float, default=1
+        Between two writings of the checkpoint: epochs if int, seconds if float. Ctrl-C and the end
+        of the training write it in any case.
     verbose : int, default=0
         1 shows a progress bar.
     random_state : int, RandomState instance or None, default=None
@@ -540,7 +563,6 @@ class TwinContrastClustering(BaseDeepClusterer):
         "kl_weight": [non_negative_float],
         "normalize_prototypes": ["boolean"],
         "sampled_weights": ["boolean"],
-        "cluster_start": [fraction],
         "momentum": [fraction],
         "queue_size": [non_negative_int],
         "n_cluster_sets": [non_negative_int],
@@ -584,6 +606,12 @@ class TwinContrastClustering(BaseDeepClusterer):
         device: str | torch.device = "auto",
         precision: str = "auto",
         compile: bool = False,
+        max_time: float | None = None,
+        tol: float | None = None,
+        n_iter_no_change: int = 5,
+        warm_start: bool = False,
+        checkpoint: str | PathLike[str] | None = None,
+        checkpoint_every: int | float = 1,
         verbose: int = 0,
         random_state: int | RandomState | None = None,
     ) -> None:
@@ -621,6 +649,12 @@ class TwinContrastClustering(BaseDeepClusterer):
         self.device = device
         self.precision = precision
         self.compile = compile
+        self.max_time = max_time
+        self.tol = tol
+        self.n_iter_no_change = n_iter_no_change
+        self.warm_start = warm_start
+        self.checkpoint = checkpoint
+        self.checkpoint_every = checkpoint_every
         self.verbose = verbose
         self.random_state = random_state
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import Interval, RealNotInt, StrOptions
 from sklearn.utils.validation import validate_data
 
 from ._preprocessing import Layout
@@ -24,6 +24,7 @@ positive_float = Interval(Real, 0, None, closed="neither")
 non_negative_float = Interval(Real, 0, None, closed="left")
 fraction = Interval(Real, 0, 1, closed="left")
 closed_fraction = Interval(Real, 0, 1, closed="both")
+seconds_not_epochs = Interval(RealNotInt, 0, None, closed="neither")
 
 
 def one_of(*names: str) -> StrOptions:
@@ -100,6 +101,15 @@ def check_n_samples(n_samples: int, n_clusters: int) -> None:
         raise ValueError(
             f"n_samples={n_samples} should be >= n_clusters={n_clusters}. Lower n_clusters, or "
             "pass more samples."
+        )
+
+
+def check_rows_to_contrast(n_samples: int) -> None:
+    """Refuse a single sample: there is nothing to tell it from."""
+    if n_samples < 2:
+        raise ValueError(
+            f"n_samples={n_samples} should be >= 2: each sample is told from the others. Collect "
+            "samples, and pass them together."
         )
 
 

@@ -5,6 +5,7 @@ __all__ = [
     "DeviceError",
     "DivergenceError",
     "EncoderError",
+    "ResumeError",
     "SavedModelError",
 ]
 
@@ -23,6 +24,10 @@ class EncoderError(DeepClusterError, ValueError):
 
 class DivergenceError(DeepClusterError, FloatingPointError):
     """The training loss became NaN or infinite."""
+
+
+class ResumeError(DeepClusterError, ValueError):
+    """A checkpoint belongs to another fit, is damaged, or is none."""
 
 
 class SavedModelError(DeepClusterError, ValueError):

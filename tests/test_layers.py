@@ -12,13 +12,13 @@ DISPLAYS = ["_cluster_number", "_embedding", "_gallery", "_loss_curve", "_match"
 FLOORS = [
     {"exceptions", "_random", "_device", "_file_format"},
     {"losses", "metrics", "encoders", "_modules", "_neighbors", "_cluster_heads"}
-    | {"_preprocessing", "_data", "_assignments", "_pictures", "model_selection"}
+    | {"_preprocessing", "_data", "_papers", "_assignments", "_pictures", "model_selection"}
     | {
         f"augmentations.{name}" for name in ("_base", "_images", "_tabular", "_recipes", "__init__")
     },
     {"_objective", "_state"},
-    {"_callbacks", "_inference", "_trainer"},
-    {"_validation", "_base"},
+    {"_callbacks", "_steps", "_checkpoint", "_inference", "_trainer"},
+    {"_validation", "_saving", "_sklearn_callbacks", "_fitting", "_base"},
     {
         "_contrastive_clustering",
         "_twin_contrast_clustering",
@@ -26,7 +26,7 @@ FLOORS = [
         "_cluster_contrast",
     }
     | {f"display.{name}" for name in ("__init__", *DISPLAYS, "_style")},
-    {"_loading", "_report_parts", "_report"},
+    {"_loading", "callbacks", "_report_parts", "_report"},
     {"_cli"},
     {"__init__", "__main__"},
 ]
@@ -36,8 +36,10 @@ SAME_FLOOR = {
     "_random": {"_device"},
     "_file_format": {"exceptions"},
     "_cluster_heads": {"_neighbors"},
-    "_trainer": {"_callbacks", "_inference"},
-    "_base": {"_validation"},
+    "_checkpoint": {"_steps"},
+    "_trainer": {"_callbacks", "_checkpoint", "_inference", "_steps"},
+    "_fitting": {"_validation", "_saving", "_sklearn_callbacks"},
+    "_base": {"_validation", "_saving", "_fitting"},
     "model_selection": {"_assignments", "metrics"},
     "_report": {"_report_parts"},
     "display.__init__": {f"display.{name}" for name in DISPLAYS},
@@ -102,6 +104,13 @@ def test_only_the_device_file_names_an_accelerator():
 def test_only_the_validation_file_imports_private_parts_of_scikit_learn():
     importing = {name for name, path in FILES.items() if "sklearn.utils._" in path.read_text()}
     assert importing == {"_validation"}
+
+
+def test_only_the_adapter_imports_the_callbacks_of_scikit_learn():
+    importing = {
+        name for name, path in FILES.items() if "from sklearn.callback" in path.read_text()
+    }
+    assert importing == {"_sklearn_callbacks"}
 
 
 METHODS = sorted(name for name in FLOORS[5] if not name.startswith("display."))

@@ -171,3 +171,23 @@ def test_kmeans_takes_over_only_where_neighbors_agree_on_it_more():
     torch.testing.assert_close(better_centroids(rows, blind, graph), kmeans_centroids(rows, 3))
     perfect = torch.eye(3)
     assert better_centroids(rows, perfect, graph) is perfect
+
+
+@pytest.mark.parametrize("among_inputs", [False, True])
+def test_a_stage_goes_on_from_its_state(among_inputs):
+    vectors = torch.randn(30, 4, generator=torch.Generator().manual_seed(0))
+
+    def map_all(function):
+        return function(vectors)
+
+    def rows(stage):
+        plan = torch.arange(30).view(3, 10)
+        return stage.view_rows(plan, torch.Generator().manual_seed(1)).tolist()
+
+    for progress in (0.0, 0.5, 0.9):
+        stage, other = (NeighborStage(3, 0.4, among_inputs=among_inputs) for _ in range(2))
+        stage.search(progress, map_all, nn.Identity())
+        other.load_state(stage.state())
+        assert rows(other) == rows(stage)
+        # what was searched is not searched again
+        assert other.search(progress, map_all, nn.Identity()) is None

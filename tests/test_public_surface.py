@@ -101,6 +101,7 @@ def test_global_random_states_are_untouched_by_every_method(estimator, few_image
         model.predict_proba(few_images)
         model.transform(few_images)
         model.score(few_images)
+        model.partial_fit(few_images)
     assert states() == before
 
 

@@ -8,11 +8,13 @@ import pytest
 import torch
 from torch import nn
 
+from deepcluster_sk._callbacks import Callback
 from deepcluster_sk._data import ResidentSource
 from deepcluster_sk._objective import LossOutput, Objective
 from deepcluster_sk._random import Seeds
 from deepcluster_sk._state import TrainConfig
-from deepcluster_sk._trainer import Trainer, learning_rate_factor
+from deepcluster_sk._steps import learning_rate_factor
+from deepcluster_sk._trainer import Trainer
 from deepcluster_sk.augmentations import Augmentation
 from deepcluster_sk.exceptions import DivergenceError
 
@@ -78,15 +80,20 @@ class Shift(Augmentation):
         return x + draw[0]
 
 
-class Recorder:
-    def __init__(self):
+class Recorder(Callback):
+    def __init__(self, stop_after=None):
         self.calls = []
+        self.stop_after = stop_after
 
     def on_fit_begin(self, state):
         self.calls.append("begin")
 
-    def on_epoch_end(self, state):
+    def on_epoch_begin(self, state):
+        self.calls.append(f"epoch {len(state.history)}")
+
+    def on_epoch_end(self, state, finished):
         self.calls.append(f"end {len(state.history)}")
+        return len(state.history) == self.stop_after
 
     def on_fit_end(self, state):
         self.calls.append("finish")
@@ -233,7 +240,8 @@ def test_interrupt_restores_the_last_finished_epoch():
     assert state.interrupted
     assert len(state.history) == 2
     assert torch.equal(stopped.weight, finished.weight)
-    assert recorder.calls == ["begin", "end 1", "end 2", "finish"]
+    epochs = ["epoch 0", "end 1", "epoch 1", "end 2", "epoch 2"]
+    assert recorder.calls == ["begin", *epochs, "finish"]
 
 
 def test_interrupt_within_the_first_epoch_goes_through():
@@ -243,7 +251,77 @@ def test_interrupt_within_the_first_epoch_goes_through():
     recorder = Recorder()
     with pytest.raises(KeyboardInterrupt):
         run(Mean(event=interrupt), callbacks=[recorder])
-    assert recorder.calls == ["begin", "finish"]
+    assert recorder.calls == ["begin", "epoch 0", "finish"]
+
+
+def test_a_callback_ends_the_run():
+    recorder, other = Recorder(stop_after=2), Recorder()
+    state = run(Mean(), max_epochs=9, callbacks=[recorder, other])
+    assert len(state.history) == 2
+    assert state.stopped
+    assert not state.interrupted
+    assert (
+        recorder.calls
+        == other.calls
+        == ["begin", *["epoch 0", "end 1"], "epoch 1", "end 2", "finish"]
+    )
+
+
+def test_a_finished_copy_is_what_the_run_ends_with():
+    class Copying(Callback):
+        def on_epoch_end(self, state, finished):
+            copies.append(finished())
+            return False
+
+    copies, plain, objective = [], Mean(), Mean()
+    run(plain)
+    run(objective, callbacks=[Copying()])
+    assert torch.equal(objective.weight, plain.weight)
+    assert torch.equal(copies[-1].weight, plain.weight)
+    assert not torch.equal(copies[0].weight, copies[1].weight)
+    assert [copied.calls.count("finish") for copied in copies] == [1, 1, 1]
+    assert not copies[0].training
+
+
+def one_pass(objective, **kwargs):
+    trainer = Trainer(TrainConfig(**CONFIG), seeds=Seeds(0), device=CPU)
+    return trainer.run_one_pass(
+        objective, ResidentSource(data(), CPU), nn.Identity(), Shift(), **kwargs
+    )
+
+
+def test_the_first_pass_without_a_known_end_prepares_before_and_after():
+    objective = Mean()
+    _, after = one_pass(objective, number=0, before=None, starts=True)
+    epochs = [call for call in objective.calls if call.startswith("epoch")]
+    assert epochs == ["epoch 0.00 (10, 2)", "epoch 1.00 (10, 2)"]
+    assert objective.calls[0] == epochs[0]
+    assert objective.calls[-1] == epochs[1]
+    objective.calls.clear()
+    one_pass(objective, number=1, before=after, starts=False)
+    assert [call for call in objective.calls if call.startswith("epoch")] == [epochs[1]]
+    assert "finish" not in objective.calls
+
+
+def test_passes_with_the_state_of_the_steps_equal_one_run():
+    whole, parts = Mean(), Mean()
+    run(whole, max_epochs=3)
+    after = None
+    for number in range(3):
+        _, after = one_pass(parts, number=number, before=after, starts=number == 0)
+    assert torch.equal(whole.weight, parts.weight)
+    assert after.values["done"] == 6
+
+
+def test_epochs_are_planned_from_their_mean_duration(monkeypatch):
+    clock = iter([0.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0])  # the first epoch is slow
+    monkeypatch.setattr("deepcluster_sk._trainer.time.monotonic", lambda: next(clock))
+    objective = Mean()
+    state = run(objective, max_epochs=100, max_time=6.5)
+    assert (len(state.history), state.seconds) == (5, 6.0)
+    shares = [call.split()[1] for call in objective.calls if call.startswith("epoch")]
+    # 1 of 1 + 4.5/2, 2 of 2 + 3.5/1.5, 3 of 3 + 2.5/(4/3), 4 of 4 + 1.5/(5/4)
+    assert shares == ["0.00", "0.33", "0.50", "0.75", "0.80"]
 
 
 def test_out_of_memory_names_the_batch_size():

@@ -1,0 +1,312 @@
+"""How an estimator is trained: from samples and parameters to fitted attributes."""
+
+import copy
+import math
+from abc import abstractmethod
+from dataclasses import replace
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator
+from torch import Tensor, nn
+
+from ._callbacks import Callback, ProgressBar, StableAssignment
+from ._checkpoint import Checkpoint, data_identity, tensors_identity
+from ._data import DataSource, open_source
+from ._device import resolve_device, resolve_precision
+from ._inference import map_batches
+from ._neighbors import NeighborStage
+from ._objective import Objective
+from ._preprocessing import Preprocessor
+from ._random import Seeds, draw_entropy
+from ._saving import fit_identity
+from ._sklearn_callbacks import CallbackSupportMixin, FitTasks, with_callbacks
+from ._state import EpochRecord, TrainConfig, TrainState
+from ._steps import StepsState
+from ._trainer import Trainer
+from ._validation import check_input, check_n_samples, check_new_input, check_rows_to_contrast
+from .augmentations import Augmentation
+from .augmentations._recipes import make_augmentation
+from .encoders import input_size, make_encoder
+from .exceptions import DivergenceError
+
+
+class _Online(NamedTuple):
+    """What the next ``partial_fit`` goes on from, beside the networks."""
+
+    entropy: int
+    optimizer: str
+    steps: StepsState
+
+
+class FittingMixin(CallbackSupportMixin, BaseEstimator):
+    """What ``fit`` and ``partial_fit`` do once the parameters are checked."""
+
+    _objective: Objective
+    _preprocessor: Preprocessor
+    _online: _Online | None = None
+
+    @abstractmethod
+    def _make_objective(self, encoder: nn.Module, feature_dim: int) -> Objective:
+        """Build the networks and the loss of the method."""
+
+    @with_callbacks
+    def _train(self, X: Any, y: Any) -> TrainState:
+        """Run the whole training; set the fitted attributes."""
+        goes_on = self.warm_start and hasattr(self, "_objective")
+        checkpoint = None
+        if self.checkpoint is not None:
+            checkpoint = Checkpoint(self.checkpoint, self.checkpoint_every)
+            checkpoint.match(fit_identity(self))
+        rows = self._read(X, goes_on=goes_on)
+        check_n_samples(len(rows), self.n_clusters)
+        device = resolve_device(self.device)
+        seeds = Seeds(draw_entropy(self.random_state))
+        if checkpoint is not None and checkpoint.entropy is not None:
+            seeds = Seeds(checkpoint.entropy)  # what None or a RandomState gave at the first start
+        objective, augment = self._make_parts(seeds, device)
+        if goes_on:
+            self._hand_down_weights(objective)
+        source = open_source(rows, device=device)
+        if checkpoint is not None:
+            checkpoint.match(self._start_identity(source, seeds, objective))
+        config = self._train_config(source.n_samples, device)
+        attributes = partial(self._numbered_by_size, source=source, config=config, device=device)
+        tasks = FitTasks(self, X, y, attributes)
+        callbacks = [*self._watchers(objective, source), tasks]
+        trainer = Trainer(config, seeds=seeds, device=device, callbacks=callbacks)
+        state = trainer.run(objective, source, self._preprocessor, augment, checkpoint)
+        fitted = attributes(objective, state)
+        self._set_fitted(fitted)
+        self.__dict__.pop("_online", None)
+        tasks.on_success(fitted)
+        return state
+
+    def _train_one_pass(self, X: Any) -> None:
+        """Run one epoch of a training without a known end; set the fitted attributes."""
+        first = not hasattr(self, "_objective")
+        rows = self._read(X, goes_on=not first)
+        if first:
+            check_n_samples(len(rows), self.n_clusters)
+        check_rows_to_contrast(len(rows))
+        device = resolve_device(self.device)
+        before = self._online
+        seeds = Seeds(draw_entropy(self.random_state) if before is None else before.entropy)
+        if first:
+            objective, augment = self._make_parts(seeds, device)
+        else:
+            objective = copy.deepcopy(self._objective).to(device)
+            augment = self._make_augmentation(objective.encoder).to(device)
+        objective.neighbors = NeighborStage(0, 0.0, among_inputs=False)
+        source = open_source(rows, device=device)
+        config = self._train_config(source.n_samples, device)
+        config = replace(config, max_epochs=1, schedule="constant", warmup=0.0)
+        goes_on = before is not None and before.optimizer == self.optimizer
+        record, after = Trainer(config, seeds=seeds, device=device).run_one_pass(
+            objective,
+            source,
+            self._preprocessor.to(device),
+            augment,
+            number=0 if first else self.n_iter_,
+            before=before.steps if before is not None and goes_on else None,
+            starts=first,
+        )
+        self._set_fitted(
+            {
+                **self._attributes(objective, source, config, device),
+                **self._appended(record, first=first),
+                "_online": _Online(seeds.entropy, self.optimizer, after.cpu()),
+            }
+        )
+
+    def _set_fitted(self, attributes: dict[str, Any]) -> None:
+        """Set attributes; nothing of a fitted estimator stays on a device."""
+        for name, value in attributes.items():
+            setattr(self, name, value)
+        self._objective.cpu()
+        self._preprocessor.cpu()
+
+    def _appended(self, record: EpochRecord, *, first: bool) -> dict[str, Any]:
+        """Return the course of the training, one epoch longer."""
+        if first:
+            past: dict[str, list[float]] = {name: [] for name in record.terms}
+            losses: list[float] = []
+        else:
+            past, losses = self.history_, self.loss_curve_
+        return {
+            "n_iter_": len(losses) + 1,
+            "loss_curve_": [*losses, record.total],
+            # a part that fit has dropped, such as a finer head, has no loss any more
+            "history_": {name: [*past[name], record.terms.get(name, 0.0)] for name in past},
+        }
+
+    def _read(self, X: Any, *, goes_on: bool) -> np.ndarray:
+        """Check training samples; learn how to read and to scale them, unless that is known."""
+        if not goes_on:
+            rows, layout = check_input(self, X, image_shape=self.image_shape)
+            self._preprocessor = Preprocessor.learn(rows, layout)
+            return rows
+        if self.n_clusters != len(self.cluster_sizes_):
+            raise ValueError(
+                f"n_clusters={self.n_clusters}, but the training goes on from "
+                f"{len(self.cluster_sizes_)} clusters. Restore n_clusters, or call fit with "
+                "warm_start=False to start again."
+            )
+        rows = check_new_input(self, X, self._preprocessor.layout)
+        self._preprocessor = copy.deepcopy(self._preprocessor)
+        return rows
+
+    def _start_identity(
+        self, source: DataSource, seeds: Seeds, objective: Objective
+    ) -> dict[str, Any]:
+        """Tell a fit from others by all that it starts from, beside the parameters."""
+        return {
+            **data_identity(source),
+            "X.scaling": tensors_identity(self._preprocessor.state_dict()),
+            "entropy": seeds.entropy,
+            "initial weights": tensors_identity(objective.state_dict()),
+        }
+
+    def _make_parts(self, seeds: Seeds, device: torch.device) -> tuple[Objective, Augmentation]:
+        """Build the networks and the augmentation."""
+        shape = self._preprocessor.layout.sample_shape
+        self._preprocessor.to(device)
+        with seeds.fork_global("init", device=device):
+            encoder, self._n_features_out = make_encoder(self.encoder, shape)
+            augment = self._make_augmentation(encoder)
+            objective = self._make_objective(encoder, self._n_features_out)
+        return objective.to(device), augment.to(device)
+
+    def _make_augmentation(self, encoder: nn.Module) -> Augmentation:
+        shape = self._preprocessor.layout.sample_shape
+        return make_augmentation(self.augmentation, shape, input_size(encoder))
+
+    def _hand_down_weights(self, objective: Objective) -> None:
+        """Let the networks begin with the present weights."""
+        try:
+            objective.load_state_dict(self._objective.state_dict())
+        except RuntimeError as error:
+            raise ValueError(
+                "warm_start=True goes on from the present weights, which do not fit the "
+                f"parameters: {error}. Restore the parameters that shape the networks, or pass "
+                "warm_start=False."
+            ) from error
+
+    def _watchers(self, objective: Objective, source: DataSource) -> list[Callback]:
+        """Return the callbacks of our own that the parameters ask for."""
+        watchers: list[Callback] = []
+        if self.verbose:
+            watchers.append(ProgressBar(type(self).__name__))
+        if self.tol is not None:
+
+            def labels() -> Tensor:
+                objective.eval()
+                assigned = torch.from_numpy(self._assigned(objective, source))
+                objective.train()
+                return assigned
+
+            last_start = max(self.cluster_start, self.neighbor_start if self.n_neighbors else 0.0)
+            watchers.append(
+                StableAssignment(
+                    labels,
+                    tol=self.tol,
+                    n_iter_no_change=self.n_iter_no_change,
+                    start=last_start,
+                )
+            )
+        return watchers
+
+    def _neighbor_stage(self) -> NeighborStage:
+        """Resolve the parameters of the neighbours."""
+        space = self.neighbor_space
+        if space == "auto":
+            space = "features" if self._preprocessor.layout.is_image else "inputs"
+        return NeighborStage(self.n_neighbors, self.neighbor_start, among_inputs=space == "inputs")
+
+    def _train_config(self, n_samples: int, device: torch.device) -> TrainConfig:
+        """Resolve the parameters of the training loop."""
+        batch_size = min(self.batch_size, n_samples)
+        max_epochs = self.max_epochs
+        if max_epochs == "auto":
+            max_epochs = default_epochs(n_samples, batch_size)
+        return TrainConfig(
+            max_epochs=max_epochs,
+            batch_size=batch_size,
+            optimizer=self.optimizer,
+            learning_rate=self.learning_rate,
+            weight_decay=self.weight_decay,
+            schedule=self.schedule,
+            warmup=self.warmup,
+            precision=resolve_precision(self.precision, device),
+            compile=self.compile,
+            max_time=self.max_time,
+        )
+
+    def _numbered_by_size(
+        self,
+        objective: Objective,
+        state: TrainState,
+        *,
+        source: DataSource,
+        config: TrainConfig,
+        device: torch.device,
+    ) -> dict[str, Any]:
+        """Return the fitted attributes; the clusters are numbered by decreasing size."""
+        sizes = np.bincount(self._assigned(objective, source), minlength=self.n_clusters)
+        order = np.argsort(-sizes, kind="stable")
+        objective.permute_clusters(torch.as_tensor(order))
+        history = state.history
+        return {
+            "n_iter_": len(history),
+            "loss_curve_": [record.total for record in history],
+            "history_": {
+                name: [record.terms[name] for record in history] for name in history[0].terms
+            },
+            **self._attributes(objective, source, config, device),
+        }
+
+    def _attributes(
+        self, objective: Objective, source: DataSource, config: TrainConfig, device: torch.device
+    ) -> dict[str, Any]:
+        """Return the fitted attributes that do not depend on the course of the training."""
+        labels = self._assigned(objective, source)
+        return {
+            "_objective": objective,
+            "encoder_": objective.encoder,
+            "input_shape_": self._preprocessor.layout.shape,
+            "device_": str(device),
+            "precision_": config.precision,
+            "labels_": labels,
+            "cluster_sizes_": np.bincount(labels, minlength=self.n_clusters),
+        }
+
+    def _assigned(self, objective: Objective, source: DataSource) -> np.ndarray:
+        """Return the labels of the source's rows, computed as ``predict`` does."""
+        preprocessor = self._preprocessor
+        batches = map_batches(
+            lambda x: objective.assign(objective.encoder(preprocessor(x))),
+            source,
+            multiple=self._multiple,
+        )
+        labels, known = [], []
+        for batch in batches:
+            labels.append(batch.argmax(dim=1).cpu())
+            known.append(batch.isfinite().all().cpu())
+        if not all(known):
+            raise DivergenceError(
+                "Assignments became NaN or infinite. Lower learning_rate (now "
+                f"{self.learning_rate:g})."
+            )
+        return torch.cat(labels).numpy()
+
+    @property
+    def _multiple(self) -> int:
+        """Rows per batch of inference come in multiples of this; images are too dear to fill up."""
+        return 1 if self._preprocessor.layout.is_image else 32
+
+
+def default_epochs(n_samples: int, batch_size: int) -> int:
+    """Return the epochs of ``max_epochs="auto"``: at least 12, and at least 560 steps."""
+    return max(12, math.ceil(560 / (n_samples // batch_size)))

@@ -1,0 +1,171 @@
+"""What of an estimator goes into a file, and what is made of a file."""
+
+import hashlib
+import os
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import Any, Self
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor, nn
+
+from ._file_format import write_file
+from ._objective import Objective
+from ._preprocessing import Layout, Preprocessor
+from .encoders import build_encoder
+from .exceptions import SavedModelError
+
+_CUSTOM = ("encoder", "augmentation")  # parameters that may be code
+_SAVED = (
+    "n_features_in_",
+    "feature_names_in_",
+    "_n_features_out",
+    "n_iter_",
+    "loss_curve_",
+    "history_",
+    "device_",
+    "precision_",
+)
+
+
+# parameters that leave the result of a fit as it is
+_WITHOUT_EFFECT = ("checkpoint", "checkpoint_every", "device", "verbose")
+
+
+class SavingMixin(BaseEstimator):
+    """The way of a fitted estimator into a file and back."""
+
+    _objective: Objective
+    _preprocessor: Preprocessor
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the fitted estimator to one file of tensors and JSON, without any code.
+
+        :func:`deepcluster_sk.load` opens it. The weights of a custom encoder are written, its code
+        is not: the module has to be passed to ``load`` again. A custom augmentation, which only
+        training needs, is left out, and so is a ``RandomState`` instance.
+
+        Parameters
+        ----------
+        path : path-like
+            The file is replaced if it exists.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        OSError
+            If the file cannot be written.
+        """
+        check_is_fitted(self)
+        params = {name: _plain(value) for name, value in self.get_params(deep=False).items()}
+        tensors = {f"objective.{k}": v for k, v in self._objective.state_dict().items()}
+        tensors |= {f"preprocessor.{k}": v for k, v in self._preprocessor.state_dict().items()}
+        tensors["labels_"] = torch.from_numpy(self.labels_)
+        layout = self._preprocessor.layout
+        fitted = {name: getattr(self, name) for name in _SAVED if hasattr(self, name)}
+        if "feature_names_in_" in fitted:
+            fitted["feature_names_in_"] = fitted["feature_names_in_"].tolist()
+        header = {
+            "version": version("deepcluster_sk"),
+            "class": type(self).__name__,
+            "params": params,
+            "custom": [name for name in _CUSTOM if not isinstance(getattr(self, name), str)],
+            "layout": {"shape": layout.shape, "channels": layout.channels},
+            "fitted": fitted,
+        }
+        write_file(path, header, tensors)
+
+    @classmethod
+    def _from_saved(
+        cls,
+        header: dict[str, Any],
+        tensors: dict[str, Tensor],
+        *,
+        encoder: nn.Module | Callable[[], nn.Module] | None,
+        device: str | torch.device | None,
+    ) -> Self:
+        """Build a fitted estimator from what :meth:`save` wrote."""
+        params = dict(header["params"])
+        if "encoder" in header["custom"]:
+            if encoder is None:
+                raise SavedModelError(
+                    "The estimator was saved with an encoder of its own, whose code is not in the "
+                    "file. Pass the module, or a callable that returns it, as encoder=."
+                )
+            params["encoder"] = encoder
+        if params["image_shape"] is not None:
+            params["image_shape"] = tuple(params["image_shape"])
+        if device is not None:
+            params["device"] = device
+        model = cls(**params)
+        model._validate_params()
+        layout = Layout(tuple(header["layout"]["shape"]), header["layout"]["channels"])
+        for name, value in header["fitted"].items():
+            if name not in _SAVED:
+                raise KeyError(name)
+            setattr(model, name, value)
+        if hasattr(model, "feature_names_in_"):
+            model.feature_names_in_ = np.array(model.feature_names_in_, dtype=object)
+        model.input_shape_ = layout.shape
+        model._preprocessor = Preprocessor(
+            layout, tensors["preprocessor.offset"], tensors["preprocessor.scale"]
+        )
+        with torch.device("meta"):  # a hostile file cannot make this allocate anything
+            network = build_encoder(model.encoder, layout.sample_shape)
+            objective = model._make_objective(network, model._n_features_out)
+        prefix = "objective."
+        state = {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
+        objective.load_state_dict(state, assign=True)
+        model._objective = objective.eval()
+        model.encoder_ = objective.encoder
+        model.labels_ = tensors["labels_"].numpy()
+        if not ((model.labels_ >= 0) & (model.labels_ < model.n_clusters)).all():
+            raise ValueError(f"labels_ are not all in [0, {model.n_clusters})")
+        model.cluster_sizes_ = np.bincount(model.labels_, minlength=model.n_clusters)
+        return model
+
+
+def fit_identity(estimator: BaseEstimator) -> dict[str, Any]:
+    """Tell a fit from others by the class and its parameters; JSON can hold it.
+
+    Code is told apart by its name only, and modules by their settings.
+    """
+    params = estimator.get_params(deep=False)
+    return {
+        "class": type(estimator).__name__,
+        "deepcluster_sk": version("deepcluster_sk"),
+        **{name: _name_of(value) for name, value in params.items() if name not in _WITHOUT_EFFECT},
+    }
+
+
+def _name_of(value: Any) -> Any:
+    """Return what JSON can hold of a parameter, or a name for it."""
+    if isinstance(value, nn.Module):
+        settings = [
+            (path, type(part).__qualname__, name, repr(setting))
+            for path, part in value.named_modules()
+            for name, setting in sorted(vars(part).items())
+            if isinstance(setting, int | float | str | tuple | list) and name != "training"
+        ]
+        digest = hashlib.sha256(repr(settings).encode()).hexdigest()[:16]
+        return f"{type(value).__qualname__} {digest}"
+    if callable(value):
+        return getattr(value, "__qualname__", type(value).__qualname__)
+    return _plain(value)
+
+
+def _plain(value: Any) -> Any:
+    """Return what JSON can hold of a parameter; "auto" stands for code."""
+    if isinstance(value, torch.device):
+        return str(value)
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, np.random.RandomState):
+        return None
+    if isinstance(value, np.generic):
+        return value.item()
+    return value if isinstance(value, int | float | str | tuple | list | None) else "auto"
