@@ -116,8 +116,7 @@ class ClusterHeads(nn.Module):
 
     def _agreements(self, features: Tensor, graph: NeighborGraph) -> Tensor:
         """Agreement of neighbours on the clusters of each head: (n_heads,)."""
-        assignments = self(features).float().softmax(dim=2)
-        return torch.tensor([graph.agreement(head) for head in assignments])
+        return torch.tensor([graph.agreement(labels) for labels in self(features).argmax(dim=2)])
 
     def imitate(self, head: int, features: Tensor, labels: Tensor) -> None:
         """Set one head to a logistic regression of given labels on the hidden layer.

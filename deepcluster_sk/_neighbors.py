@@ -6,11 +6,10 @@ from collections.abc import Callable
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy.sparse import csr_array
-from scipy.special import rel_entr
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import mutual_info_score
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor, nn
 
@@ -62,21 +61,14 @@ class NeighborGraph:
         pick = (torch.rand(rows.shape, generator=generator) * degree).long()
         return self._neighbors[first + pick.minimum(degree - 1)]  # the product may round up
 
-    def agreement(self, assignments: Tensor) -> float:
-        """Return the mutual information of the clusters at both ends of an edge, in nats.
+    def agreement(self, labels: Tensor) -> float:
+        """Return the mutual information of the labels (n,) at both ends of an edge, in nats.
 
-        High for clusters that are many, even, sure of their members, and separated by gaps: a class
-        that is cut in two loses it along the cut, two classes in one cluster lose it as well.
-
-        Parameters
-        ----------
-        assignments : Tensor of shape (n, K), float
-            Soft or one-hot, rows summing to one.
+        High for clusters that are many, even, and separated by gaps: a class that is cut in two
+        loses it along the cut, two classes in one cluster lose it as well.
         """
-        here = assignments.cpu().double().numpy()
-        edges = csr_array((np.ones(len(self._neighbors)), self._neighbors, self._first))
-        joint = here.T @ (edges @ here) / len(self._neighbors)
-        return float(rel_entr(joint, np.outer(joint.sum(axis=1), joint.sum(axis=0))).sum())
+        here = labels.cpu().repeat_interleave(self._first.diff()).numpy()
+        return float(mutual_info_score(here, labels.cpu()[self._neighbors].numpy()))
 
 
 class NeighborStage:
@@ -160,7 +152,7 @@ def better_centroids(vectors: Tensor, centroids: Tensor, graph: NeighborGraph) -
         Those of k-means are of unit length.
     """
     fresh = kmeans_centroids(vectors, len(centroids))
-    own, other = (F.one_hot((vectors @ c.mT).argmax(dim=1), len(c)) for c in (centroids, fresh))
+    own, other = ((vectors @ c.mT).argmax(dim=1) for c in (centroids, fresh))
     return fresh if graph.agreement(other) > graph.agreement(own) else centroids
 
 
