@@ -181,7 +181,7 @@ class ClusterContrastObjective(Objective):
         features = self.neighbors.search(progress, map_all, self.encoder)
         begins = progress >= self.cluster_start and not self.started
         if begins or (self.started and self.centroid_update == "k-means"):
-            features = map_all(self.encoder) if features is None else features
+            features = map_all.on_sampled(self.encoder) if features is None else features
             self.centroids.copy_(kmeans_centroids(self.project(features), len(self.centroids)))
             self.started.fill_(1)
         elif features is not None:
@@ -193,7 +193,7 @@ class ClusterContrastObjective(Objective):
 
     def after_training(self, map_all: MapAll) -> None:
         """Settle the centroids on the final projections."""
-        self._renew_centroids(map_all(self.encoder))
+        self._renew_centroids(map_all.on_sampled(self.encoder))
         self.neighbors.end()
 
     def _renew_centroids(self, features: Tensor) -> None:

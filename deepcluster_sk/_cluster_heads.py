@@ -76,14 +76,13 @@ class ClusterHeads(nn.Module):
         ----------
         progress : float
             Share of the training that is done.
-        map_all : callable
-            Applies a function to all rows of the data set.
+        map_all : MapAll
         encoder : torch.nn.Module
         neighbors : NeighborStage
         """
         features = neighbors.search(progress, map_all, encoder)
         if not self.started and progress >= self.start:
-            self._start(map_all(encoder) if features is None else features)
+            self._start(map_all.on_sampled(encoder) if features is None else features)
         elif features is not None and neighbors.graph is not None and self.n_heads > 1:
             # heads that share an encoder tend to be caught in the same merged clusters
             worst = int(self._agreements(features, neighbors.graph).argmin())
@@ -95,7 +94,7 @@ class ClusterHeads(nn.Module):
             self._start(features)
         best = 0
         if self.n_heads > 1:
-            graph = neighbors.graph or NeighborGraph(F.normalize(features, dim=1), _JUDGES)
+            graph = neighbors.graph or NeighborGraph.among(F.normalize(features, dim=1), _JUDGES)
             best = int(self._agreements(features, graph).argmax())
         neighbors.end()
         first = best * self.n_clusters

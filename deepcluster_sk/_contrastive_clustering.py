@@ -155,7 +155,7 @@ class ContrastiveObjective(Objective):
 
     def after_training(self, map_all: MapAll) -> None:
         """Keep one head."""
-        self.cluster_heads.keep_best(map_all(self.encoder), self.neighbors)
+        self.cluster_heads.keep_best(map_all.on_sampled(self.encoder), self.neighbors)
 
 
 def _softmax(logits: Tensor) -> Tensor:

@@ -228,7 +228,7 @@ class DeepRobustObjective(Objective):
 
     def after_training(self, map_all: MapAll) -> None:
         """Keep one head of those for the clusters asked for."""
-        self.cluster_heads.keep_best(map_all(self.encoder), self.neighbors)
+        self.cluster_heads.keep_best(map_all.on_sampled(self.encoder), self.neighbors)
         self.fine_head = None
 
 

@@ -16,10 +16,11 @@ def map_batches(
     function: Callable[[Tensor], Tensor],
     source: DataSource,
     *,
+    rows: Tensor | None = None,
     batch_size: int = BATCH_SIZE,
     multiple: int = 1,
 ) -> Iterator[Tensor]:
-    """Yield ``function(x)`` for all rows of a source in their order, without gradients.
+    """Yield ``function(x)`` for all or some rows of a source in their order, without gradients.
 
     Short batches are filled up to a `multiple` of rows: the rounding of a matrix product depends
     on its number of rows, and a single row should get the same bits as a row among others.
@@ -30,7 +31,7 @@ def map_batches(
         If the memory is too small for a batch: it is halved until it fits.
     """
     limit = batch_size
-    plan = torch.arange(source.n_samples).split(batch_size)
+    plan = (torch.arange(source.n_samples) if rows is None else rows).split(batch_size)
     for _, x in source.batches(plan):
         n = len(x)
         if n % multiple:

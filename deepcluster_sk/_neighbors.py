@@ -2,10 +2,12 @@
 
 import warnings
 from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy.sparse import csr_array
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
@@ -13,10 +15,63 @@ from sklearn.metrics import mutual_info_score
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor, nn
 
-MapAll = Callable[[Callable[[Tensor], Tensor]], Tensor]
-"""Applies a function to all rows of the data set, unaugmented, in order, in evaluation mode."""
-
 _SEARCH_DIM = 64  # the time of a search grows with it; 84 % of the neighbours are the exact ones
+_MAX_SAMPLED = 70_000  # time and memory of a search grow with the square of it, and no further
+
+
+class MapAll(Protocol):
+    """Applies functions to the rows of the data set: unaugmented, in order, in evaluation mode."""
+
+    sampled: Tensor | None
+    """Rows that stand for all where those are too many, ascending, int64; None for all rows."""
+
+    def __call__(self, function: Callable[[Tensor], Tensor], /) -> Tensor:
+        """Return a function's values on all rows, float32."""
+        ...
+
+    def on_sampled(self, function: Callable[[Tensor], Tensor], /) -> Tensor:
+        """Return a function's values on the sampled rows, float32."""
+        ...
+
+
+def sampled_rows(n_rows: int) -> Tensor | None:
+    """Choose the rows of :attr:`MapAll.sampled`."""
+    if n_rows <= _MAX_SAMPLED:
+        return None
+    generator = torch.Generator().manual_seed(0)
+    return torch.randperm(n_rows, generator=generator)[:_MAX_SAMPLED].sort().values
+
+
+class _Search:
+    """Nearest neighbours among some vectors.
+
+    Parameters
+    ----------
+    vectors : Tensor of shape (n, d), float32
+        At least two rows. Of more than 64 columns, the 64 principal components are compared.
+    n_neighbors : int
+        Capped at ``n - 1``.
+    """
+
+    def __init__(self, vectors: Tensor, n_neighbors: int) -> None:
+        rows = vectors.cpu().numpy()
+        self._components: PCA | None = None
+        if min(rows.shape) > _SEARCH_DIM:
+            self._components = PCA(_SEARCH_DIM, svd_solver="covariance_eigh")
+            rows = self._components.fit_transform(rows)
+        search = NearestNeighbors(n_neighbors=min(n_neighbors, len(rows) - 1), algorithm="brute")
+        self._search = search.fit(rows)
+
+    def graph(self) -> csr_array:
+        """Join every vector with its nearest others."""
+        return self._search.kneighbors_graph()
+
+    def nearest(self, vectors: Tensor) -> Tensor:
+        """Return which of the vectors are nearest to others: (m, n_neighbors), int64."""
+        rows = vectors.cpu().numpy()
+        if self._components is not None:
+            rows = self._components.transform(rows)
+        return torch.from_numpy(self._search.kneighbors(rows, return_distance=False))
 
 
 class NeighborGraph:
@@ -24,21 +79,27 @@ class NeighborGraph:
 
     Parameters
     ----------
-    vectors : Tensor of shape (n, d), float32
-        At least two rows. Of more than 64 columns, the 64 principal components are compared.
-    n_neighbors : int
-        Capped at ``n - 1``. A row has at least as many neighbours, and more if others chose it.
+    edges : sparse array of shape (n, n)
+        A row's entries are its nearest others.
     """
 
-    def __init__(self, vectors: Tensor, n_neighbors: int) -> None:
-        rows = vectors.cpu().numpy()
-        if min(rows.shape) > _SEARCH_DIM:
-            rows = PCA(_SEARCH_DIM, svd_solver="covariance_eigh").fit_transform(rows)
-        search = NearestNeighbors(n_neighbors=min(n_neighbors, len(rows) - 1), algorithm="brute")
-        chosen = search.fit(rows).kneighbors_graph()
-        both = chosen.maximum(chosen.T).tocsr()
+    def __init__(self, edges: csr_array) -> None:
+        both = edges.maximum(edges.T).tocsr()
         self._first = torch.from_numpy(both.indptr.astype(np.int64))
         self._neighbors = torch.from_numpy(both.indices.astype(np.int64))
+
+    @classmethod
+    def among(cls, vectors: Tensor, n_neighbors: int) -> "NeighborGraph":
+        """Search the neighbours.
+
+        Parameters
+        ----------
+        vectors : Tensor of shape (n, d), float32
+            At least two rows. Of more than 64 columns, the 64 principal components are compared.
+        n_neighbors : int
+            Capped at ``n - 1``. A row has at least as many, and more if others chose it.
+        """
+        return cls(_Search(vectors, n_neighbors).graph())
 
     @classmethod
     def from_state(cls, state: dict[str, Tensor]) -> "NeighborGraph":
@@ -91,47 +152,74 @@ class NeighborStage:
         self.n_neighbors = n_neighbors
         self.among_inputs = among_inputs
         self.graph: NeighborGraph | None = None
+        self._nearest: Tensor | None = None
+        self._sampled: Tensor | None = None
         self._times = (start, (1 + start) / 2)
         self._n_searches = 0
 
-    def search(
-        self,
-        progress: float,
-        map_all: MapAll,
-        encoder: nn.Module,
-    ) -> Tensor | None:
-        """Search if it is time to; return the features (n, d) if the search was among them."""
+    def search(self, progress: float, map_all: MapAll, encoder: nn.Module) -> Tensor | None:
+        """Search if it is time to.
+
+        Returns
+        -------
+        features : Tensor of shape (n, d) or None
+            Of the sampled rows, which are those of :attr:`graph`; None if there was no search among
+            features.
+        """
         if not self.n_neighbors:
             return None
         if self.among_inputs and self.graph is None:
-            inputs = map_all(lambda x: x.flatten(1))
-            self.graph = NeighborGraph(inputs, self.n_neighbors)
+            self._connect(map_all.on_sampled(_flat), map_all, _flat)
         due = sum(progress >= time for time in self._times)
         if self._n_searches >= due:
             return None
         self._n_searches = due
-        features = map_all(encoder)
-        self.graph = NeighborGraph(F.normalize(features, dim=1), self.n_neighbors)
+        features = map_all.on_sampled(encoder)
+        directions = F.normalize(features, dim=1)
+        self._connect(directions, map_all, lambda x: F.normalize(encoder(x), dim=1))
         return features
+
+    def _connect(self, sampled: Tensor, map_all: MapAll, embed: Callable[[Tensor], Tensor]) -> None:
+        """Join the sampled rows, and every row with those of them that are nearest."""
+        search = _Search(sampled, self.n_neighbors)
+        self.graph = NeighborGraph(search.graph())
+        self._sampled = map_all.sampled
+        if self._sampled is not None:
+            self._nearest = map_all(lambda x: search.nearest(embed(x))).int()
 
     def view_rows(self, plan: Tensor, generator: torch.Generator) -> Tensor:
         """Choose the rows behind the two views: from a plan (steps, B) to (steps, 2, B)."""
-        second = plan if self.graph is None else self.graph.sample(plan, generator)
+        if self.graph is None:
+            second = plan
+        elif self._nearest is None or self._sampled is None:
+            second = self.graph.sample(plan, generator)
+        else:
+            choice = torch.randint(self._nearest.shape[1], plan.shape, generator=generator)
+            second = self._sampled[self._nearest[plan, choice].long()]
         return torch.stack([plan, second], dim=1)
 
     def end(self) -> None:
         """Forget the neighbours: they are as many as the training set."""
-        self.graph = None
+        self.graph = self._nearest = self._sampled = None
 
     def state(self) -> dict[str, Tensor]:
         """Return how far the stage has come, and the neighbours."""
-        edges = {} if self.graph is None else self.graph.state()
-        return {"n_searches": torch.tensor(self._n_searches), **edges}
+        state = {"n_searches": torch.tensor(self._n_searches)}
+        if self.graph is not None:
+            state |= self.graph.state()
+        if self._nearest is not None and self._sampled is not None:
+            state |= {"nearest": self._nearest, "sampled": self._sampled}
+        return state
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Go on from what :meth:`state` returned."""
         self._n_searches = int(state["n_searches"])
         self.graph = NeighborGraph.from_state(state) if "first" in state else None
+        self._nearest, self._sampled = state.get("nearest"), state.get("sampled")
+
+
+def _flat(x: Tensor) -> Tensor:
+    return x.flatten(1)
 
 
 def better_centroids(vectors: Tensor, centroids: Tensor, graph: NeighborGraph) -> Tensor:

@@ -14,6 +14,7 @@ from ._checkpoint import Checkpoint
 from ._data import DataSource
 from ._device import autocast, is_out_of_memory
 from ._inference import calibrate_batch_norm, map_batches
+from ._neighbors import sampled_rows
 from ._objective import Batch, Objective
 from ._random import Seeds
 from ._state import EpochRecord, TrainConfig, TrainState
@@ -254,7 +255,7 @@ class _Epochs:
     def prepare(self, number: int, *, progress: float) -> None:
         """Let the objective prepare an epoch."""
         with torch.no_grad():
-            self.objective.before_epoch(progress, self._map_all(self.objective, number))
+            self.objective.before_epoch(progress, _RowMap(self, self.objective, number))
 
     def finished_copy(self) -> Objective:
         """Return a copy of the objective as if the run ended here."""
@@ -266,7 +267,7 @@ class _Epochs:
         """Turn the objective, after its last epoch, into what a fitted estimator keeps."""
         self.calibrate(objective, self.config.max_epochs)  # as the epoch after the last one
         with torch.no_grad():
-            objective.after_training(self._map_all(objective, self.steps.n_epochs))
+            objective.after_training(_RowMap(self, objective, self.steps.n_epochs))
         objective.eval()
         objective.zero_grad(set_to_none=True)  # gradients are no part of a fitted estimator
 
@@ -280,25 +281,6 @@ class _Epochs:
                 objective.encoder,
                 (self.augment(self.preprocess(stored), draws) for _, stored in batches),
             )
-
-    def _map_all(
-        self, objective: Objective, number: int
-    ) -> Callable[[Callable[[Tensor], Tensor]], Tensor]:
-        """Return what applies a function to all rows, in evaluation mode, as float32."""
-
-        def map_all(function: Callable[[Tensor], Tensor]) -> Tensor:
-            objective.eval()
-            batches = map_batches(lambda x: function(self.preprocess(x)).float(), self.source)
-            values = torch.cat(list(batches))
-            objective.train()
-            if not values.isfinite().all():
-                raise DivergenceError(
-                    f"Features became NaN or infinite after epoch {number}. Lower learning_rate "
-                    f"(now {self.config.learning_rate:g})."
-                )
-            return values
-
-        return map_all
 
     def _check_finite(self, record: EpochRecord, number: int) -> None:
         if math.isfinite(record.total):
@@ -322,3 +304,32 @@ class _Epochs:
                 f"Out of memory in a training step on {self.device} with "
                 f"batch_size={self.steps.batch_size}. Lower batch_size, or use a smaller encoder."
             ) from error
+
+
+class _RowMap:
+    """Applies functions to preprocessed rows, as :class:`MapAll` says."""
+
+    def __init__(self, epochs: _Epochs, objective: Objective, number: int) -> None:
+        self._epochs = epochs
+        self._objective = objective
+        self._number = number
+        self.sampled = sampled_rows(epochs.source.n_samples)
+
+    def __call__(self, function: Callable[[Tensor], Tensor], /) -> Tensor:
+        return self._map(function, None)
+
+    def on_sampled(self, function: Callable[[Tensor], Tensor], /) -> Tensor:
+        return self._map(function, self.sampled)
+
+    def _map(self, function: Callable[[Tensor], Tensor], rows: Tensor | None) -> Tensor:
+        preprocess, source = self._epochs.preprocess, self._epochs.source
+        self._objective.eval()
+        batches = map_batches(lambda x: function(preprocess(x)).float(), source, rows=rows)
+        values = torch.cat(list(batches))
+        self._objective.train()
+        if not values.isfinite().all():
+            raise DivergenceError(
+                f"Features became NaN or infinite after epoch {self._number}. Lower learning_rate "
+                f"(now {self._epochs.config.learning_rate:g})."
+            )
+        return values

@@ -289,7 +289,9 @@ class TwinContrastObjective(Objective):
         """Find the neighbours when it is time, and renew the prototypes."""
         features = self.neighbors.search(progress, map_all, self.encoder)
         if not self.started and progress >= self.cluster_start:
-            self._renew_prototypes(map_all(self.encoder) if features is None else features)
+            self._renew_prototypes(
+                map_all.on_sampled(self.encoder) if features is None else features
+            )
             self.started.fill_(1)
         elif features is not None:
             self._renew_prototypes(features)
@@ -300,7 +302,7 @@ class TwinContrastObjective(Objective):
 
     def after_training(self, map_all: MapAll) -> None:
         """Settle the prototypes on the final projections."""
-        self._renew_prototypes(map_all(self.encoder))
+        self._renew_prototypes(map_all.on_sampled(self.encoder))
         self.neighbors.end()
 
     def _renew_prototypes(self, features: Tensor) -> None:

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from row_maps import RowMap
 from torch import nn
 
 from deepcluster_sk import ClusterContrast
@@ -40,7 +41,7 @@ def objective(**settings):
 def started(**settings):
     model = objective(**settings)
     with torch.no_grad():
-        model.before_epoch(0.0, lambda f: f(ROWS))
+        model.before_epoch(0.0, RowMap(ROWS))
     return model
 
 
@@ -130,9 +131,9 @@ def test_cluster_weight_zero_is_momentum_contrast():
 def test_clustering_begins_with_kmeans_at_its_start():
     model = objective(cluster_start=0.3)
     with torch.no_grad():
-        model.before_epoch(0.2, lambda f: f(ROWS))
+        model.before_epoch(0.2, RowMap(ROWS))
         assert model(batch()).terms["cluster"] == 0
-        model.before_epoch(0.3, lambda f: f(ROWS))
+        model.before_epoch(0.3, RowMap(ROWS))
         expected = kmeans_centroids(model.project(model.encoder(ROWS)), 3)
     torch.testing.assert_close(model.centroids, expected)
     assert model(batch()).terms["cluster"] > 0
@@ -157,7 +158,7 @@ def test_centroids_by_kmeans_stay_during_an_epoch_and_are_renewed_before_the_nex
     assert torch.equal(model.centroids, before)
     with torch.no_grad():
         nn.init.normal_(model.encoder.weight)
-        model.before_epoch(0.1, lambda f: f(ROWS))
+        model.before_epoch(0.1, RowMap(ROWS))
         expected = kmeans_centroids(model.project(model.encoder(ROWS)), 3)
     torch.testing.assert_close(model.centroids, expected)
 

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from row_maps import RowMap
 from sklearn.metrics import adjusted_rand_score
 from torch import nn
 
@@ -75,7 +76,7 @@ def blind_heads(n_heads, **kwargs):
 
 def judged_by(features):
     neighbors = NeighborStage(3, 0.5, among_inputs=False)
-    neighbors.graph = NeighborGraph(features, 3)
+    neighbors.graph = NeighborGraph.among(features, 3)
     return neighbors
 
 
@@ -87,7 +88,7 @@ def run_epochs(heads, features, times, **stage):
     neighbors = NeighborStage(**{"n_neighbors": 3, "start": 0.5, "among_inputs": False, **stage})
     for progress in times:
         with torch.no_grad():
-            heads.before_epoch(progress, lambda f: f(features), nn.Identity(), neighbors)
+            heads.before_epoch(progress, RowMap(features), nn.Identity(), neighbors)
     return neighbors
 
 

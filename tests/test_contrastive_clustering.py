@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from row_maps import RowMap
 from torch import nn
 
 from deepcluster_sk import ContrastiveClustering
@@ -89,9 +90,9 @@ def test_one_head_is_left_after_training_and_no_neighbors():
     rows = torch.randn(12, 6, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         for progress in (0.0, 0.5):
-            model.before_epoch(progress, lambda f: f(rows))
+            model.before_epoch(progress, RowMap(rows))
         assert model.view_rows(torch.arange(12).view(2, 6), torch.Generator()).shape == (2, 2, 6)
-        model.after_training(lambda f: f(rows))
+        model.after_training(RowMap(rows))
     assert model.cluster_heads(rows[:, :5]).shape == (1, 12, 3)
     assert model.neighbors.graph is None
 

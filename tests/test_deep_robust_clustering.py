@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from row_maps import RowMap
 from torch import nn
 
 from deepcluster_sk._deep_robust_clustering import (
@@ -193,7 +194,7 @@ def test_only_the_head_for_the_clusters_is_left_after_training():
     model = objective()
     rows = torch.from_numpy(np.random.default_rng(0).normal(size=(12, 6))).float()
     with torch.no_grad():
-        model.after_training(lambda f: f(rows))
+        model.after_training(RowMap(rows))
         assert model.fine_head is None
         before = model.assign(model.encoder(rows))
         model.permute_clusters(torch.tensor([2, 0, 1]))

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from row_maps import RowMap
 from sklearn.metrics import adjusted_rand_score
 from torch import nn
 
@@ -9,6 +10,7 @@ from deepcluster_sk._neighbors import (
     NeighborStage,
     better_centroids,
     kmeans_centroids,
+    sampled_rows,
     spherical_kmeans,
 )
 
@@ -28,7 +30,7 @@ def expected_neighbors(rows, k):
 
 def test_graph_joins_rows_with_their_nearest_in_both_directions():
     rows = vectors()
-    graph = NeighborGraph(rows, 4)
+    graph = NeighborGraph.among(rows, 4)
     for i, expected in enumerate(expected_neighbors(rows, 4)):
         assert set(graph.neighbors(i).tolist()) == expected
 
@@ -36,23 +38,23 @@ def test_graph_joins_rows_with_their_nearest_in_both_directions():
 def test_wide_rows_are_compared_by_their_principal_components():
     generator = torch.Generator().manual_seed(0)
     plane = torch.randn(200, 3, generator=generator) @ torch.randn(3, 90, generator=generator)
-    graph = NeighborGraph(plane, 3)  # of rank 3: nothing is lost
+    graph = NeighborGraph.among(plane, 3)  # of rank 3: nothing is lost
     for i, expected in enumerate(expected_neighbors(plane, 3)):
         assert set(graph.neighbors(i).tolist()) == expected
 
 
 def test_no_row_is_its_own_neighbor_even_among_equal_rows():
-    graph = NeighborGraph(torch.ones(6, 3), 3)
+    graph = NeighborGraph.among(torch.ones(6, 3), 3)
     assert not any(i in graph.neighbors(i).tolist() for i in range(6))
 
 
 def test_number_of_neighbors_is_capped():
-    graph = NeighborGraph(torch.eye(3), 10)
+    graph = NeighborGraph.among(torch.eye(3), 10)
     assert sorted(graph.neighbors(1).tolist()) == [0, 2]
 
 
 def test_every_neighbor_is_drawn_equally_often():
-    graph = NeighborGraph(vectors(), 4)
+    graph = NeighborGraph.among(vectors(), 4)
     rows = torch.arange(40).repeat(3000, 1)
     drawn = graph.sample(rows, torch.Generator().manual_seed(0))
     assert drawn.shape == rows.shape
@@ -65,7 +67,7 @@ def test_every_neighbor_is_drawn_equally_often():
 
 
 def test_agreement_is_the_mutual_information_along_the_edges():
-    graph = NeighborGraph(vectors(), 4)
+    graph = NeighborGraph.among(vectors(), 4)
     labels = torch.arange(40) % 3
     pairs = [(i, j) for i in range(40) for j in graph.neighbors(i).tolist()]
     table = np.zeros((3, 3))
@@ -86,7 +88,7 @@ def stage(**settings):
 def searches(neighbors, times):
     """At which times features are returned, that is, searched."""
     rows = vectors(12)
-    found = [neighbors.search(t, lambda f: f(rows), nn.Identity()) is not None for t in times]
+    found = [neighbors.search(t, RowMap(rows), nn.Identity()) is not None for t in times]
     return [t for t, hit in zip(times, found, strict=True) if hit]
 
 
@@ -111,7 +113,7 @@ def test_second_view_shows_a_neighbor_from_the_stage_on(among_inputs, first):
 def test_neighbors_among_inputs_are_those_of_the_flattened_samples():
     rows = vectors(12, 6)
     neighbors = stage(among_inputs=True)
-    neighbors.search(0.0, lambda f: f(rows.view(12, 1, 2, 3)), nn.Identity())
+    neighbors.search(0.0, RowMap(rows.view(12, 1, 2, 3)), nn.Identity())
     for i, expected in enumerate(expected_neighbors(rows, 2)):
         assert set(neighbors.graph.neighbors(i).tolist()) == expected
 
@@ -120,7 +122,7 @@ def test_neighbors_among_features_are_compared_by_the_cosine():
     rows = vectors(12)
     lengths = torch.linspace(0.1, 50, 12)[:, None]
     neighbors = stage()
-    neighbors.search(0.5, lambda f: f(rows), lambda x: x * lengths)
+    neighbors.search(0.5, RowMap(rows), lambda x: x * lengths)
     directions = torch.stack([row / row.norm() for row in rows])
     for i, expected in enumerate(expected_neighbors(directions, 2)):
         assert set(neighbors.graph.neighbors(i).tolist()) == expected
@@ -166,19 +168,18 @@ def test_kmeans_centroids_are_the_mean_directions():
 
 def test_kmeans_takes_over_only_where_neighbors_agree_on_it_more():
     rows, _ = directions()
-    graph = NeighborGraph(rows, 3)
+    graph = NeighborGraph.among(rows, 3)
     blind = torch.tensor([[1.0, 1.0, 1.0], [-1.0, 0, 0], [0, -1.0, 0]])
     torch.testing.assert_close(better_centroids(rows, blind, graph), kmeans_centroids(rows, 3))
     perfect = torch.eye(3)
     assert better_centroids(rows, perfect, graph) is perfect
 
 
+@pytest.mark.parametrize("sampled", [None, torch.arange(0, 30, 2)])
 @pytest.mark.parametrize("among_inputs", [False, True])
-def test_a_stage_goes_on_from_its_state(among_inputs):
+def test_a_stage_goes_on_from_its_state(among_inputs, sampled):
     vectors = torch.randn(30, 4, generator=torch.Generator().manual_seed(0))
-
-    def map_all(function):
-        return function(vectors)
+    map_all = RowMap(vectors, sampled)
 
     def rows(stage):
         plan = torch.arange(30).view(3, 10)
@@ -191,3 +192,29 @@ def test_a_stage_goes_on_from_its_state(among_inputs):
         assert rows(other) == rows(stage)
         # what was searched is not searched again
         assert other.search(progress, map_all, nn.Identity()) is None
+
+
+@pytest.mark.parametrize("among_inputs", [False, True])
+def test_of_many_rows_every_one_is_shown_with_its_nearest_sampled_ones(among_inputs):
+    rows, sampled = vectors(40), torch.arange(1, 40, 2)
+    neighbors = stage(n_neighbors=3, among_inputs=among_inputs)
+    features = neighbors.search(0.5, RowMap(rows, sampled), nn.Identity())
+    assert torch.equal(features, rows[sampled])
+    directions = rows / rows.norm(dim=1, keepdim=True)
+    nearest = sampled[torch.cdist(directions, directions[sampled]).argsort(dim=1)[:, :3]]
+    plan = torch.arange(40).repeat(50).view(50, 40)
+    shown = neighbors.view_rows(plan, torch.Generator().manual_seed(0))
+    assert torch.equal(shown[:, 0], plan)
+    for row in range(40):
+        assert set(shown[:, 1, row].tolist()) == set(nearest[row].tolist())
+    neighbors.end()
+    assert torch.equal(neighbors.view_rows(plan, torch.Generator())[:, 1], plan)
+
+
+def test_rows_are_sampled_only_where_they_are_too_many():
+    assert sampled_rows(70_000) is None
+    rows = sampled_rows(200_000)
+    assert len(rows) == 70_000 == len(rows.unique())
+    assert torch.equal(rows, rows.sort().values)
+    assert 0 <= rows[0] < rows[-1] < 200_000
+    assert torch.equal(rows, sampled_rows(200_000))

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from row_maps import RowMap
 from torch import nn
 
 from deepcluster_sk._neighbors import NeighborStage, kmeans_centroids
@@ -226,9 +227,9 @@ def test_before_the_start_only_projections_are_contrasted():
 def test_prototypes_of_both_networks_start_from_kmeans():
     model = objective(cluster_start=0.3)
     with torch.no_grad():
-        model.before_epoch(0.2, lambda f: f(ROWS))
+        model.before_epoch(0.2, RowMap(ROWS))
         assert model.started == 0
-        model.before_epoch(0.3, lambda f: f(ROWS))
+        model.before_epoch(0.3, RowMap(ROWS))
         expected = kmeans_centroids(model.project(model.encoder(ROWS)), 3)
     assert model.started == 1
     torch.testing.assert_close(model.prototypes.weight.data, expected)
@@ -242,7 +243,7 @@ def test_free_prototypes_keep_their_length_when_they_start_from_kmeans():
     with torch.no_grad():
         model.prototypes.weight.mul_(5)
         lengths = model.prototypes.weight.norm(dim=1)
-        model.before_epoch(0.3, lambda f: f(ROWS))
+        model.before_epoch(0.3, RowMap(ROWS))
     torch.testing.assert_close(
         model.prototypes.weight.data.norm(dim=1), lengths.mean().expand(3).detach()
     )
@@ -253,10 +254,10 @@ def test_settings_of_the_paper_keep_their_prototypes_to_the_end(n_neighbors):
     model = objective()
     model.neighbors.n_neighbors = n_neighbors
     with torch.no_grad():
-        model.before_epoch(0.95, lambda f: f(ROWS))
+        model.before_epoch(0.95, RowMap(ROWS))
         model.prototypes.weight.copy_(model.prototypes.weight[:1].repeat(3, 1))  # all alike
         before = model.prototypes.weight.clone()
-        model.after_training(lambda f: f(ROWS))
+        model.after_training(RowMap(ROWS))
     assert torch.equal(model.prototypes.weight, before) == (n_neighbors == 0)
 
 
