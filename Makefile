@@ -26,5 +26,11 @@ $(VENV)/.ready: setup.cfg pyproject.toml
 	$(BIN)/python -m pip install --progress-bar off --disable-pip-version-check -e ".[plot,test]"
 	@touch $@
 
+bench: $(VENV)/.ready
+	@echo "==> Installing what the benchmarks compare with"
+	$(BIN)/python -m pip install --progress-bar off --disable-pip-version-check -e ".[bench]"
+	@echo "==> Speed as ratios (about half an hour; leave the machine alone meanwhile)"
+	$(BIN)/python benchmarks
+
 clean:
 	rm -rf $(VENV) demo build *.egg-info
