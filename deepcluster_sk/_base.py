@@ -26,7 +26,9 @@ from ._callbacks import ProgressBar
 from ._data import DataSource, open_source
 from ._device import resolve_device, resolve_precision
 from ._file_format import write_file
-from ._inference import map_batches
+from ._image_files import checked_size
+from ._inference import collect, default_batch_size, map_batches
+from ._modules import FrozenEncoder
 from ._neighbors import NeighborStage
 from ._objective import Objective
 from ._preprocessing import Layout, Preprocessor
@@ -34,6 +36,7 @@ from ._random import Seeds, draw_entropy
 from ._state import TrainConfig, TrainState
 from ._trainer import Trainer
 from ._validation import (
+    FileOptions,
     check_input,
     check_n_samples,
     check_new_input,
@@ -45,9 +48,10 @@ from ._validation import (
     positive_int,
     unchanged_on_error,
 )
+from .augmentations import Augmentation
 from .augmentations._recipes import RECIPES, make_augmentation
 from .encoders import build_encoder, input_size, make_encoder
-from .exceptions import SavedModelError
+from .exceptions import EncoderError, SavedModelError
 
 _MAX_SILHOUETTE_ROWS = 10_000
 _CUSTOM = ("encoder", "augmentation")  # parameters that may be code
@@ -60,6 +64,7 @@ _SAVED = (
     "history_",
     "device_",
     "precision_",
+    "skipped_",
 )
 
 
@@ -85,8 +90,11 @@ class BaseDeepClusterer(
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "n_clusters": [positive_int],
         "encoder": [str, nn.Module, callable],
+        "freeze_encoder": ["boolean"],
         "augmentation": [one_of("auto", *RECIPES), callable],
         "image_shape": [tuple, list, None],
+        "image_size": [one_of("auto"), positive_int, tuple, list],
+        "on_error": [one_of("raise", "skip")],
         "n_neighbors": [non_negative_int],
         "neighbor_space": [one_of("auto", "inputs", "features")],
         "neighbor_start": [fraction],
@@ -163,8 +171,9 @@ class BaseDeepClusterer(
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features), (n_samples, H, W), \
-                (n_samples, H, W, C) or (n_samples, C, H, W)
-            Rows of features or images; see the class docstring.
+                (n_samples, H, W, C) or (n_samples, C, H, W); folder or paths of image files; \
+                or torch.utils.data.Dataset
+            Rows of features or images; see the notes of the class docstring.
         y : None
             Ignored; present for the interface.
 
@@ -177,6 +186,8 @@ class BaseDeepClusterer(
         ------
         ValueError
             If X or a parameter is not as documented.
+        ImageFileError
+            If image files cannot be read; it names them.
         DivergenceError
             If the loss becomes NaN or infinite.
         MemoryError
@@ -184,33 +195,29 @@ class BaseDeepClusterer(
         """
         with unchanged_on_error(self):
             self._validate_params()
-            X, layout = check_input(self, X, image_shape=self.image_shape)
-            check_n_samples(len(X), self.n_clusters)
+            samples = check_input(self, X, image_shape=self.image_shape, files=self._file_options())
+            rows, layout = samples.rows, samples.layout
+            check_n_samples(len(rows), self.n_clusters)
             device = resolve_device(self.device)
             seeds = Seeds(draw_entropy(self.random_state))
-            self._preprocessor = Preprocessor.learn(X, layout).to(device)
-            with seeds.fork_global("init", device=device):
-                encoder, self._n_features_out = make_encoder(self.encoder, layout.sample_shape)
-                augment = make_augmentation(
-                    self.augmentation, layout.sample_shape, input_size(encoder)
-                )
-                objective = self._make_objective(encoder, self._n_features_out)
-            self._objective = objective.to(device)
-            source = open_source(X, device=device)
-            config = self._train_config(len(X), device)
+            self._preprocessor = Preprocessor.learn(rows, layout).to(device)
+            source = open_source(rows, device=device)
+            parts = self._training_parts(source, seeds, device)
+            self._objective = objective = parts.objective
+            config = self._train_config(len(rows), device)
             state = Trainer(
                 config,
                 seeds=seeds,
                 device=device,
                 callbacks=[ProgressBar(type(self).__name__)] if self.verbose else [],
-            ).run(
-                objective,
-                source,
-                self._preprocessor,
-                augment.to(device),
-            )
+            ).run(objective, parts.source, parts.preprocess, parts.augment)
             self._set_fitted(state, config, device)
-            self._number_by_size(source)
+            self.skipped_ = list(samples.skipped.values())
+            # batches as in predict: the labels get the same bits
+            labels = self._number_by_size(parts, default_batch_size(source.n_features))
+            self.labels_ = samples.with_skipped(labels, -1)
+            objective.encoder = parts.encoder
+            self.encoder_ = _network(objective)
             objective.cpu()
             self._preprocessor.cpu()
         self._warn(state)
@@ -229,7 +236,7 @@ class BaseDeepClusterer(
         labels : ndarray of shape (n_samples,), int64
             Cluster numbers; cluster 0 was the largest one in training.
         """
-        return self.predict_proba(X).argmax(axis=1)
+        return _labels(self.predict_proba(X))
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return the soft assignments.
@@ -244,7 +251,7 @@ class BaseDeepClusterer(
         assignments : ndarray of shape (n_samples, n_clusters), float32
             Rows sum to one; column k belongs to cluster k.
         """
-        return self._infer(X, lambda objective, x: objective.assign(objective.encoder(x)))
+        return self._infer(X, lambda objective, x: _assign(objective, _encode(objective, x)))
 
     def transform(self, X: Any) -> np.ndarray:
         """Return the features of the encoder.
@@ -258,7 +265,7 @@ class BaseDeepClusterer(
         -------
         features : ndarray of shape (n_samples, feature_dim), float32
         """
-        return self._infer(X, lambda objective, x: objective.encoder(x))
+        return self._infer(X, _encode)
 
     def score(self, X: Any, y: Any = None) -> float:
         """Return the mean silhouette coefficient of the predicted clusters.
@@ -280,7 +287,9 @@ class BaseDeepClusterer(
             In [-1, 1], higher is better; -1 if fewer than two clusters, or as many clusters as
             samples, are predicted.
         """
-        labels, features = self.predict(X), self.transform(X)
+        outputs = self._infer(X, _assign_and_encode)
+        outputs = outputs[~np.isnan(outputs[:, 0])]  # files that were skipped
+        labels, features = _labels(outputs[:, : self.n_clusters]), outputs[:, self.n_clusters :]
         if len(labels) > _MAX_SILHOUETTE_ROWS:
             subset = np.random.default_rng(0).choice(
                 len(labels), _MAX_SILHOUETTE_ROWS, replace=False
@@ -365,32 +374,107 @@ class BaseDeepClusterer(
         )
         with torch.device("meta"):  # a hostile file cannot make this allocate anything
             network = build_encoder(model.encoder, layout.sample_shape)
-            objective = model._make_objective(network, model._n_features_out)
+            custom = "augmentation" in header["custom"]
+            objective = model._empty_objective(network, custom_augmentation=custom)
         prefix = "objective."
         state = {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
         objective.load_state_dict(state, assign=True)
         model._objective = objective.eval()
-        model.encoder_ = objective.encoder
+        model.encoder_ = _network(objective)
         model.labels_ = tensors["labels_"].numpy()
-        if not ((model.labels_ >= 0) & (model.labels_ < model.n_clusters)).all():
-            raise ValueError(f"labels_ are not all in [0, {model.n_clusters})")
-        model.cluster_sizes_ = np.bincount(model.labels_, minlength=model.n_clusters)
+        if not ((model.labels_ >= -1) & (model.labels_ < model.n_clusters)).all():
+            raise ValueError(f"labels_ are not all in [-1, {model.n_clusters})")
+        assigned = model.labels_[model.labels_ >= 0]
+        model.cluster_sizes_ = np.bincount(assigned, minlength=model.n_clusters)
         return model
 
+    def _empty_objective(self, network: nn.Module, *, custom_augmentation: bool) -> Objective:
+        """Build the objective that the weights in a file belong to."""
+        if not self.freeze_encoder:
+            return self._make_objective(network, self._n_features_out)
+        rescale = Preprocessor(
+            Layout((self._n_features_out,)),
+            torch.zeros(self._n_features_out),
+            torch.ones(self._n_features_out),
+        )
+        frozen = FrozenEncoder(network, rescale)
+        on_features = self._trains_on_features and not custom_augmentation
+        seen = nn.Identity() if on_features else frozen
+        objective = self._make_objective(seen, self._n_features_out)
+        objective.encoder = frozen
+        return objective
+
+    def _file_options(self) -> FileOptions:
+        """Resolve the parameters of image files."""
+        return FileOptions(checked_size(self.image_size), self.on_error, bool(self.verbose))
+
+    @property
+    def _trains_on_features(self) -> bool:
+        """Whether the features of a frozen encoder are computed once and then are rows."""
+        return self.freeze_encoder and _is_for_features(self.augmentation)
+
+    def _training_parts(self, source: DataSource, seeds: Seeds, device: torch.device) -> "_Parts":
+        """Build what is trained, and what it is trained on."""
+        preprocess = self._preprocessor
+        with seeds.fork_global("init", device=device):
+            encoder, self._n_features_out = make_encoder(
+                self.encoder, preprocess.layout.sample_shape
+            )
+            seen = encoder  # by the objective in training
+            if self.freeze_encoder:
+                features, rescale = self._compute_features(encoder, source, device)
+                seen = encoder = FrozenEncoder(encoder, rescale)
+                if self._trains_on_features:
+                    source, preprocess = open_source(features, device=device), rescale
+                    seen = nn.Identity()
+            augment = make_augmentation(
+                self.augmentation, preprocess.layout.sample_shape, input_size(seen)
+            )
+            objective = self._make_objective(seen, self._n_features_out)
+        return _Parts(
+            objective.to(device), source, preprocess, augment.to(device), encoder.to(device)
+        )
+
+    def _compute_features(
+        self, network: nn.Module, source: DataSource, device: torch.device
+    ) -> tuple[np.ndarray, Preprocessor]:
+        """Return the features (n, feature_dim) of a frozen encoder, and what rescales them."""
+        network, preprocess = network.to(device).eval(), self._preprocessor
+        batches = map_batches(
+            lambda x: network(preprocess(x)).float(), source, multiple=self._multiple
+        )
+        features = collect(batches, source.n_samples)
+        bad = (~features.isfinite()).any(dim=1).nonzero()
+        if len(bad):
+            raise EncoderError(
+                f"The frozen encoder returned NaN or infinity for sample {int(bad[0])} "
+                f"({len(bad)} of {len(features)} samples). Check its weights and the range of "
+                "its input: images arrive as float32 in [0, 1]."
+            )
+        rescale = Preprocessor.learn(features.numpy(), Layout((features.shape[1],)))
+        return features.numpy(), rescale.to(device)
+
     def _infer(self, X: Any, function: Callable[[Objective, Tensor], Tensor]) -> np.ndarray:
-        """Apply a function of objective and preprocessed batch to all samples."""
+        """Apply a function of objective and preprocessed batch to all samples.
+
+        Files that are skipped get NaN in all columns.
+        """
         check_is_fitted(self)
-        X = check_new_input(self, X, self._preprocessor.layout)
+        layout = self._preprocessor.layout
+        samples = check_new_input(self, X, layout, files=self._file_options())
         device = resolve_device(self.device)
         objective, preprocessor = self._objective, self._preprocessor
+        if samples.from_files:  # white is white, whatever the range of the training set
+            preprocessor = Preprocessor.of_bytes(layout)
         if device.type != "cpu":  # a copy, so that nothing of the estimator stays on the device
             objective = copy.deepcopy(objective).to(device)
             preprocessor = copy.deepcopy(preprocessor).to(device)
-        source = open_source(X, device=device)
+        source = open_source(samples.rows, device=device)
         batches = map_batches(
             lambda x: function(objective, preprocessor(x)).float(), source, multiple=self._multiple
         )
-        return torch.cat([batch.cpu() for batch in batches]).numpy()
+        values = collect(batches, source.n_samples).numpy()
+        return samples.with_skipped(values, np.nan)
 
     @property
     def _multiple(self) -> int:
@@ -401,7 +485,8 @@ class BaseDeepClusterer(
         """Resolve the parameters of the neighbours."""
         space = self.neighbor_space
         if space == "auto":
-            space = "features" if self._preprocessor.layout.is_image else "inputs"
+            is_rows = self._trains_on_features or not self._preprocessor.layout.is_image
+            space = "inputs" if is_rows else "features"
         return NeighborStage(self.n_neighbors, self.neighbor_start, among_inputs=space == "inputs")
 
     def _train_config(self, n_samples: int, device: torch.device) -> TrainConfig:
@@ -424,7 +509,6 @@ class BaseDeepClusterer(
 
     def _set_fitted(self, state: TrainState, config: TrainConfig, device: torch.device) -> None:
         """Set the fitted attributes that follow from the training run."""
-        self.encoder_ = self._objective.encoder
         self.input_shape_ = self._preprocessor.layout.shape
         self.device_ = str(device)
         self.precision_ = config.precision
@@ -435,23 +519,25 @@ class BaseDeepClusterer(
             for name in state.history[0].terms
         }
 
-    def _number_by_size(self, source: DataSource) -> None:
-        """Assign the training samples, and number the clusters by decreasing size."""
-        sizes = np.bincount(self._training_labels(source), minlength=self.n_clusters)
+    def _number_by_size(self, parts: "_Parts", batch_size: int) -> np.ndarray:
+        """Sort the clusters by decreasing size; return the labels of the rows of the source."""
+        sizes = np.bincount(self._training_labels(parts, batch_size), minlength=self.n_clusters)
         order = np.argsort(-sizes, kind="stable")
         self._objective.permute_clusters(torch.as_tensor(order))
-        self.labels_ = self._training_labels(source)
-        self.cluster_sizes_ = np.bincount(self.labels_, minlength=self.n_clusters)
+        labels = self._training_labels(parts, batch_size)
+        self.cluster_sizes_ = np.bincount(labels, minlength=self.n_clusters)
+        return labels
 
-    def _training_labels(self, source: DataSource) -> np.ndarray:
+    def _training_labels(self, parts: "_Parts", batch_size: int) -> np.ndarray:
         """Return the labels of the source's rows, computed as ``predict`` does."""
-        objective, preprocessor = self._objective, self._preprocessor
+        objective, preprocess, source = parts.objective, parts.preprocess, parts.source
         batches = map_batches(
-            lambda x: objective.assign(objective.encoder(preprocessor(x))),
+            lambda x: objective.assign(objective.encoder(preprocess(x))).argmax(dim=1),
             source,
+            batch_size=batch_size,
             multiple=self._multiple,
         )
-        return torch.cat([batch.argmax(dim=1).cpu() for batch in batches]).numpy()
+        return collect(batches, source.n_samples).numpy()
 
     def _warn(self, state: TrainState) -> None:
         """Tell the user about an interrupted run and about empty clusters."""
@@ -479,6 +565,52 @@ class BaseDeepClusterer(
         # the device is not asked here: reading tags must not start an accelerator
         tags.non_deterministic = self.device not in ("auto", "cpu")
         return tags
+
+
+class _Parts(NamedTuple):
+    """What a training consists of."""
+
+    objective: Objective
+    source: DataSource
+    preprocess: Preprocessor
+    augment: Augmentation
+    encoder: nn.Module
+    """The objective's encoder in predictions; in training it may see features instead."""
+
+
+def _is_for_features(augmentation: Any) -> bool:
+    """Whether an augmentation leaves it to a frozen encoder's features to be varied as rows."""
+    return isinstance(augmentation, str) and augmentation in ("auto", "rows")
+
+
+def _encode(objective: Objective, x: Tensor) -> Tensor:
+    """Return the features of a preprocessed batch as users see them."""
+    return _network(objective)(x)
+
+
+def _assign(objective: Objective, features: Tensor) -> Tensor:
+    """Return the soft assignments of such features."""
+    encoder = objective.encoder
+    if isinstance(encoder, FrozenEncoder):
+        features = encoder.rescale(features.float())
+    return objective.assign(features)
+
+
+def _assign_and_encode(objective: Objective, x: Tensor) -> Tensor:
+    """Return both side by side, from one pass through the encoder."""
+    features = _encode(objective, x)
+    return torch.cat([_assign(objective, features), features], dim=1)
+
+
+def _network(objective: Objective) -> nn.Module:
+    """Return the encoder without what belongs to a frozen one."""
+    encoder = objective.encoder
+    return encoder.network if isinstance(encoder, FrozenEncoder) else encoder
+
+
+def _labels(assignments: np.ndarray) -> np.ndarray:
+    """Return the most probable clusters; -1 for files that were skipped."""
+    return np.where(np.isnan(assignments[:, 0]), -1, assignments.argmax(axis=1))
 
 
 def _plain(value: Any) -> Any:

@@ -264,6 +264,12 @@ class ClusterContrast(BaseDeepClusterer):
         - A callable without arguments that returns a module: called within ``random_state``.
 
         Images arrive as float32 in [0, 1] of shape (n, C, H, W), rows standardised as (n, d).
+    freeze_encoder : bool, default=False
+        Whether to leave the encoder as it is and train the heads only; for encoders with trained
+        weights. With ``augmentation="auto"`` or ``"rows"`` the features of all samples are
+        computed once, without augmentation, and then treated like rows: standardised, varied by
+        the recipe ``"rows"``, with neighbours among them. With any other `augmentation` they are
+        computed in every step, for views of the samples.
     augmentation : str, callable or Augmentation, default="auto"
         Maps a batch to a random variation of the same shape.
 
@@ -276,6 +282,12 @@ class ClusterContrast(BaseDeepClusterer):
     image_shape : tuple of int or None, default=None
         ``(H, W)``, ``(H, W, C)`` or ``(C, H, W)`` of flattened images in a 2-D X. None reads 2-D X
         as rows of features.
+    image_size : int, tuple of 2 ints or "auto", default="auto"
+        Height and width, or both in one number, that image files are resized to in fit. ``"auto"``
+        is the median height and width of the files, scaled down to at most 128 pixels.
+    on_error : {"raise", "skip"}, default="raise"
+        What to do about image files that cannot be read: an error that names all of them, or a
+        warning and the label -1.
     hidden_dim : int, default=256
         Width of the hidden layer of the projector.
     projection_dim : int, default=128
@@ -347,6 +359,7 @@ class ClusterContrast(BaseDeepClusterer):
     ----------
     labels_ : ndarray of shape (n_samples,), int64
         Clusters of the training samples, numbered by decreasing size; equal to ``predict`` of them.
+        -1 for files that were skipped.
     cluster_sizes_ : ndarray of shape (n_clusters,), int64
         Training samples per cluster, decreasing; empty clusters come last.
     n_iter_ : int
@@ -364,6 +377,8 @@ class ClusterContrast(BaseDeepClusterer):
         Device that the training ran on.
     precision_ : str
         Precision that the training ran in.
+    skipped_ : list of str
+        Image files that could not be read, with ``on_error="skip"``.
     n_features_in_ : int
         Number of features, or of pixels times channels.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -423,8 +438,11 @@ class ClusterContrast(BaseDeepClusterer):
         n_clusters: int = 8,
         *,
         encoder: str | nn.Module | Callable[[], nn.Module] = "auto",
+        freeze_encoder: bool = False,
         augmentation: str | Callable[[Tensor], Tensor] = "auto",
         image_shape: tuple[int, ...] | None = None,
+        image_size: int | tuple[int, int] | str = "auto",
+        on_error: str = "raise",
         hidden_dim: int = 256,
         projection_dim: int = 128,
         instance_temperature: float = 0.5,
@@ -455,8 +473,11 @@ class ClusterContrast(BaseDeepClusterer):
     ) -> None:
         self.n_clusters = n_clusters
         self.encoder = encoder
+        self.freeze_encoder = freeze_encoder
         self.augmentation = augmentation
         self.image_shape = image_shape
+        self.image_size = image_size
+        self.on_error = on_error
         self.hidden_dim = hidden_dim
         self.projection_dim = projection_dim
         self.instance_temperature = instance_temperature

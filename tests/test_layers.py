@@ -11,7 +11,7 @@ PACKAGE = Path(deepcluster_sk.__file__).parent
 FLOORS = [
     {"exceptions", "_random", "_device", "_file_format"},
     {"losses", "metrics", "encoders", "_modules", "_neighbors", "_cluster_heads"}
-    | {"_preprocessing", "_data"}
+    | {"_preprocessing", "_data", "_streams", "_image_files", "datasets"}
     | {
         f"augmentations.{name}" for name in ("_base", "_images", "_tabular", "_recipes", "__init__")
     },
@@ -33,6 +33,10 @@ SAME_FLOOR = {
     "_random": {"_device"},
     "_file_format": {"exceptions"},
     "_cluster_heads": {"_neighbors"},
+    "_preprocessing": {"_data"},
+    "_image_files": {"_preprocessing"},
+    "_streams": {"_image_files"},
+    "datasets": {"_image_files"},
     "_trainer": {"_callbacks", "_inference"},
     "_base": {"_validation"},
     "augmentations._images": {"augmentations._base"},
