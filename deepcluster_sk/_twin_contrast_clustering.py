@@ -403,7 +403,8 @@ class TwinContrastClustering(BaseDeepClusterer):
         as rows of features.
     image_size : int, tuple of 2 ints or "auto", default="auto"
         Height and width, or both in one number, that image files are resized to in fit. ``"auto"``
-        is the median height and width of the files, scaled down to at most 128 pixels.
+        is the median height and the median width of the files, at most 32 pixels each: a small
+        network is quick there. Pass more if clusters differ in details, best with a GPU.
     on_error : {"raise", "skip"}, default="raise"
         What to do about image files that cannot be read: an error that names all of them, or a
         warning and the label -1.
@@ -519,6 +520,10 @@ class TwinContrastClustering(BaseDeepClusterer):
 
     Notes
     -----
+    Image files are a folder, searched with its subfolders, or a list, array or Series of paths.
+    Files that are all grey give images without a channel axis, others RGB on a white background.
+    Memory maps, torch datasets, and files that do not fit into memory are read while training.
+
     A 4-D X has its channels on the axis of length 1, 3 or 4, last or second; if both fit, the last
     one is taken for numpy arrays and the second one for torch tensors. Float images are scaled to
     [0, 1] by the smallest and largest value of the training set.

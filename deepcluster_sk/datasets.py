@@ -27,8 +27,8 @@ def load_image_folder(
         Files ending in .bmp, .gif, .jpeg, .jpg, .pbm, .pgm, .png, .ppm, .tif, .tiff or .webp are
         taken, in the order of their paths. Hidden files and folders are left out.
     image_size : int, tuple of 2 ints or "auto", default="auto"
-        Height and width, or both in one number. ``"auto"`` is the median height and width of the
-        files, scaled down to at most 128 pixels.
+        Height and width, or both in one number. ``"auto"`` is the median height and the median
+        width of the files, at most 32 pixels each.
     on_error : {"raise", "skip"}, default="raise"
         Whether files that cannot be read are an error, which names all of them, or left out.
 
