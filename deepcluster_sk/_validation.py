@@ -164,12 +164,14 @@ def _paths(X: Any) -> list[str] | None:
     """Return the paths that X consists of; None if it is no folder and no container of paths."""
     if isinstance(X, str | os.PathLike):
         return find_image_files(X)
-    if not isinstance(X, list | tuple | torch.Tensor | Dataset) and len(_shape(X)) == 1:
+    if isinstance(X, torch.Tensor | Dataset | ChunkedArray):
+        return None
+    if not isinstance(X, list | tuple):
+        if len(_shape(X)) != 1:
+            return None
         X = np.asarray(X)  # an array or a Series
         if X.dtype.kind not in "UTO":
             return None
-    elif not isinstance(X, list | tuple):
-        return None
     is_path = [isinstance(x, str | os.PathLike) for x in X]
     if not any(is_path):
         return None
