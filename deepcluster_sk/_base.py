@@ -382,9 +382,11 @@ class BaseDeepClusterer(
         model._objective = objective.eval()
         model.encoder_ = _network(objective)
         model.labels_ = tensors["labels_"].numpy()
-        if not ((model.labels_ >= -1) & (model.labels_ < model.n_clusters)).all():
-            raise ValueError(f"labels_ are not all in [-1, {model.n_clusters})")
-        assigned = model.labels_[model.labels_ >= 0]
+        assigned = model.labels_[model.labels_ != -1]
+        if not ((assigned >= 0) & (assigned < model.n_clusters)).all():
+            raise ValueError(f"labels_ are not all in [0, {model.n_clusters})")
+        if len(model.labels_) - len(assigned) != len(model.skipped_):
+            raise ValueError("labels_ are not -1 for the files in skipped_, and for no others")
         model.cluster_sizes_ = np.bincount(assigned, minlength=model.n_clusters)
         return model
 
@@ -422,6 +424,7 @@ class BaseDeepClusterer(
             )
             seen = encoder  # by the objective in training
             if self.freeze_encoder:
+                self._check_encoder_is_trained()
                 features, rescale = self._compute_features(encoder, source, device)
                 seen = encoder = FrozenEncoder(encoder, rescale)
                 if self._trains_on_features:
@@ -434,6 +437,14 @@ class BaseDeepClusterer(
         return _Parts(
             objective.to(device), source, preprocess, augment.to(device), encoder.to(device)
         )
+
+    def _check_encoder_is_trained(self) -> None:
+        """Refuse to freeze random weights."""
+        if isinstance(self.encoder, str):
+            raise EncoderError(
+                f"freeze_encoder=True was passed with encoder={self.encoder!r}, which is untrained "
+                "and would stay so. Pass a module with trained weights, or freeze_encoder=False."
+            )
 
     def _compute_features(
         self, network: nn.Module, source: DataSource, device: torch.device
