@@ -11,7 +11,7 @@ from ._device import is_out_of_memory
 from ._modules import FrozenEncoder
 
 BATCH_SIZE = 1024
-_BATCH_VALUES = 2**23  # and of large images, fewer: a network holds many times its input
+_BATCH_VALUES = 2**24  # and of large images, fewer: a network holds many times its input
 
 
 def map_batches(
