@@ -355,8 +355,8 @@ class BaseDeepClusterer(
                     "file. Pass the module, or a callable that returns it, as encoder=."
                 )
             params["encoder"] = encoder
-        if params["image_shape"] is not None:
-            params["image_shape"] = tuple(params["image_shape"])
+        for name, value in params.items():  # JSON knows no tuples
+            params[name] = tuple(value) if isinstance(value, list) else value
         if device is not None:
             params["device"] = device
         model = cls(**params)

@@ -212,6 +212,14 @@ def test_bad_image_size_is_refused(image_size, folder):
         model(image_size=image_size).fit(folder)
 
 
+def test_a_saved_model_keeps_its_image_size(folder, tmp_path):
+    fitted = model(image_size=(8, 12)).fit(folder)
+    fitted.save(tmp_path / "model.dcsk")
+    opened = load(tmp_path / "model.dcsk")
+    assert opened.image_size == (8, 12)
+    np.testing.assert_array_equal(opened.predict(folder), fitted.labels_)
+
+
 def test_bad_on_error_is_refused(folder):
     with pytest.raises(ValueError, match=r"'on_error' .* must be .* Got 'ignore'"):
         model(on_error="ignore").fit(folder)

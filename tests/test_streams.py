@@ -316,6 +316,13 @@ def test_arrays_in_memory_are_not_streamed_on_the_cpu(rows):
     assert torch.equal(x, torch.from_numpy(rows))
 
 
+def test_arrays_larger_than_the_device_are_streamed(rows, monkeypatch):
+    device = torch.device("meta")
+    assert isinstance(open_source(rows, device=device), ResidentSource)
+    monkeypatch.setattr("deepcluster_sk._data.available_memory", lambda _: 2 * rows.nbytes - 1)
+    assert isinstance(open_source(rows, device=device), StreamedSource)
+
+
 def test_readers_return_copies(colors, tmp_path):
     X = mapped(colors, tmp_path, "r+")
     batch = ArrayReader(X).read(slice(0, 3))
