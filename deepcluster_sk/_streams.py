@@ -105,14 +105,15 @@ class DatasetReader:
             n = len(dataset)  # type: ignore[arg-type]
             if n == 0:
                 raise ValueError(f"The dataset {name} is empty, expected at least one item.")
-            first = self._item(0)
+            sample = _sample(dataset[0])
+            first = _as_array(sample, 0)
         except (TypeError, NotImplementedError) as error:
             raise TypeError(
                 f"The torch dataset {name} cannot be read by number ({error}). Pass a map-style "
                 "dataset with __len__ and __getitem__, whose items are tensors, arrays or PIL "
                 "images, or tuples that begin with one."
             ) from error
-        self.has_tensors = isinstance(_sample(dataset[0]), torch.Tensor)
+        self.has_tensors = isinstance(sample, torch.Tensor)
         self.shape = (n, *first.shape)
         self.dtype = first.dtype
 
@@ -121,7 +122,7 @@ class DatasetReader:
         numbers = np.arange(self.shape[0])[rows]
         samples = np.empty((len(numbers), *self.shape[1:]), dtype=self.dtype)
         for place, number in enumerate(numbers):
-            item = self._item(int(number))
+            item = _as_array(_sample(self._dataset[int(number)]), number)
             if (item.shape, item.dtype) != (self.shape[1:], self.dtype):
                 raise ValueError(
                     f"Item {number} of the dataset has shape {item.shape} and dtype {item.dtype}, "
@@ -131,20 +132,21 @@ class DatasetReader:
             samples[place] = item
         return samples
 
-    def _item(self, number: int) -> np.ndarray:
-        sample = _sample(self._dataset[number])
-        if isinstance(sample, torch.Tensor):
-            return as_numpy(sample)
-        if isinstance(sample, Image.Image):
-            return pillow_to_array(sample)
-        if isinstance(sample, np.ndarray | np.generic | float | int):
-            return np.asarray(sample)
-        raise TypeError(f"item {number} is of type {type(sample).__name__}")
-
 
 def _sample(item: Any) -> Any:
     """Return an item without its target."""
     return item[0] if isinstance(item, tuple | list) and item else item
+
+
+def _as_array(sample: Any, number: int) -> np.ndarray:
+    """Return the item of a number as array."""
+    if isinstance(sample, torch.Tensor):
+        return as_numpy(sample)
+    if isinstance(sample, Image.Image):
+        return pillow_to_array(sample)
+    if isinstance(sample, np.ndarray | np.generic | float | int):
+        return np.asarray(sample)
+    raise TypeError(f"item {number} is of type {type(sample).__name__}")
 
 
 def as_numpy(x: torch.Tensor) -> np.ndarray:
