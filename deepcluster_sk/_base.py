@@ -228,13 +228,15 @@ class BaseDeepClusterer(
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, *input_shape_) or (n_samples, n_features_in_)
-            Samples of the fitted shape, or the same flattened.
+        X : array-like of shape (n_samples, *input_shape_) or (n_samples, n_features_in_); folder \
+                or paths of image files; or torch.utils.data.Dataset
+            Samples of the fitted shape, or the same flattened; files are resized to it.
 
         Returns
         -------
         labels : ndarray of shape (n_samples,), int64
-            Cluster numbers; cluster 0 was the largest one in training.
+            Cluster numbers; cluster 0 was the largest one in training. -1 for image files that
+            were skipped.
         """
         return _labels(self.predict_proba(X))
 
@@ -243,13 +245,14 @@ class BaseDeepClusterer(
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, *input_shape_) or (n_samples, n_features_in_)
-            Samples of the fitted shape, or the same flattened.
+        X : array-like of shape (n_samples, *input_shape_) or (n_samples, n_features_in_); folder \
+                or paths of image files; or torch.utils.data.Dataset
+            Samples of the fitted shape, or the same flattened; files are resized to it.
 
         Returns
         -------
         assignments : ndarray of shape (n_samples, n_clusters), float32
-            Rows sum to one; column k belongs to cluster k.
+            Rows sum to one; column k belongs to cluster k. NaN for image files that were skipped.
         """
         return self._infer(X, lambda objective, x: _assign(objective, _encode(objective, x)))
 
@@ -258,12 +261,14 @@ class BaseDeepClusterer(
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, *input_shape_) or (n_samples, n_features_in_)
-            Samples of the fitted shape, or the same flattened.
+        X : array-like of shape (n_samples, *input_shape_) or (n_samples, n_features_in_); folder \
+                or paths of image files; or torch.utils.data.Dataset
+            Samples of the fitted shape, or the same flattened; files are resized to it.
 
         Returns
         -------
         features : ndarray of shape (n_samples, feature_dim), float32
+            NaN for image files that were skipped.
         """
         return self._infer(X, _encode)
 
@@ -275,9 +280,10 @@ class BaseDeepClusterer(
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, *input_shape_) or (n_samples, n_features_in_)
-            Samples of the fitted shape, or the same flattened. Of more than 10,000 samples, a
-            fixed random subset of 10,000 is scored.
+        X : array-like of shape (n_samples, *input_shape_) or (n_samples, n_features_in_); folder \
+                or paths of image files; or torch.utils.data.Dataset
+            Samples of the fitted shape, or the same flattened; files are resized to it.
+            Of more than 10,000 samples, a fixed random subset of 10,000 is scored.
         y : None
             Ignored; present for the interface.
 
@@ -289,7 +295,8 @@ class BaseDeepClusterer(
         """
         outputs = self._infer(X, _assign_and_encode)
         outputs = outputs[~np.isnan(outputs[:, 0])]  # files that were skipped
-        labels, features = _labels(outputs[:, : self.n_clusters]), outputs[:, self.n_clusters :]
+        n_clusters = len(self.cluster_sizes_)
+        labels, features = _labels(outputs[:, :n_clusters]), outputs[:, n_clusters:]
         if len(labels) > _MAX_SILHOUETTE_ROWS:
             subset = np.random.default_rng(0).choice(
                 len(labels), _MAX_SILHOUETTE_ROWS, replace=False
