@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import adjusted_rand_score
 from torch import nn
 
@@ -17,8 +18,9 @@ from deepcluster_sk import (
     TwinContrastClustering,
     load,
 )
+from deepcluster_sk._trainer import _Epochs
 from deepcluster_sk.augmentations import RandomHorizontalFlip
-from deepcluster_sk.exceptions import EncoderError
+from deepcluster_sk.exceptions import EncoderError, ResumeError
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -172,3 +174,163 @@ def test_features_that_are_not_finite_are_named(few_images):
     images[7, 0, 0] = 255
     with pytest.raises(EncoderError, match=r"NaN or infinity for sample 7 \(1 of 60 samples\)"):
         ContrastiveClustering(3, encoder=Dividing(), **FAST).fit(images)
+
+
+# ---- trainings that are watched, stop and go on
+
+
+def same(model, other):
+    """Whether two estimators have the same networks, bit for bit."""
+    a, b = model._objective.state_dict(), other._objective.state_dict()
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def assert_encoder_is(encoder, model, images):
+    """The encoder has its weights, and predictions start from images."""
+    for name, value in encoder.state_dict().items():
+        assert torch.equal(model.encoder_.state_dict()[name], value), name
+    np.testing.assert_allclose(
+        model.transform(images), features_of(encoder, images), rtol=1e-5, atol=1e-6
+    )
+
+
+@each
+@both
+def test_a_resumed_fit_equals_the_uninterrupted_one(
+    estimator, augmentation, encoder, few_images, tmp_path, monkeypatch
+):
+    params = {"encoder": encoder, "augmentation": augmentation, **FAST, "max_epochs": 5}
+    expected = estimator(3, **params).fit(few_images)
+    params["checkpoint"] = tmp_path / "run"
+    run = _Epochs.run
+
+    def interrupt(self, number, *, progress):
+        if number == 3:
+            raise KeyboardInterrupt
+        return run(self, number, progress=progress)
+
+    monkeypatch.setattr(_Epochs, "run", interrupt)
+    with pytest.warns(ConvergenceWarning, match="interrupted"):
+        stopped = estimator(3, **params).fit(few_images)
+    assert stopped.n_iter_ == 3
+    assert_encoder_is(encoder, stopped, few_images)
+    np.testing.assert_array_equal(stopped.predict(few_images), stopped.labels_)
+    monkeypatch.undo()
+    other = copy.deepcopy(encoder)
+    with torch.no_grad():
+        other.layers[0].weight.add_(0.1)
+    with pytest.raises(ResumeError, match="initial weights"):
+        estimator(3, **{**params, "encoder": other}).fit(few_images)
+    resumed = estimator(3, **params).fit(few_images)
+    assert same(resumed, expected)
+    assert resumed.history_ == expected.history_
+    np.testing.assert_array_equal(resumed.labels_, expected.labels_)
+
+
+@each
+@both
+def test_a_warm_start_goes_on(estimator, augmentation, encoder, few_images, tmp_path):
+    model = estimator(3, encoder=encoder, augmentation=augmentation, warm_start=True, **FAST)
+    model.fit(few_images[:40])
+    rescale = copy.deepcopy(model._objective.encoder.rescale.state_dict())
+    model.save(tmp_path / "model.dcsk")
+    other = load(tmp_path / "model.dcsk", encoder=encoder).set_params(augmentation=augmentation)
+    model.fit(few_images)
+    assert same(model, other.fit(few_images))
+    cold = clone(model).set_params(warm_start=False).fit(few_images)
+    assert cold.loss_curve_ != model.loss_curve_
+    assert_encoder_is(encoder, model, few_images)
+    for name, value in model._objective.encoder.rescale.state_dict().items():
+        assert torch.equal(value, rescale[name])
+    np.testing.assert_array_equal(model.predict(few_images), model.labels_)
+
+
+@each
+@both
+def test_passes_go_on(estimator, augmentation, encoder, few_images, tmp_path):
+    model = estimator(3, encoder=encoder, augmentation=augmentation, **FAST)
+    for X in (few_images[:40], few_images[40:], few_images[:30]):
+        before = copy.deepcopy(model)
+        model.partial_fit(X)
+        assert_encoder_is(encoder, model, X)
+        np.testing.assert_array_equal(model.predict(X), model.labels_)
+        assert same(model, pickle.loads(pickle.dumps(before)).partial_fit(X))
+    assert model.n_iter_ == 3
+    del model._online  # as if it was saved
+    model.save(tmp_path / "model.dcsk")
+    other = load(tmp_path / "model.dcsk", encoder=encoder).set_params(augmentation=augmentation)
+    assert same(model.partial_fit(few_images), other.partial_fit(few_images))
+
+
+@each
+def test_passes_train_on_features_computed_once(estimator, encoder, few_images):
+    model = estimator(3, encoder=encoder, **FAST).fit(few_images)
+    rows = features_of(encoder, few_images)
+    of_rows = estimator(3, encoder=nn.Identity(), **{**FAST, "freeze_encoder": False}).fit(rows)
+    before = model.encoder_.n_rows
+    model.partial_fit(few_images[:40])
+    assert model.encoder_.n_rows == before + 40
+    of_rows.partial_fit(rows[:40])
+    assert model.loss_curve_ == pytest.approx(of_rows.loss_curve_, rel=1e-4)
+
+
+@each
+def test_an_encoder_sees_views_or_images_from_pass_to_pass(
+    estimator, encoder, few_images, tmp_path
+):
+    model = estimator(3, encoder=encoder, **FAST).fit(few_images)
+    for augmentation in (RandomHorizontalFlip(), "auto", RandomHorizontalFlip()):
+        model.set_params(augmentation=augmentation).partial_fit(few_images)
+        assert_encoder_is(encoder, model, few_images)
+        np.testing.assert_array_equal(model.predict(few_images), model.labels_)
+    model.save(tmp_path / "model.dcsk")  # leaves out the augmentation
+    other = load(tmp_path / "model.dcsk", encoder=encoder).partial_fit(few_images)
+    np.testing.assert_array_equal(other.predict(few_images), other.labels_)
+
+
+@each
+@both
+def test_the_weights_are_kept_once(estimator, augmentation, encoder, few_images):
+    model = estimator(3, encoder=encoder, augmentation=augmentation, **FAST).fit(few_images)
+    names = [name for name in model._objective.state_dict() if name.endswith("layers.0.weight")]
+    assert names == ["encoder.network.layers.0.weight"]
+
+
+@each
+def test_going_on_does_not_freeze_or_thaw(estimator, encoder, few_images):
+    model = estimator(3, encoder=encoder, warm_start=True, **FAST).fit(few_images)
+    model.set_params(freeze_encoder=False)
+    for method in (model.fit, model.partial_fit):
+        with pytest.raises(ValueError, match=r"freeze_encoder=False, but .* freeze_encoder=True"):
+            method(few_images)
+
+
+@each
+@both
+def test_a_stable_assignment_ends_the_training(estimator, augmentation, encoder, few_images):
+    params = {"encoder": encoder, "augmentation": augmentation, **FAST, "max_epochs": 10}
+    model = estimator(3, tol=1.0, n_iter_no_change=1, **params).fit(few_images)
+    assert model.n_iter_ < 10
+    assert model.loss_curve_ == estimator(3, **params).fit(few_images).loss_curve_[: model.n_iter_]
+    assert_encoder_is(encoder, model, few_images)
+    np.testing.assert_array_equal(model.predict(few_images), model.labels_)
+
+
+@each
+@both
+def test_monitors_see_what_a_fit_of_that_length_predicts(
+    estimator, augmentation, encoder, few_images, digits
+):
+    callback = pytest.importorskip("sklearn.callback")
+    monitor = callback.ScoringMonitor(scoring="adjusted_rand_score")
+    params = {"encoder": encoder, "augmentation": augmentation, **FAST}
+    params |= {"schedule": "constant", "n_neighbors": 0, "warmup": 0.0, "cluster_start": 0.0}
+    classes = digits[1][:60]
+    model = estimator(3, **params).set_callbacks(monitor).fit(few_images, classes)
+    scores = {r["task_id_path"]: r["adjusted_rand_score"] for r in monitor.get_logs().data}
+    assert scores[0,] == scores[0, 2] == adjusted_rand_score(classes, model.labels_)
+    assert same(model, estimator(3, **params).fit(few_images))
+    short = estimator(3, **params).set_params(max_epochs=1).fit(few_images)
+    assert len(scores) == 4
+    if augmentation == "auto":  # batch norm is measured on other views after one epoch
+        assert scores[0, 0] == adjusted_rand_score(classes, short.labels_)

@@ -5,6 +5,7 @@ import pandas as pd
 import polars as pl
 import pytest
 from PIL import Image
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV, cross_val_predict
 
 from deepcluster_sk import (
@@ -13,6 +14,7 @@ from deepcluster_sk import (
     DeepRobustClustering,
     TwinContrastClustering,
     load,
+    report,
 )
 from deepcluster_sk._image_files import (
     _MOST_NAMED,
@@ -21,8 +23,17 @@ from deepcluster_sk._image_files import (
     to_array,
 )
 from deepcluster_sk._preprocessing import Layout
+from deepcluster_sk._trainer import _Epochs
+from deepcluster_sk.callbacks import ClusterMonitor
 from deepcluster_sk.datasets import load_image_folder
-from deepcluster_sk.exceptions import ImageFileError
+from deepcluster_sk.display import ClusterGalleryDisplay
+from deepcluster_sk.exceptions import ImageFileError, ResumeError
+from deepcluster_sk.model_selection import (
+    mean_confidence_scorer,
+    n_clusters_curve,
+    silhouette_scorer,
+    stability_scorer,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -472,3 +483,137 @@ def test_verbose_shows_a_bar_while_files_are_read(folder, capfd):
     assert "Reading images" in capfd.readouterr().err
     model().fit(folder)
     assert capfd.readouterr() == ("", "")
+
+
+# ---- trainings that are watched and go on, scores and reports
+
+
+def damage(path):
+    """Cut a file in the middle."""
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+
+
+@pytest.mark.parametrize("fits", [True, False])
+@each
+def test_passes_over_files_equal_passes_over_the_array(estimator, fits, images, paths, request):
+    if not fits:
+        request.getfixturevalue("no_memory")
+    fitted, expected = estimator(2, **FAST), estimator(2, **FAST)
+    for rows in (slice(14), slice(14, 24)):
+        fitted.partial_fit(paths[rows])
+        expected.partial_fit(images[rows])
+        np.testing.assert_array_equal(fitted.labels_, expected.labels_)
+        np.testing.assert_array_equal(fitted.predict(paths[rows]), fitted.labels_)
+    assert fitted.loss_curve_ == expected.loss_curve_
+
+
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+@each
+def test_going_on_skips_files_as_well(estimator, method, bad_folder, paths):
+    files = np.array(find_image_files(bad_folder))
+    bad = np.array(["good" not in f or "truncated" in f for f in files])
+    params = {**FAST, "on_error": "skip", "warm_start": True}
+    fitted = estimator(2, **params).fit(paths)
+    good = estimator(2, **params).fit(paths)
+    with pytest.warns(UserWarning, match="4 of 12 image files"):
+        getattr(fitted, method)(files)
+    assert fitted.skipped_ == files[bad].tolist()
+    getattr(good, method)(files[~bad])
+    assert fitted.loss_curve_ == good.loss_curve_
+    np.testing.assert_array_equal(fitted.labels_[~bad], good.labels_)
+    assert set(fitted.labels_[bad]) == {-1}
+    assert fitted.cluster_sizes_.sum() == 8
+    getattr(fitted, method)(files[~bad])
+    assert fitted.skipped_ == []
+
+
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_going_on_with_files_scales_them_as_predict_does(method, images, paths):
+    floats = images / np.float32(255) * 3 - 1
+    fitted = model(warm_start=True).fit(floats)
+    getattr(fitted, method)(paths)
+    np.testing.assert_array_equal(fitted.predict(paths), fitted.labels_)
+    again = model(warm_start=True).fit(floats)
+    getattr(again, method)(floats)
+    # the same pixels, up to rounding
+    np.testing.assert_allclose(fitted.loss_curve_, again.loss_curve_, rtol=1e-3)
+    np.testing.assert_allclose(fitted.predict_proba(floats), again.predict_proba(floats), atol=0.01)
+
+
+@each
+def test_a_fit_on_files_is_resumed_by_what_they_show(estimator, bad_folder, tmp_path, monkeypatch):
+    files = [file for file in find_image_files(bad_folder) if "truncated" not in file]
+    files = [file for file in files if "good" in file]
+    params = {**FAST, "max_epochs": 4, "image_size": 8, "on_error": "skip"}
+    expected = estimator(2, **params).fit(files)
+    params["checkpoint"] = tmp_path / "run"
+    run = _Epochs.run
+
+    def interrupt(self, number, *, progress):
+        if number == 2:
+            raise KeyboardInterrupt
+        return run(self, number, progress=progress)
+
+    monkeypatch.setattr(_Epochs, "run", interrupt)
+    with pytest.warns(ConvergenceWarning, match="interrupted"):
+        estimator(2, **params).fit(files)
+    monkeypatch.undo()
+    with pytest.raises(ResumeError, match=r"X\.content"):
+        estimator(2, **params).fit(files[::-1])
+    resumed = estimator(2, **params).fit(files)
+    assert resumed.history_ == expected.history_
+    np.testing.assert_array_equal(resumed.labels_, expected.labels_)
+    damage(bad_folder / "good5.jpg")
+    with (
+        pytest.raises(ResumeError, match=r"X\.n_samples=8, this fit has X\.n_samples=7"),
+        pytest.warns(UserWarning, match="1 of 8 image files"),
+    ):
+        estimator(2, **params).fit(files)
+
+
+def test_monitors_pass_over_skipped_files(bad_folder):
+    pytest.importorskip("sklearn.callback")
+    monitor = ClusterMonitor()
+    fitted = model(on_error="skip").set_callbacks(monitor)
+    with pytest.warns(UserWarning, match="4 of 12 image files"):
+        fitted.fit(bad_folder)
+    logs = monitor.get_logs().data
+    assert len(logs) == 3
+    for row in logs:
+        assert sum(row["cluster_sizes"]) == 8
+        assert 0.5 <= row["confidence"] <= 1
+    assert sorted(logs[0]["cluster_sizes"]) == sorted(fitted.cluster_sizes_)
+
+
+def test_scores_and_curves_of_files_are_those_of_the_array(images, folder, paths):
+    fitted = model().fit(images)
+    for scorer in (silhouette_scorer, mean_confidence_scorer, stability_scorer):
+        expected = scorer(fitted, images)
+        assert scorer(fitted, paths) == scorer(fitted, folder) == expected
+    curves = [n_clusters_curve(model(), X, n_clusters=[2, 3], n_fits=2) for X in (images, folder)]
+    for name, values in curves[0].items():
+        np.testing.assert_array_equal(curves[1][name], values)
+
+
+def test_scores_pass_over_skipped_files(bad_folder):
+    files = np.array(find_image_files(bad_folder))
+    good = files[["good" in f and "truncated" not in f for f in files]]
+    fitted = model(on_error="skip").fit(good)
+    for scorer in (silhouette_scorer, mean_confidence_scorer, stability_scorer):
+        with pytest.warns(UserWarning, match="4 of 12 image files"):
+            score = scorer(fitted, files)
+        assert score == scorer(fitted, good)
+
+
+def test_skipped_files_are_in_no_picture_and_in_no_report(bad_folder, tmp_path):
+    with pytest.warns(UserWarning, match="4 of 12 image files"):
+        fitted = model(on_error="skip").fit(bad_folder)
+    with pytest.warns(UserWarning, match="4 of 12 image files"):
+        display = ClusterGalleryDisplay.from_estimator(fitted, bad_folder)
+    assert len(display.samples) == 8
+    with pytest.warns(UserWarning, match="4 of 12 image files"):
+        report(fitted, bad_folder, tmp_path / "report.html")
+    text = (tmp_path / "report.html").read_text("utf-8")
+    assert "good0.jpg" in text
+    assert "z_corrupt.png" not in text

@@ -3,6 +3,7 @@
 import re
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,8 @@ from deepcluster_sk import (
 )
 from deepcluster_sk._data import ResidentSource, StreamedSource, open_source
 from deepcluster_sk._streams import ArrayReader, DatasetReader, memory_map
+from deepcluster_sk.exceptions import ResumeError
+from deepcluster_sk.metrics import embedding_silhouette_score
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -122,6 +125,45 @@ def test_streamed_rows_give_the_fit_of_the_array(estimator, rows, tmp_path):
         np.testing.assert_array_equal(fitted.labels_, expected.labels_)
 
 
+@each
+def test_passes_over_streams_equal_passes_over_the_array(estimator, colors, rows, tmp_path):
+    for whole in (colors, rows):
+        expected = estimator(2, **FAST).partial_fit(whole).partial_fit(whole[:20])
+        for open_part in (
+            lambda X: mapped(X, tmp_path),
+            lambda X: TensorDataset(torch.from_numpy(X)),
+            InFile,
+        ):
+            fitted = estimator(2, **FAST).partial_fit(open_part(whole))
+            part = open_part(whole[:20])
+            fitted.partial_fit(part)
+            assert fitted.history_ == expected.history_
+            np.testing.assert_array_equal(fitted.labels_, expected.labels_)
+            np.testing.assert_array_equal(fitted.predict(part), fitted.labels_)
+
+
+def test_frozen_features_of_streams_equal_those_of_the_array(colors, tmp_path):
+    encoder = nn.Sequential(nn.Flatten(), nn.Linear(216, 7))
+    expected = model(encoder=encoder, freeze_encoder=True).fit(colors)
+    for X in (mapped(colors, tmp_path), TensorDataset(torch.from_numpy(colors)), InFile(colors)):
+        fitted = model(encoder=encoder, freeze_encoder=True).fit(X)
+        assert fitted.history_ == expected.history_
+        np.testing.assert_array_equal(fitted.labels_, expected.labels_)
+        fitted.partial_fit(X)
+        np.testing.assert_array_equal(fitted.predict(X), fitted.labels_)
+
+
+def test_a_fit_is_resumed_from_any_form_of_the_same_data(colors, tmp_path):
+    params = {"max_epochs": 3, "checkpoint": tmp_path / "run"}
+    expected = model(**params).fit(mapped(colors, tmp_path))
+    for X in (colors, InFile(colors)):  # no epoch is left to run
+        np.testing.assert_array_equal(model(**params).fit(X).labels_, expected.labels_)
+    other = colors.copy()
+    other[-1] = 255 - other[-1]
+    with pytest.raises(ResumeError, match=r"X\.content"):
+        model(**params).fit(mapped(other, tmp_path))
+
+
 @pytest.mark.parametrize("dtype", [np.int64, np.uint16, np.float16, ">f4", np.float64, bool])
 def test_memory_maps_of_any_number_type_equal_the_array(dtype, tmp_path):
     X = np.random.default_rng(0).integers(0, 200, size=(40, 6, 6)).astype(dtype)
@@ -197,7 +239,8 @@ def test_items_of_datasets_may_be_images_of_every_mode(few_images):
 @pytest.mark.parametrize("shape", [(4500, 5), (4500, 6, 6)])
 @pytest.mark.parametrize("dtype", [np.float32, np.uint8])
 def test_no_part_of_a_fit_reads_the_whole_array(shape, dtype, monkeypatch):
-    monkeypatch.setattr("deepcluster_sk._base._MAX_SILHOUETTE_ROWS", 50)
+    few = partial(embedding_silhouette_score, max_samples=50)
+    monkeypatch.setattr("deepcluster_sk._base.embedding_silhouette_score", few)
     X = InFile(np.random.default_rng(0).integers(0, 9, size=shape).astype(dtype))
     small = {"encoder": lambda: nn.Sequential(nn.Flatten(), nn.Linear(X[:1].size, 4))}
     fitted = model(max_epochs=1, n_neighbors=2, n_heads=1, **small).fit(X)
