@@ -35,7 +35,7 @@ SAME_FLOOR = {
     "_cluster_heads": {"_neighbors"},
     "_preprocessing": {"_data"},
     "_image_files": {"_preprocessing"},
-    "_streams": {"_image_files"},
+    "_streams": {"_data", "_image_files"},
     "datasets": {"_image_files"},
     "_trainer": {"_callbacks", "_inference"},
     "_base": {"_validation"},
