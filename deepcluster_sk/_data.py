@@ -3,6 +3,8 @@
 A source reads what the trainer's plan names; it never decides an order.
 """
 
+import math
+import mmap
 import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -99,7 +101,10 @@ class StreamedSource:
         else:
             batch = self._rows[rows]
         in_order = len(position) == len(rows) and (position == np.arange(len(rows))).all()
-        return batch if in_order else batch[position]
+        if in_order:
+            return batch
+        ordered = empty_pages((len(position), *batch.shape[1:]), batch.dtype)
+        return np.take(batch, position, axis=0, out=ordered, mode="clip")  # "raise" would copy
 
     def _moved(self, index: Tensor, batch: "Future[np.ndarray]") -> tuple[Tensor, Tensor]:
         x = to_device(_as_tensor(batch.result(), self._device), self._device)
@@ -114,6 +119,17 @@ def _as_tensor(X: np.ndarray, device: torch.device) -> Tensor:
         # a read-only array is shared without a copy; nothing here writes to it
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         return torch.as_tensor(X)
+
+
+def empty_pages(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Return an array of zeros whose memory goes back to the operating system with it.
+
+    The heap would not give it back: blocks of megabytes that one thread takes and another one
+    releases, among smaller ones that stay, leave gaps in it, and the process grows.
+    """
+    n_bytes = math.prod(shape) * dtype.itemsize
+    pages = mmap.mmap(-1, max(n_bytes, 1))
+    return np.ndarray(shape, dtype, buffer=pages)
 
 
 def open_source(X: Rows, *, device: torch.device) -> DataSource:

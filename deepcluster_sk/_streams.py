@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset
 
+from ._data import empty_pages
 from ._image_files import pillow_to_array
 
 
@@ -51,7 +52,12 @@ class ArrayReader:
 
     def read(self, rows: slice | np.ndarray) -> np.ndarray:
         """Copy some samples into memory."""
-        samples = np.array(self._array[rows])
+        if not isinstance(self._array, np.ndarray):
+            return np.array(self._array[rows])
+        numbers = np.arange(len(self._array))[rows]
+        samples = empty_pages((len(numbers), *self.shape[1:]), self.dtype)
+        for place, number in enumerate(numbers):  # indexing by an array would copy twice
+            samples[place] = self._array[number]
         if self._map is not None and sys.platform != "win32":
             # pages that were read count as this process's memory until they are given back; they
             # stay in the file cache of the operating system

@@ -54,10 +54,10 @@ def load_image_folder(
     >>> from deepcluster_sk.datasets import load_image_folder
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     for name in ("a", "b"):
-    ...         Image.new("RGB", (40, 30)).save(f"{folder}/{name}.png")
+    ...         Image.new("RGB", (30, 20)).save(f"{folder}/{name}.png")
     ...     data = load_image_folder(folder)
     >>> data.images.shape, len(data.filenames)
-    ((2, 30, 40, 3), 2)
+    ((2, 20, 30, 3), 2)
     """
     if on_error not in ("raise", "skip"):
         raise ValueError(f"on_error={on_error!r}, expected 'raise' or 'skip'.")

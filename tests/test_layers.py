@@ -39,7 +39,7 @@ SAME_FLOOR = {
     "_cluster_heads": {"_neighbors"},
     "_preprocessing": {"_data"},
     "_image_files": {"_preprocessing"},
-    "_streams": {"_image_files"},
+    "_streams": {"_data", "_image_files"},
     "datasets": {"_image_files"},
     "_pictures": {"_image_files"},
     "_frozen": {"_inference"},
