@@ -215,7 +215,7 @@ class FittingMixin(CallbackSupportMixin, BaseEstimator):
             weights |= data.frozen.state_dict(prefix="encoder.")
         return {
             **data_identity(data.stored),
-            "X.scaling": tensors_identity(self._preprocessor.state_dict()),
+            "X.scaling": tensors_identity(self._preprocessor_of(data.samples).state_dict()),
             "entropy": seeds.entropy,
             "initial weights": tensors_identity(weights),
         }
