@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from ._data import open_source
 from ._device import resolve_device
 from ._fitting import FittingMixin
-from ._inference import map_batches
+from ._frozen import assign, assign_and_encode, encode
+from ._inference import collect, map_batches
 from ._objective import Objective
 from ._papers import PaperMixin
 from ._saving import SavingMixin
@@ -58,8 +59,11 @@ class BaseDeepClusterer(
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "n_clusters": [positive_int],
         "encoder": [str, nn.Module, callable],
+        "freeze_encoder": ["boolean"],
         "augmentation": [one_of("auto", *RECIPES), callable],
         "image_shape": [tuple, list, None],
+        "image_size": [one_of("auto"), positive_int, tuple, list],
+        "on_error": [one_of("raise", "skip")],
         "cluster_start": [fraction],
         "n_neighbors": [non_negative_int],
         "neighbor_space": [one_of("auto", "inputs", "features")],
@@ -93,8 +97,9 @@ class BaseDeepClusterer(
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features), (n_samples, H, W), \
-                (n_samples, H, W, C) or (n_samples, C, H, W)
-            Rows of features or images; see the class docstring.
+                (n_samples, H, W, C) or (n_samples, C, H, W); folder or paths of image files; \
+                or torch.utils.data.Dataset
+            Rows of features or images; see the notes of the class docstring.
         y : None
             Ignored; present for the interface.
 
@@ -107,6 +112,8 @@ class BaseDeepClusterer(
         ------
         ValueError
             If X or a parameter is not as documented.
+        ImageFileError
+            If image files cannot be read; it names them.
         DivergenceError
             If the loss becomes NaN or infinite.
         MemoryError
@@ -130,11 +137,13 @@ class BaseDeepClusterer(
         the last one, or `fit`, ended: weights, momentum networks and queues, and after
         `partial_fit` also the optimiser. The learning rate is constant, and there is no neighbour
         stage. Clusters keep their numbers, so that they are not sorted by size, and
-        `labels_` are those of the last X.
+        `labels_` and `skipped_` are those of the last X. A frozen encoder stays as it is, and so
+        does the scale of its features.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, *input_shape_) or (n_samples, n_features_in_)
+        X : array-like of shape (n_samples, *input_shape_) or (n_samples, n_features_in_); folder \
+                or paths of image files; or torch.utils.data.Dataset
             At least 2 samples, at first at least `n_clusters`.
         y : None
             Ignored; present for the interface.
@@ -148,6 +157,8 @@ class BaseDeepClusterer(
         ------
         ValueError
             If X or a parameter is not as documented.
+        ImageFileError
+            If image files cannot be read; it names them.
         DivergenceError
             If the loss becomes NaN or infinite.
         MemoryError
@@ -163,44 +174,49 @@ class BaseDeepClusterer(
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, *input_shape_) or (n_samples, n_features_in_)
-            Samples of the fitted shape, or the same flattened.
+        X : array-like of shape (n_samples, *input_shape_) or (n_samples, n_features_in_); folder \
+                or paths of image files; or torch.utils.data.Dataset
+            Samples of the fitted shape, or the same flattened; files are resized to it.
 
         Returns
         -------
         labels : ndarray of shape (n_samples,), int64
-            Cluster numbers; cluster 0 was the largest one in training.
+            Cluster numbers; cluster 0 was the largest one in training. -1 for image files that
+            were skipped.
         """
-        return self.predict_proba(X).argmax(axis=1)
+        return _labels(self.predict_proba(X))
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return the soft assignments.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, *input_shape_) or (n_samples, n_features_in_)
-            Samples of the fitted shape, or the same flattened.
+        X : array-like of shape (n_samples, *input_shape_) or (n_samples, n_features_in_); folder \
+                or paths of image files; or torch.utils.data.Dataset
+            Samples of the fitted shape, or the same flattened; files are resized to it.
 
         Returns
         -------
         assignments : ndarray of shape (n_samples, n_clusters), float32
-            Rows sum to one; column k belongs to cluster k.
+            Rows sum to one; column k belongs to cluster k. NaN for image files that were skipped.
         """
-        return self._infer(X, lambda objective, x: objective.assign(objective.encoder(x)))
+        return self._infer(X, assign)
 
     def transform(self, X: Any) -> np.ndarray:
         """Return the features of the encoder.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, *input_shape_) or (n_samples, n_features_in_)
-            Samples of the fitted shape, or the same flattened.
+        X : array-like of shape (n_samples, *input_shape_) or (n_samples, n_features_in_); folder \
+                or paths of image files; or torch.utils.data.Dataset
+            Samples of the fitted shape, or the same flattened; files are resized to it.
 
         Returns
         -------
         features : ndarray of shape (n_samples, feature_dim), float32
+            NaN for image files that were skipped.
         """
-        return self._infer(X, lambda objective, x: objective.encoder(x))
+        return self._infer(X, encode)
 
     def score(self, X: Any, y: Any = None) -> float:
         """Return the mean silhouette coefficient of the predicted clusters.
@@ -210,9 +226,10 @@ class BaseDeepClusterer(
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, *input_shape_) or (n_samples, n_features_in_)
-            Samples of the fitted shape, or the same flattened. Of more than 10,000 samples, a
-            fixed random subset of 10,000 is scored.
+        X : array-like of shape (n_samples, *input_shape_) or (n_samples, n_features_in_); folder \
+                or paths of image files; or torch.utils.data.Dataset
+            Samples of the fitted shape, or the same flattened; files are resized to it.
+            Of more than 10,000 samples, a fixed random subset of 10,000 is scored.
         y : None
             Ignored; present for the interface.
 
@@ -222,22 +239,28 @@ class BaseDeepClusterer(
             In [-1, 1], higher is better; -1 if fewer than two clusters, or as many clusters as
             samples, are predicted.
         """
-        return embedding_silhouette_score(self.transform(X), self.predict(X))
+        outputs = self._infer(X, assign_and_encode)
+        assignments, features = np.split(outputs, [len(self.cluster_sizes_)], axis=1)
+        return embedding_silhouette_score(features, _labels(assignments))
 
     def _infer(self, X: Any, function: Callable[[Objective, Tensor], Tensor]) -> np.ndarray:
-        """Apply a function of objective and preprocessed batch to all samples."""
+        """Apply a function of objective and preprocessed batch to all samples.
+
+        Files that are skipped get NaN in all columns.
+        """
         check_is_fitted(self)
-        X = check_new_input(self, X, self._preprocessor.layout)
+        layout = self._preprocessor.layout
+        samples = check_new_input(self, X, layout, files=self._file_options())
         device = resolve_device(self.device)
-        objective, preprocessor = self._objective, self._preprocessor
+        objective, preprocessor = self._objective, self._preprocessor_of(samples)
         if device.type != "cpu":  # a copy, so that nothing of the estimator stays on the device
             objective = copy.deepcopy(objective).to(device)
             preprocessor = copy.deepcopy(preprocessor).to(device)
-        source = open_source(X, device=device)
+        source = open_source(samples.rows, device=device)
         batches = map_batches(
             lambda x: function(objective, preprocessor(x)).float(), source, multiple=self._multiple
         )
-        return torch.cat([batch.cpu() for batch in batches]).numpy()
+        return samples.with_skipped(collect(batches, source.n_samples).numpy(), np.nan)
 
     def _warn(self, state: TrainState) -> None:
         """Tell the user about an interrupted run and about empty clusters."""
@@ -265,3 +288,8 @@ class BaseDeepClusterer(
         # the device is not asked here: reading tags must not start an accelerator
         tags.non_deterministic = self.device not in ("auto", "cpu")
         return tags
+
+
+def _labels(assignments: np.ndarray) -> np.ndarray:
+    """Return the most probable clusters; -1 for files that were skipped."""
+    return np.where(np.isnan(assignments[:, 0]), -1, assignments.argmax(axis=1))

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, NoReturn
 import numpy as np
 
 from ._assignments import Assignments, assign
-from ._pictures import find_image_files
+from ._pictures import as_samples
 
 _METHODS = {
     "contrastive": "ContrastiveClustering",
@@ -230,7 +230,7 @@ def _open(sources: Sequence[str]) -> Source:
         return Source(X, [str(row) for row in range(len(X))], None)
     paths: dict[str, None] = {}  # a set that keeps its order
     for source in sources:
-        found = find_image_files(source) if os.path.isdir(source) else [source]
+        found = as_samples(source) if os.path.isdir(source) else [source]
         paths.update(dict.fromkeys(found))
     missing = [path for path in paths if not os.path.exists(path)]
     if missing:

@@ -291,6 +291,12 @@ class DeepRobustClustering(BaseDeepClusterer):
         - A callable without arguments that returns a module: called within ``random_state``.
 
         Images arrive as float32 in [0, 1] of shape (n, C, H, W), rows standardised as (n, d).
+    freeze_encoder : bool, default=False
+        Whether to leave the encoder as it is and train the heads only; for encoders with trained
+        weights. With ``augmentation="auto"`` or ``"rows"`` the features of all samples are
+        computed once, without augmentation, and then treated like rows: standardised, varied by
+        the recipe ``"rows"``, with neighbours among them. With any other `augmentation` they are
+        computed in every step, for views of the samples.
     augmentation : str, callable or Augmentation, default="auto"
         Maps a batch to a random variation of the same shape.
 
@@ -303,6 +309,13 @@ class DeepRobustClustering(BaseDeepClusterer):
     image_shape : tuple of int or None, default=None
         ``(H, W)``, ``(H, W, C)`` or ``(C, H, W)`` of flattened images in a 2-D X. None reads 2-D X
         as rows of features.
+    image_size : int, tuple of 2 ints or "auto", default="auto"
+        Height and width, or both in one number, that image files are resized to in fit. ``"auto"``
+        is the median height and the median width of the files, at most 32 pixels each: a small
+        network is quick there. Pass more if clusters differ in details, best with a GPU.
+    on_error : {"raise", "skip"}, default="raise"
+        What to do about image files that cannot be read: an error that names all of them, or a
+        warning and the label -1.
     n_heads : int, default=3
         Number of heads that are trained side by side on one encoder. The one is kept on which
         neighbours agree the most. The paper has one.
@@ -396,6 +409,7 @@ class DeepRobustClustering(BaseDeepClusterer):
     ----------
     labels_ : ndarray of shape (n_samples,), int64
         Clusters of the training samples, numbered by decreasing size; equal to ``predict`` of them.
+        -1 for files that were skipped.
     cluster_sizes_ : ndarray of shape (n_clusters,), int64
         Training samples per cluster, decreasing; empty clusters come last.
     n_iter_ : int
@@ -414,6 +428,8 @@ class DeepRobustClustering(BaseDeepClusterer):
         Device that the training ran on.
     precision_ : str
         Precision that the training ran in.
+    skipped_ : list of str
+        Image files that could not be read, with ``on_error="skip"``.
     n_features_in_ : int
         Number of features, or of pixels times channels.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -425,6 +441,10 @@ class DeepRobustClustering(BaseDeepClusterer):
 
     Notes
     -----
+    Image files are a folder, searched with its subfolders, or a list, array or Series of paths.
+    Files that are all grey give images without a channel axis, others RGB on a white background.
+    Memory maps, torch datasets, and files that do not fit into memory are read while training.
+
     A 4-D X has its channels on the axis of length 1, 3 or 4, last or second; if both fit, the last
     one is taken for numpy arrays and the second one for torch tensors. Float images are scaled to
     [0, 1] by the smallest and largest value of the training set.
@@ -470,8 +490,11 @@ class DeepRobustClustering(BaseDeepClusterer):
         n_clusters: int = 8,
         *,
         encoder: str | nn.Module | Callable[[], nn.Module] = "auto",
+        freeze_encoder: bool = False,
         augmentation: str | Callable[[Tensor], Tensor] = "auto",
         image_shape: tuple[int, ...] | None = None,
+        image_size: int | tuple[int, int] | str = "auto",
+        on_error: str = "raise",
         n_heads: int = 3,
         hidden_dim: int = 256,
         n_fine_clusters: int = 70,
@@ -506,8 +529,11 @@ class DeepRobustClustering(BaseDeepClusterer):
     ) -> None:
         self.n_clusters = n_clusters
         self.encoder = encoder
+        self.freeze_encoder = freeze_encoder
         self.augmentation = augmentation
         self.image_shape = image_shape
+        self.image_size = image_size
+        self.on_error = on_error
         self.n_heads = n_heads
         self.hidden_dim = hidden_dim
         self.n_fine_clusters = n_fine_clusters

@@ -16,17 +16,36 @@ from ._callbacks import Callback, ProgressBar, StableAssignment
 from ._checkpoint import Checkpoint, data_identity, tensors_identity
 from ._data import DataSource, open_source
 from ._device import resolve_device, resolve_precision
-from ._inference import map_batches
+from ._frozen import (
+    assign,
+    build_frozen_objective,
+    check_is_trained,
+    compute_features,
+    give_back_encoder,
+    network_of,
+    put_encoder,
+    stand_in,
+)
+from ._image_files import checked_size
+from ._inference import default_batch_size, map_batches
+from ._modules import FrozenEncoder
 from ._neighbors import NeighborStage
 from ._objective import Objective
-from ._preprocessing import Preprocessor
+from ._preprocessing import Layout, Preprocessor
 from ._random import Seeds, draw_entropy
 from ._saving import fit_identity
 from ._sklearn_callbacks import CallbackSupportMixin, FitTasks, with_callbacks
 from ._state import EpochRecord, TrainConfig, TrainState
 from ._steps import StepsState
 from ._trainer import Trainer
-from ._validation import check_input, check_n_samples, check_new_input, check_rows_to_contrast
+from ._validation import (
+    FileOptions,
+    Samples,
+    check_input,
+    check_n_samples,
+    check_new_input,
+    check_rows_to_contrast,
+)
 from .augmentations import Augmentation
 from .augmentations._recipes import make_augmentation
 from .encoders import input_size, make_encoder
@@ -39,6 +58,20 @@ class _Online(NamedTuple):
     entropy: int
     optimizer: str
     steps: StepsState
+
+
+class _TrainingData(NamedTuple):
+    """What a training reads, and how."""
+
+    samples: Samples
+    stored: DataSource
+    """X as it is stored."""
+    source: DataSource
+    """The same, or the features of a frozen encoder."""
+    preprocess: nn.Module
+    augment: Augmentation
+    frozen: FrozenEncoder | None
+    """The encoder that the objective has when it is fitted, if it is not trained."""
 
 
 class FittingMixin(CallbackSupportMixin, BaseEstimator):
@@ -60,24 +93,26 @@ class FittingMixin(CallbackSupportMixin, BaseEstimator):
         if self.checkpoint is not None:
             checkpoint = Checkpoint(self.checkpoint, self.checkpoint_every)
             checkpoint.match(fit_identity(self))
-        rows = self._read(X, goes_on=goes_on)
-        check_n_samples(len(rows), self.n_clusters)
+        samples = self._read(X, goes_on=goes_on)
+        check_n_samples(len(samples.rows), self.n_clusters)
         device = resolve_device(self.device)
         seeds = Seeds(draw_entropy(self.random_state))
         if checkpoint is not None and checkpoint.entropy is not None:
             seeds = Seeds(checkpoint.entropy)  # what None or a RandomState gave at the first start
-        objective, augment = self._make_parts(seeds, device)
+        if not goes_on:
+            self._preprocessor = Preprocessor.learn(samples.rows, samples.layout)
+        objective = self._make_networks(seeds, device)
         if goes_on:
             self._hand_down_weights(objective)
-        source = open_source(rows, device=device)
+        data = self._open(samples, objective, device, first=not goes_on)
         if checkpoint is not None:
-            checkpoint.match(self._start_identity(source, seeds, objective))
-        config = self._train_config(source.n_samples, device)
-        attributes = partial(self._numbered_by_size, source=source, config=config, device=device)
+            checkpoint.match(self._start_identity(data, seeds, objective))
+        config = self._train_config(data.source.n_samples, device)
+        attributes = partial(self._numbered_by_size, data=data, config=config, device=device)
         tasks = FitTasks(self, X, y, attributes)
-        callbacks = [*self._watchers(objective, source), tasks]
+        callbacks = [*self._watchers(objective, data), tasks]
         trainer = Trainer(config, seeds=seeds, device=device, callbacks=callbacks)
-        state = trainer.run(objective, source, self._preprocessor, augment, checkpoint)
+        state = trainer.run(objective, data.source, data.preprocess, data.augment, checkpoint)
         fitted = attributes(objective, state)
         self._set_fitted(fitted)
         self.__dict__.pop("_online", None)
@@ -87,35 +122,35 @@ class FittingMixin(CallbackSupportMixin, BaseEstimator):
     def _train_one_pass(self, X: Any) -> None:
         """Run one epoch of a training without a known end; set the fitted attributes."""
         first = not hasattr(self, "_objective")
-        rows = self._read(X, goes_on=not first)
+        samples = self._read(X, goes_on=not first)
         if first:
-            check_n_samples(len(rows), self.n_clusters)
-        check_rows_to_contrast(len(rows))
+            check_n_samples(len(samples.rows), self.n_clusters)
+        check_rows_to_contrast(len(samples.rows))
         device = resolve_device(self.device)
         before = self._online
         seeds = Seeds(draw_entropy(self.random_state) if before is None else before.entropy)
         if first:
-            objective, augment = self._make_parts(seeds, device)
+            self._preprocessor = Preprocessor.learn(samples.rows, samples.layout)
+            objective = self._make_networks(seeds, device)
         else:
             objective = copy.deepcopy(self._objective).to(device)
-            augment = self._make_augmentation(objective.encoder).to(device)
         objective.neighbors = NeighborStage(0, 0.0, among_inputs=False)
-        source = open_source(rows, device=device)
-        config = self._train_config(source.n_samples, device)
+        data = self._open(samples, objective, device, first=first)
+        config = self._train_config(data.source.n_samples, device)
         config = replace(config, max_epochs=1, schedule="constant", warmup=0.0)
         goes_on = before is not None and before.optimizer == self.optimizer
         record, after = Trainer(config, seeds=seeds, device=device).run_one_pass(
             objective,
-            source,
-            self._preprocessor.to(device),
-            augment,
+            data.source,
+            data.preprocess,
+            data.augment,
             number=0 if first else self.n_iter_,
             before=before.steps if before is not None and goes_on else None,
             starts=first,
         )
         self._set_fitted(
             {
-                **self._attributes(objective, source, config, device),
+                **self._attributes(objective, data, config, device),
                 **self._appended(record, first=first),
                 "_online": _Online(seeds.entropy, self.optimizer, after.cpu()),
             }
@@ -126,7 +161,6 @@ class FittingMixin(CallbackSupportMixin, BaseEstimator):
         for name, value in attributes.items():
             setattr(self, name, value)
         self._objective.cpu()
-        self._preprocessor.cpu()
 
     def _appended(self, record: EpochRecord, *, first: bool) -> dict[str, Any]:
         """Return the course of the training, one epoch longer."""
@@ -142,46 +176,93 @@ class FittingMixin(CallbackSupportMixin, BaseEstimator):
             "history_": {name: [*past[name], record.terms.get(name, 0.0)] for name in past},
         }
 
-    def _read(self, X: Any, *, goes_on: bool) -> np.ndarray:
-        """Check training samples; learn how to read and to scale them, unless that is known."""
+    def _read(self, X: Any, *, goes_on: bool) -> Samples:
+        """Check training samples."""
+        files = self._file_options()
         if not goes_on:
-            rows, layout = check_input(self, X, image_shape=self.image_shape)
-            self._preprocessor = Preprocessor.learn(rows, layout)
-            return rows
+            return check_input(self, X, image_shape=self.image_shape, files=files)
         if self.n_clusters != len(self.cluster_sizes_):
             raise ValueError(
                 f"n_clusters={self.n_clusters}, but the training goes on from "
                 f"{len(self.cluster_sizes_)} clusters. Restore n_clusters, or call fit with "
                 "warm_start=False to start again."
             )
-        rows = check_new_input(self, X, self._preprocessor.layout)
-        self._preprocessor = copy.deepcopy(self._preprocessor)
-        return rows
+        was_frozen = isinstance(self._objective.encoder, FrozenEncoder)
+        if self.freeze_encoder != was_frozen:
+            raise ValueError(
+                f"freeze_encoder={self.freeze_encoder}, but the training goes on from one with "
+                f"freeze_encoder={was_frozen}. Restore freeze_encoder, or call fit with "
+                "warm_start=False to start again."
+            )
+        return check_new_input(self, X, self._preprocessor.layout, files=files)
+
+    def _file_options(self) -> FileOptions:
+        """Resolve the parameters of image files."""
+        return FileOptions(checked_size(self.image_size), self.on_error, bool(self.verbose))
+
+    def _preprocessor_of(self, samples: Samples) -> Preprocessor:
+        """Return what scales samples; in files, white is white, whatever the training set."""
+        if samples.from_files:
+            return Preprocessor.of_bytes(self._preprocessor.layout)
+        return self._preprocessor
 
     def _start_identity(
-        self, source: DataSource, seeds: Seeds, objective: Objective
+        self, data: _TrainingData, seeds: Seeds, objective: Objective
     ) -> dict[str, Any]:
         """Tell a fit from others by all that it starts from, beside the parameters."""
+        weights = dict(objective.state_dict())
+        if data.frozen is not None:
+            weights |= data.frozen.state_dict(prefix="encoder.")
         return {
-            **data_identity(source),
-            "X.scaling": tensors_identity(self._preprocessor.state_dict()),
+            **data_identity(data.stored),
+            "X.scaling": tensors_identity(self._preprocessor_of(data.samples).state_dict()),
             "entropy": seeds.entropy,
-            "initial weights": tensors_identity(objective.state_dict()),
+            "initial weights": tensors_identity(weights),
         }
 
-    def _make_parts(self, seeds: Seeds, device: torch.device) -> tuple[Objective, Augmentation]:
-        """Build the networks and the augmentation."""
-        shape = self._preprocessor.layout.sample_shape
-        self._preprocessor.to(device)
+    def _make_networks(self, seeds: Seeds, device: torch.device) -> Objective:
+        """Build the networks with new weights."""
+        if self.freeze_encoder:
+            check_is_trained(self.encoder)
         with seeds.fork_global("init", device=device):
-            encoder, self._n_features_out = make_encoder(self.encoder, shape)
-            augment = self._make_augmentation(encoder)
-            objective = self._make_objective(encoder, self._n_features_out)
-        return objective.to(device), augment.to(device)
+            encoder, self._n_features_out = make_encoder(
+                self.encoder, self._preprocessor.layout.sample_shape
+            )
+            return self._build_objective(encoder).to(device)
 
-    def _make_augmentation(self, encoder: nn.Module) -> Augmentation:
+    def _build_objective(self, encoder: nn.Module) -> Objective:
+        """Build the objective around an encoder, frozen or not."""
+        if self.freeze_encoder:
+            return build_frozen_objective(self._make_objective, encoder, self._n_features_out)
+        return self._make_objective(encoder, self._n_features_out)
+
+    def _open(
+        self, samples: Samples, objective: Objective, device: torch.device, *, first: bool
+    ) -> _TrainingData:
+        """Let the objective and samples fit together; at first, learn the scale of features."""
         shape = self._preprocessor.layout.sample_shape
-        return make_augmentation(self.augmentation, shape, input_size(encoder))
+        preprocess: nn.Module = copy.deepcopy(self._preprocessor_of(samples)).to(device)
+        stored = source = open_source(samples.rows, device=device)
+        frozen = objective.encoder if isinstance(objective.encoder, FrozenEncoder) else None
+        if frozen is not None:
+            if first or self._trains_on_features:
+                network, multiple = frozen.network, self._multiple
+                features = compute_features(network, stored, preprocess, multiple=multiple)
+            if first:
+                layout = Layout((self._n_features_out,))
+                frozen.rescale = Preprocessor.learn(features, layout).to(device)
+            if self._trains_on_features:
+                source, preprocess = open_source(features, device=device), frozen.rescale
+                shape = (self._n_features_out,)
+            put_encoder(objective, stand_in() if self._trains_on_features else frozen)
+        augment = make_augmentation(self.augmentation, shape, input_size(objective.encoder))
+        return _TrainingData(samples, stored, source, preprocess, augment.to(device), frozen)
+
+    @property
+    def _trains_on_features(self) -> bool:
+        """Whether a frozen encoder's features are computed once, and varied as rows are."""
+        on_rows = isinstance(self.augmentation, str) and self.augmentation in ("auto", "rows")
+        return self.freeze_encoder and on_rows
 
     def _hand_down_weights(self, objective: Objective) -> None:
         """Let the networks begin with the present weights."""
@@ -194,7 +275,7 @@ class FittingMixin(CallbackSupportMixin, BaseEstimator):
                 "warm_start=False."
             ) from error
 
-    def _watchers(self, objective: Objective, source: DataSource) -> list[Callback]:
+    def _watchers(self, objective: Objective, data: _TrainingData) -> list[Callback]:
         """Return the callbacks of our own that the parameters ask for."""
         watchers: list[Callback] = []
         if self.verbose:
@@ -203,7 +284,7 @@ class FittingMixin(CallbackSupportMixin, BaseEstimator):
 
             def labels() -> Tensor:
                 objective.eval()
-                assigned = torch.from_numpy(self._assigned(objective, source))
+                assigned = torch.from_numpy(self._assigned(objective, data))
                 objective.train()
                 return assigned
 
@@ -222,7 +303,8 @@ class FittingMixin(CallbackSupportMixin, BaseEstimator):
         """Resolve the parameters of the neighbours."""
         space = self.neighbor_space
         if space == "auto":
-            space = "features" if self._preprocessor.layout.is_image else "inputs"
+            is_rows = self._trains_on_features or not self._preprocessor.layout.is_image
+            space = "inputs" if is_rows else "features"
         return NeighborStage(self.n_neighbors, self.neighbor_start, among_inputs=space == "inputs")
 
     def _train_config(self, n_samples: int, device: torch.device) -> TrainConfig:
@@ -249,12 +331,12 @@ class FittingMixin(CallbackSupportMixin, BaseEstimator):
         objective: Objective,
         state: TrainState,
         *,
-        source: DataSource,
+        data: _TrainingData,
         config: TrainConfig,
         device: torch.device,
     ) -> dict[str, Any]:
         """Return the fitted attributes; the clusters are numbered by decreasing size."""
-        sizes = np.bincount(self._assigned(objective, source), minlength=self.n_clusters)
+        sizes = np.bincount(self._assigned(objective, data), minlength=self.n_clusters)
         order = np.argsort(-sizes, kind="stable")
         objective.permute_clusters(torch.as_tensor(order))
         history = state.history
@@ -264,30 +346,33 @@ class FittingMixin(CallbackSupportMixin, BaseEstimator):
             "history_": {
                 name: [record.terms[name] for record in history] for name in history[0].terms
             },
-            **self._attributes(objective, source, config, device),
+            **self._attributes(objective, data, config, device),
         }
 
     def _attributes(
-        self, objective: Objective, source: DataSource, config: TrainConfig, device: torch.device
+        self, objective: Objective, data: _TrainingData, config: TrainConfig, device: torch.device
     ) -> dict[str, Any]:
         """Return the fitted attributes that do not depend on the course of the training."""
-        labels = self._assigned(objective, source)
+        labels = self._assigned(objective, data)
+        if data.frozen is not None:
+            give_back_encoder(objective, data.frozen)
         return {
             "_objective": objective,
-            "encoder_": objective.encoder,
+            "encoder_": network_of(objective),
             "input_shape_": self._preprocessor.layout.shape,
             "device_": str(device),
             "precision_": config.precision,
-            "labels_": labels,
+            "labels_": data.samples.with_skipped(labels, -1),
             "cluster_sizes_": np.bincount(labels, minlength=self.n_clusters),
+            "skipped_": list(data.samples.skipped.values()),
         }
 
-    def _assigned(self, objective: Objective, source: DataSource) -> np.ndarray:
-        """Return the labels of the source's rows, computed as ``predict`` does."""
-        preprocessor = self._preprocessor
+    def _assigned(self, objective: Objective, data: _TrainingData) -> np.ndarray:
+        """Return the labels of the rows, computed as ``predict`` does: with the same bits."""
         batches = map_batches(
-            lambda x: objective.assign(objective.encoder(preprocessor(x))),
-            source,
+            lambda x: assign(objective, data.preprocess(x)),
+            data.source,
+            batch_size=default_batch_size(data.stored.n_features),
             multiple=self._multiple,
         )
         labels, known = [], []

@@ -8,8 +8,10 @@ from torch import Tensor, nn
 
 from ._data import DataSource
 from ._device import is_out_of_memory
+from ._modules import FrozenEncoder
 
 BATCH_SIZE = 1024
+_BATCH_VALUES = 2**24  # and of large images, fewer: a network holds many times its input
 
 
 def map_batches(
@@ -17,19 +19,21 @@ def map_batches(
     source: DataSource,
     *,
     rows: Tensor | None = None,
-    batch_size: int = BATCH_SIZE,
+    batch_size: int | None = None,
     multiple: int = 1,
 ) -> Iterator[Tensor]:
     """Yield ``function(x)`` for all or some rows of a source in their order, without gradients.
 
     Short batches are filled up to a `multiple` of rows: the rounding of a matrix product depends
-    on its number of rows, and a single row should get the same bits as a row among others.
+    on its number of rows, and a single row should get the same bits as a row among others. By
+    default, the batches are those of :func:`default_batch_size`.
 
     Warns
     -----
     RuntimeWarning
         If the memory is too small for a batch: it is halved until it fits.
     """
+    batch_size = batch_size or default_batch_size(source.n_features)
     limit = batch_size
     plan = (torch.arange(source.n_samples) if rows is None else rows).split(batch_size)
     for _, x in source.batches(plan):
@@ -46,6 +50,24 @@ def map_batches(
                     raise
                 limit = _halved(limit, batch_size, x.device)
         yield torch.cat(outputs)[:n]
+
+
+def default_batch_size(n_features: int) -> int:
+    """Return how many rows of `n_features` values are mapped at a time: a multiple of 32."""
+    return min(BATCH_SIZE, max(32, _BATCH_VALUES // n_features // 32 * 32))
+
+
+def collect(batches: Iterable[Tensor], n_samples: int) -> Tensor:
+    """Return the batches as one tensor on the host, with no second copy of it on the way."""
+    whole: Tensor | None = None
+    done = 0
+    for batch in batches:
+        if whole is None:
+            whole = torch.empty(n_samples, *batch.shape[1:], dtype=batch.dtype)
+        whole[done : done + len(batch)] = batch
+        done += len(batch)
+    assert whole is not None
+    return whole
 
 
 def _halved(limit: int, batch_size: int, device: torch.device) -> int:
@@ -67,6 +89,8 @@ def calibrate_batch_norm(network: nn.Module, batches: Iterable[Tensor]) -> None:
     must look as in training: statistics of images without augmentation shift the features away
     from where the heads expect them.
     """
+    if isinstance(network, FrozenEncoder):
+        return
     norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     norms = [norm for norm in norms if norm.track_running_stats]
     if not norms:

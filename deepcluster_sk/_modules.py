@@ -1,6 +1,7 @@
 """Small modules that several objectives are made of."""
 
 import copy
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,34 @@ def projection_head(in_features: int, hidden_features: int, out_features: int) -
         nn.ReLU(inplace=True),
         nn.Linear(hidden_features, out_features),
     )
+
+
+class FrozenEncoder(nn.Module):
+    """An encoder that is not trained: always in evaluation mode, and without gradients.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        Maps a batch to features (B, feature_dim).
+    rescale : torch.nn.Module
+        Maps these to what the heads see, on a common scale.
+    """
+
+    def __init__(self, network: nn.Module, rescale: nn.Module) -> None:
+        super().__init__()
+        self.network = network.requires_grad_(False).eval()
+        self.rescale = rescale
+
+    def train(self, mode: bool = True) -> Self:
+        """Change nothing about the network: batch norm and dropout stay as in prediction."""
+        super().train(mode)
+        self.network.eval()
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return rescaled features."""
+        with torch.no_grad():
+            return self.rescale(self.network(x).float())
 
 
 class MomentumCopy(nn.Module):
@@ -35,7 +64,9 @@ class MomentumCopy(nn.Module):
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
-        self.module = copy.deepcopy(module).requires_grad_(False)
+        # what does not move needs no second copy
+        frozen = isinstance(module, FrozenEncoder)
+        self.module = module if frozen else copy.deepcopy(module).requires_grad_(False)
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Call the copy, without gradients."""
@@ -47,7 +78,8 @@ class MomentumCopy(nn.Module):
         """Move every parameter to ``momentum * own + (1 - momentum) * module's``, in place."""
         own: list[Tensor] = list(self.module.parameters())
         target: list[Tensor] = list(module.parameters())
-        torch._foreach_lerp_(own, target, 1 - momentum)
+        if own:
+            torch._foreach_lerp_(own, target, 1 - momentum)
         for buffer, source in zip(self.module.buffers(), module.buffers(), strict=True):
             buffer.copy_(source)
 

@@ -1,46 +1,21 @@
 """Small pictures of chosen samples, for displays and the report."""
 
 import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
 
 _CHANNELS = (1, 3, 4)
-_SUFFIXES = frozenset(
-    {".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-)
-
-
-def find_image_files(folder: str | os.PathLike[str]) -> list[str]:
-    """Return the image files of a folder and its subfolders, sorted by path.
-
-    Files are taken by suffix, in upper or lower case; hidden files and folders are left out.
-
-    Raises
-    ------
-    ValueError
-        If the folder holds no image file.
-    """
-    root = Path(folder)
-    found = sorted(
-        path
-        for path in root.rglob("*")
-        if path.suffix.lower() in _SUFFIXES
-        and not any(part.startswith(".") for part in path.relative_to(root).parts)
-    )
-    if not found:
-        raise ValueError(
-            f"The folder {os.fspath(folder)!r} holds no image files, expected at least one with a "
-            f"suffix among {', '.join(sorted(_SUFFIXES))}."
-        )
-    return [os.fspath(path) for path in found]
 
 
 def as_samples(X: Any) -> Any:
     """Return X, or the files of the folder that X names."""
-    return find_image_files(X) if isinstance(X, str | os.PathLike) else X
+    if not isinstance(X, str | os.PathLike):
+        return X
+    from ._image_files import find_image_files  # only now: torch takes its time
+
+    return find_image_files(X)
 
 
 def is_image(X: Any, input_shape: tuple[int, ...] | None) -> bool:

@@ -10,7 +10,10 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import gen_batches
 from torch import Tensor, nn
 
+from ._data import Rows
+
 _CHUNK = 4096  # rows read at a time: a memory map is never loaded whole
+_CHUNK_VALUES = 2**23  # and of long rows, fewer
 _MOST = 3.0  # standard deviations: a rare feature must not outweigh all others in a distance
 
 
@@ -62,17 +65,25 @@ class Preprocessor(nn.Module):
         self.register_buffer("scale", torch.as_tensor(scale))
 
     @classmethod
-    def learn(cls, X: np.ndarray, layout: Layout) -> "Preprocessor":
-        """Learn the statistics of the flattened training set X (n, d)."""
+    def learn(cls, X: Rows, layout: Layout) -> "Preprocessor":
+        """Learn the statistics of the flattened training set X (n, d), piece by piece."""
+        if layout.is_image and X.dtype == np.uint8:
+            return cls.of_bytes(layout)
+        n_rows = max(1, min(_CHUNK, _CHUNK_VALUES // X.shape[1]))
+        pieces = (X[rows] for rows in gen_batches(len(X), n_rows))
         if not layout.is_image:
             scaler = StandardScaler()
-            for rows in gen_batches(len(X), _CHUNK):
-                scaler.partial_fit(X[rows])
+            for piece in pieces:
+                scaler.partial_fit(piece)
             return cls(layout, scaler.mean_, scaler.scale_)
-        if X.dtype == np.uint8:
-            return cls(layout, np.float64(0), np.float64(255))
-        low, high = np.float64(X.min()), np.float64(X.max())
+        ends = np.array([(piece.min(), piece.max()) for piece in pieces], dtype=np.float64)
+        low, high = ends[:, 0].min(), ends[:, 1].max()
         return cls(layout, low, (high - low) or np.float64(1))
+
+    @classmethod
+    def of_bytes(cls, layout: Layout) -> "Preprocessor":
+        """Return the preprocessor of uint8 images, which has nothing to learn."""
+        return cls(layout, np.float64(0), np.float64(255))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map a stored batch (n, d) to float32 of shape (n, *sample_shape)."""

@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from ._file_format import write_file
+from ._frozen import network_of
 from ._objective import Objective
 from ._preprocessing import Layout, Preprocessor
 from .encoders import build_encoder
@@ -28,6 +29,7 @@ _SAVED = (
     "history_",
     "device_",
     "precision_",
+    "skipped_",
 )
 
 
@@ -97,8 +99,8 @@ class SavingMixin(BaseEstimator):
                     "file. Pass the module, or a callable that returns it, as encoder=."
                 )
             params["encoder"] = encoder
-        if params["image_shape"] is not None:
-            params["image_shape"] = tuple(params["image_shape"])
+        for name, value in params.items():  # JSON knows no tuples
+            params[name] = tuple(value) if isinstance(value, list) else value
         if device is not None:
             params["device"] = device
         model = cls(**params)
@@ -116,16 +118,19 @@ class SavingMixin(BaseEstimator):
         )
         with torch.device("meta"):  # a hostile file cannot make this allocate anything
             network = build_encoder(model.encoder, layout.sample_shape)
-            objective = model._make_objective(network, model._n_features_out)
+            objective = model._build_objective(network)
         prefix = "objective."
         state = {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
         objective.load_state_dict(state, assign=True)
         model._objective = objective.eval()
-        model.encoder_ = objective.encoder
+        model.encoder_ = network_of(objective)
         model.labels_ = tensors["labels_"].numpy()
-        if not ((model.labels_ >= 0) & (model.labels_ < model.n_clusters)).all():
+        assigned = model.labels_[model.labels_ != -1]
+        if not ((assigned >= 0) & (assigned < model.n_clusters)).all():
             raise ValueError(f"labels_ are not all in [0, {model.n_clusters})")
-        model.cluster_sizes_ = np.bincount(model.labels_, minlength=model.n_clusters)
+        if len(model.labels_) - len(assigned) != len(model.skipped_):
+            raise ValueError("labels_ are not -1 for the files in skipped_, and for no others")
+        model.cluster_sizes_ = np.bincount(assigned, minlength=model.n_clusters)
         return model
 
 

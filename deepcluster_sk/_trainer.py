@@ -13,7 +13,7 @@ from ._callbacks import Callback
 from ._checkpoint import Checkpoint
 from ._data import DataSource
 from ._device import autocast, is_out_of_memory
-from ._inference import calibrate_batch_norm, map_batches
+from ._inference import calibrate_batch_norm, collect, map_batches
 from ._neighbors import sampled_rows
 from ._objective import Batch, Objective
 from ._random import Seeds
@@ -325,7 +325,8 @@ class _RowMap:
         preprocess, source = self._epochs.preprocess, self._epochs.source
         self._objective.eval()
         batches = map_batches(lambda x: function(preprocess(x)).float(), source, rows=rows)
-        values = torch.cat(list(batches))
+        n_rows = source.n_samples if rows is None else len(rows)
+        values = collect(batches, n_rows).to(self._epochs.device)
         self._objective.train()
         if not values.isfinite().all():
             raise DivergenceError(

@@ -1,17 +1,32 @@
 """Checks of user input: parameters, arrays, shapes."""
 
-from collections.abc import Iterator
+import math
+import os
+import warnings
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from numbers import Integral, Real
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import Interval, RealNotInt, StrOptions
 from sklearn.utils.validation import validate_data
+from torch.utils.data import Dataset
 
+from ._data import Rows
+from ._image_files import ImageFiles, ImageSize, OpenedFiles, find_image_files, open_image_files
 from ._preprocessing import Layout
+from ._streams import (
+    ArrayReader,
+    ChunkedArray,
+    DatasetReader,
+    Reader,
+    as_numpy,
+    is_memory_mapped,
+)
 
 _DTYPES = [np.float32, np.float64, np.uint8]
 _CHANNELS = (1, 3, 4)
@@ -44,55 +59,177 @@ def unchanged_on_error(estimator: BaseEstimator) -> Iterator[None]:
         raise
 
 
-def check_input(
-    estimator: BaseEstimator, X: Any, *, image_shape: tuple[int, ...] | None
-) -> tuple[np.ndarray, Layout]:
-    """Validate a training set and learn its layout.
+class FileOptions(NamedTuple):
+    """How image files are read."""
 
-    Returns
-    -------
-    X : ndarray of shape (n, d), float32, float64 or uint8
-        A view of the input wherever its memory allows.
-    layout : Layout
-    """
+    image_size: ImageSize
+    on_error: str
+    verbose: bool
+
+
+class Samples(NamedTuple):
+    """Validated input."""
+
+    rows: Rows
+    """Flattened samples (n, d), float32, float64 or uint8: a view of X wherever possible."""
+    layout: Layout
+    from_files: bool = False
+    skipped: Mapping[int, str] = MappingProxyType({})
+    """Paths of files that could not be read and are not among the rows, by position in X."""
+
+    def with_skipped(self, values: np.ndarray, fill: float) -> np.ndarray:
+        """Fill in a value for the files that were skipped."""
+        if not self.skipped:
+            return values
+        n = len(values) + len(self.skipped)
+        whole = np.full((n, *values.shape[1:]), fill, dtype=values.dtype)
+        whole[np.setdiff1d(np.arange(n), list(self.skipped))] = values
+        return whole
+
+
+def check_input(
+    estimator: BaseEstimator, X: Any, *, image_shape: tuple[int, ...] | None, files: FileOptions
+) -> Samples:
+    """Validate a training set and learn its layout."""
     name = type(estimator).__name__
     last_first = isinstance(X, torch.Tensor)
-    X = _as_array(X, name)
+    opened = _open_files(X, files)
+    X = _as_array(X if opened is None else opened.images, name)
+    if isinstance(X, DatasetReader):
+        last_first = X.has_tensors
     layout = _layout(X, image_shape, channels_second_wins=last_first, name=name)
-    X = _flattened(X)
-    X = validate_data(
-        estimator,
-        X,
-        reset=True,
-        dtype=_DTYPES,
-        ensure_all_finite=False,
-        ensure_min_samples=2,
-    )
-    _check_finite(X, name)
+    rows = _checked_rows(estimator, X, reset=True)
     if layout is None:
-        layout = Layout((X.shape[1],))
-    elif np.prod(layout.shape) != X.shape[1]:
+        layout = Layout((rows.shape[1],))
+    elif np.prod(layout.shape) != rows.shape[1]:
         raise ValueError(
             f"X has shape {X.shape} and image_shape={tuple(image_shape or ())} needs "
             f"{np.prod(layout.shape)} columns. Pass the image_shape of these {X.shape[1]} columns, "
             f"or X with {np.prod(layout.shape)} columns."
         )
-    return X, layout
+    if opened is None:
+        return Samples(rows, layout)
+    return Samples(rows, layout, from_files=True, skipped=opened.skipped)
 
 
-def check_new_input(estimator: BaseEstimator, X: Any, layout: Layout) -> np.ndarray:
-    """Validate unseen samples against the layout learned in fit; return them flattened."""
+def check_new_input(
+    estimator: BaseEstimator, X: Any, layout: Layout, *, files: FileOptions
+) -> Samples:
+    """Validate unseen samples against the layout learned in fit."""
     name = type(estimator).__name__
-    X = _as_array(X, name)
+    opened = _open_files(X, files, layout=layout, name=name)
+    X = _as_array(X if opened is None else opened.images, name)
     shape = tuple(getattr(X, "shape", ()))
     if len(shape) > 2 and shape[1:] != layout.shape:
         raise ValueError(
             f"X has samples of shape {shape[1:]}, but {name} was fitted with samples of shape "
             f"{layout.shape}. Pass X of shape {('n', *layout.shape)}, or flattened rows."
         )
-    X = validate_data(estimator, _flattened(X), reset=False, dtype=_DTYPES, ensure_all_finite=False)
-    _check_finite(X, name)
-    return X
+    rows = _checked_rows(estimator, X, reset=False)
+    if opened is None:
+        return Samples(rows, layout)
+    return Samples(rows, layout, from_files=True, skipped=opened.skipped)
+
+
+def _open_files(
+    X: Any, files: FileOptions, *, layout: Layout | None = None, name: str = ""
+) -> OpenedFiles | None:
+    """Open X if it is a folder or consists of paths; None for everything else."""
+    paths = _paths(X)
+    if paths is None:
+        return None
+    if layout is not None and not layout.is_image:
+        raise ValueError(
+            f"X consists of image files, but {name} was fitted with rows of {layout.shape[0]} "
+            "features. Pass rows, or fit on images."
+        )
+    opened = open_image_files(
+        paths,
+        layout=layout,
+        image_size=files.image_size,
+        on_error=files.on_error,
+        verbose=files.verbose,
+    )
+    if opened.skipped:
+        first = next(iter(opened.skipped.values()))
+        warnings.warn(
+            f"{len(opened.skipped)} of {len(paths)} image files cannot be read and are skipped "
+            f"(first: {first!r}). Their label is -1; after fit, skipped_ lists them.",
+            UserWarning,
+            stacklevel=4,
+        )
+    return opened
+
+
+def _paths(X: Any) -> list[str] | None:
+    """Return the paths that X consists of; None if it is no folder and no container of paths."""
+    if isinstance(X, str | os.PathLike):
+        return find_image_files(X)
+    if isinstance(X, torch.Tensor | Dataset | ChunkedArray):
+        return None
+    if not isinstance(X, list | tuple):
+        if len(_shape(X)) != 1:
+            return None
+        X = np.asarray(X)  # an array or a Series
+        if X.dtype.kind not in "UTO":
+            return None
+    is_path = [isinstance(x, str | os.PathLike) for x in X]
+    if not any(is_path):
+        return None
+    if not all(is_path):
+        odd = is_path.index(False)
+        raise ValueError(
+            f"X holds paths and other things: element {odd} is {X[odd]!r}, expected a path. Pass "
+            "paths of image files only, or an array of numbers."
+        )
+    return [os.fspath(x) for x in X]
+
+
+def _shape(X: Any) -> tuple[int, ...]:
+    """Return the shape of what has one."""
+    return tuple(getattr(X, "shape", ()))
+
+
+class _CheckedRows:
+    """Flattened samples of a reader, converted and checked for finite values as they are read."""
+
+    def __init__(self, reader: Reader, dtype: np.dtype, name: str) -> None:
+        self._reader = reader
+        self._name = name
+        self.shape = (reader.shape[0], math.prod(reader.shape[1:]))
+        self.dtype = dtype
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
+        samples = self._reader.read(rows)
+        batch = samples.reshape(len(samples), self.shape[1]).astype(self.dtype, copy=False)
+        bad = _not_finite(batch)
+        if len(bad):
+            row = np.arange(len(self))[rows][bad[0]]
+            raise ValueError(
+                _NOT_FINITE.format(what=_what(batch[bad[0]]), row=row, extent="", name=self._name)
+            )
+        return batch
+
+
+def _checked_rows(estimator: BaseEstimator, X: Any, *, reset: bool) -> Rows:
+    """Flatten and validate; what is not in memory, by its first samples and then as it is read."""
+    streamed = isinstance(X, ArrayReader | DatasetReader | ImageFiles)
+    checked = validate_data(
+        estimator,
+        _flattened(X.read(slice(0, 2)) if streamed else X),
+        reset=reset,
+        dtype=_DTYPES,
+        ensure_all_finite=False,
+        ensure_min_samples=2 if reset else 1,
+    )
+    name = type(estimator).__name__
+    if streamed:
+        return _CheckedRows(X, checked.dtype, name)
+    _check_finite(checked, name)
+    return checked
 
 
 def check_n_samples(n_samples: int, n_clusters: int) -> None:
@@ -114,26 +251,24 @@ def check_rows_to_contrast(n_samples: int) -> None:
 
 
 def _as_array(X: Any, name: str) -> Any:
-    """Turn tensors and nested lists into arrays; leave data frames to scikit-learn."""
+    """Turn tensors and nested lists into arrays, and what is not in memory into readers.
+
+    Data frames are left to scikit-learn.
+    """
     if isinstance(X, torch.Tensor):
-        X = X.detach().cpu()
-        if X.dtype in (torch.bfloat16, torch.float16):
-            X = X.float()
-        return X.numpy()
+        return as_numpy(X)
+    if isinstance(X, Dataset):
+        return DatasetReader(X)
+    if is_memory_mapped(X) or isinstance(X, ChunkedArray):
+        return ArrayReader(X)
     if isinstance(X, list | tuple):
         try:
-            X = np.asarray(X)
+            return np.asarray(X)
         except ValueError as error:
             raise ValueError(
                 f"X is a ragged list: its elements differ in shape ({error}). {name} expects "
                 "samples of one shape; resize the images or pad the rows."
             ) from error
-    if isinstance(X, np.ndarray) and X.dtype.kind in "US":
-        first = str(X.flat[0]) if X.size else ""
-        raise ValueError(
-            f"X holds strings (first: {first!r}), expected numbers. {name} reads arrays of rows "
-            "(n, d) or images (n, H, W), (n, H, W, C), (n, C, H, W): load image files first."
-        )
     return X
 
 
@@ -141,7 +276,7 @@ def _layout(
     X: Any, image_shape: tuple[int, ...] | None, *, channels_second_wins: bool, name: str
 ) -> Layout | None:
     """Read the layout off the dimensions of X; None for plain rows."""
-    ndim = getattr(X, "ndim", 2)
+    ndim = len(_shape(X)) or 2
     if ndim > 4:
         raise ValueError(
             f"X has {ndim} dimensions (shape {X.shape}). {name} expects rows (n, d), grey images "
@@ -184,19 +319,31 @@ def _flattened(X: Any) -> Any:
     return X.reshape(len(X), int(np.prod(X.shape[1:])))
 
 
+_NOT_FINITE = (
+    "Input X contains {what} in row {row}{extent}. {name} does not accept missing values: drop "
+    "these rows or fill them with an imputer from sklearn.impute."
+)
+
+
 def _check_finite(X: np.ndarray, name: str) -> None:
     """Refuse NaN and infinity, naming the first row that has one."""
+    bad = _not_finite(X)
+    if len(bad):
+        extent = f" ({len(bad)} of {len(X)} rows are affected)"
+        raise ValueError(
+            _NOT_FINITE.format(what=_what(X[bad[0]]), row=bad[0], extent=extent, name=name)
+        )
+
+
+def _not_finite(X: np.ndarray) -> np.ndarray:
+    """Return the numbers of the rows with NaN or infinity."""
     if X.dtype == np.uint8:
-        return
+        return np.empty(0, dtype=int)
     with np.errstate(over="ignore", invalid="ignore"):
         if np.isfinite(np.sum(X, dtype=np.float64)):
-            return
-    bad = np.flatnonzero(~np.isfinite(X).all(axis=1))
-    if len(bad) == 0:  # a sum that overflowed
-        return
-    what = "NaN" if np.isnan(X[bad[0]]).any() else "infinity (inf)"
-    raise ValueError(
-        f"Input X contains {what} in row {bad[0]} ({len(bad)} of {len(X)} rows are affected). "
-        f"{name} does not accept missing values: drop these rows or fill them with an imputer "
-        "from sklearn.impute."
-    )
+            return np.empty(0, dtype=int)
+    return np.flatnonzero(~np.isfinite(X).all(axis=1))  # none: a sum that overflowed
+
+
+def _what(row: np.ndarray) -> str:
+    return "NaN" if np.isnan(row).any() else "infinity (inf)"

@@ -68,6 +68,7 @@ class ClusterMonitor(ScoringMonitor):
 def _summary(estimator: Any, X: Any, y: Any) -> dict[str, Any]:
     """Describe the clusters of samples."""
     assignments = estimator.predict_proba(X)
+    assignments = assignments[~np.isnan(assignments[:, 0])]  # image files that were skipped
     sizes = np.bincount(assignments.argmax(axis=1), minlength=assignments.shape[1])
     return {
         "confidence": float(assignments.max(axis=1).mean()),

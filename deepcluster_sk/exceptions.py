@@ -5,6 +5,7 @@ __all__ = [
     "DeviceError",
     "DivergenceError",
     "EncoderError",
+    "ImageFileError",
     "ResumeError",
     "SavedModelError",
 ]
@@ -24,6 +25,10 @@ class EncoderError(DeepClusterError, ValueError):
 
 class DivergenceError(DeepClusterError, FloatingPointError):
     """The training loss became NaN or infinite."""
+
+
+class ImageFileError(DeepClusterError, ValueError):
+    """Image files are missing, empty, damaged or no images, or a folder holds none."""
 
 
 class ResumeError(DeepClusterError, ValueError):

@@ -12,7 +12,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 import deepcluster_sk
-from deepcluster_sk import ContrastiveClustering, _validation
+from deepcluster_sk import ContrastiveClustering
 from deepcluster_sk._cli import main
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -21,22 +21,13 @@ FAST = ["--max-epochs", "2", "--n-clusters", "3"]
 
 
 @pytest.fixture
-def photos(tmp_path, monkeypatch):
+def photos(tmp_path):
     """60 digits as files in two folders, with equal names in both; and a file of text."""
     for i, image in enumerate(load_digits().images[:60]):
         folder = tmp_path / "photos" / ("even" if i % 2 == 0 else "odd")
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray((image * 15).astype(np.uint8)).save(folder / f"{i // 2:02}.png")
     (tmp_path / "photos" / "notes.txt").write_text("no image")
-    as_array = _validation._as_array
-
-    def decode(X, name):
-        """Decode paths here, as long as the estimators do not."""
-        if isinstance(X, list) and isinstance(X[0], str):
-            return np.stack([np.asarray(Image.open(path)) for path in X])
-        return as_array(X, name)
-
-    monkeypatch.setattr(_validation, "_as_array", decode)
     return tmp_path / "photos"
 
 

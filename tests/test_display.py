@@ -21,7 +21,8 @@ from deepcluster_sk import (
     TwinContrastClustering,
 )
 from deepcluster_sk._assignments import assign, from_probabilities
-from deepcluster_sk._pictures import find_image_files, pictures
+from deepcluster_sk._image_files import find_image_files
+from deepcluster_sk._pictures import pictures
 from deepcluster_sk.display import (
     ClusterGalleryDisplay,
     ClusterMatchDisplay,

@@ -4,7 +4,7 @@ import torch
 
 from deepcluster_sk import ContrastiveClustering
 from deepcluster_sk._data import ResidentSource
-from deepcluster_sk._inference import map_batches
+from deepcluster_sk._inference import collect, default_batch_size, map_batches
 
 ROWS = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
 
@@ -78,3 +78,13 @@ def test_predictions_survive_a_small_memory(few_images, monkeypatch):
     with pytest.warns(RuntimeWarning, match="Out of memory"):
         assignments = model.predict_proba(few_images)
     np.testing.assert_allclose(assignments, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_fewer_large_images_are_mapped_at_a_time():
+    sizes = [default_batch_size(side * side * 3) for side in (8, 32, 64, 128, 224, 2000)]
+    assert sizes == [1024, 1024, 1024, 320, 96, 32]
+
+
+def test_collected_batches_are_one_tensor_in_their_order():
+    parts = torch.arange(14.0).view(7, 2).split(3)
+    assert torch.equal(collect(iter(parts), 7), torch.arange(14.0).view(7, 2))

@@ -10,10 +10,12 @@ from torch import nn
 
 from deepcluster_sk import ContrastiveClustering
 from deepcluster_sk._preprocessing import Layout, Preprocessor
-from deepcluster_sk._validation import check_input
+from deepcluster_sk._validation import FileOptions, check_input
 from deepcluster_sk.exceptions import DivergenceError, EncoderError
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+NO_FILES = FileOptions("auto", "raise", verbose=False)
 
 
 def model(**params):
@@ -103,12 +105,13 @@ def test_a_single_channel_axis_equals_none(few_images):
     ],
 )
 def test_channel_axis_is_last_for_numpy_and_second_for_torch_when_both_fit(X, channels):
-    _, layout = check_input(ContrastiveClustering(), X, image_shape=None)
-    assert layout.channels == channels
+    samples = check_input(ContrastiveClustering(), X, image_shape=None, files=NO_FILES)
+    assert samples.layout.channels == channels
 
 
 def test_uint8_images_stay_uint8_and_are_not_copied(few_images):
-    X, layout = check_input(ContrastiveClustering(), few_images, image_shape=None)
+    samples = check_input(ContrastiveClustering(), few_images, image_shape=None, files=NO_FILES)
+    X, layout = samples.rows, samples.layout
     assert X.dtype == np.uint8
     assert np.shares_memory(X, few_images)
     x = Preprocessor.learn(X, layout)(torch.from_numpy(X))
@@ -193,7 +196,8 @@ def with_value(X, row, value):
         (3.0, ValueError, "Expected 2D array, got scalar array instead"),
         (np.zeros((4, 2, 8, 8, 3)), ValueError, r"X has 5 dimensions \(shape \(4, 2, 8, 8, 3\)\)"),
         ([[1.0, 2.0], [3.0]], ValueError, "X is a ragged list: its elements differ in shape"),
-        (["a.png", "b.png"], ValueError, r"X holds strings \(first: 'a.png'\), expected numbers"),
+        (["a.png", "b.png"], ValueError, r"2 of 2 image files cannot be read:\n  'a.png': no such"),
+        ([["a.png"], ["b.png"]], ValueError, "could not convert string to float"),
         (np.array([["x", {}]] * 4, dtype=object), ValueError, "could not convert string to float"),
         (np.array([[{}, {}]] * 4, dtype=object), TypeError, "argument must be .* string.* number"),
         (ROWS + 1j, ValueError, "Complex data not supported"),

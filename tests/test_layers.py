@@ -12,12 +12,13 @@ DISPLAYS = ["_cluster_number", "_embedding", "_gallery", "_loss_curve", "_match"
 FLOORS = [
     {"exceptions", "_random", "_device", "_file_format"},
     {"losses", "metrics", "encoders", "_modules", "_neighbors", "_cluster_heads"}
-    | {"_preprocessing", "_data", "_papers", "_assignments", "_pictures", "model_selection"}
+    | {"_preprocessing", "_data", "_streams", "_image_files", "datasets"}
+    | {"_papers", "_assignments", "_pictures", "model_selection"}
     | {
         f"augmentations.{name}" for name in ("_base", "_images", "_tabular", "_recipes", "__init__")
     },
     {"_objective", "_state"},
-    {"_callbacks", "_steps", "_checkpoint", "_inference", "_trainer"},
+    {"_callbacks", "_steps", "_checkpoint", "_inference", "_frozen", "_trainer"},
     {"_validation", "_saving", "_sklearn_callbacks", "_fitting", "_base"},
     {
         "_contrastive_clustering",
@@ -36,6 +37,12 @@ SAME_FLOOR = {
     "_random": {"_device"},
     "_file_format": {"exceptions"},
     "_cluster_heads": {"_neighbors"},
+    "_preprocessing": {"_data"},
+    "_image_files": {"_preprocessing"},
+    "_streams": {"_data", "_image_files"},
+    "datasets": {"_image_files"},
+    "_pictures": {"_image_files"},
+    "_frozen": {"_inference"},
     "_checkpoint": {"_steps"},
     "_trainer": {"_callbacks", "_checkpoint", "_inference", "_steps"},
     "_fitting": {"_validation", "_saving", "_sklearn_callbacks"},
