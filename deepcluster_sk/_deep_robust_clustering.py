@@ -36,7 +36,7 @@ from ._validation import (
     positive_int,
 )
 from .augmentations import images
-from .losses import at_least_float32, info_nce
+from .losses import at_least_float32, info_nce, symmetric_info_nce
 
 
 def feature_loss(
@@ -67,8 +67,8 @@ def feature_loss(
     """
     if normalize:
         z_a, z_b = (F.normalize(at_least_float32(z), dim=-1, eps=1e-8) for z in (z_a, z_b))
-    forth = info_nce(z_a, z_b, temperature=temperature)
-    return (forth + info_nce(z_b, z_a, temperature=temperature)) / 2 if symmetric else forth
+    contrast = symmetric_info_nce if symmetric else info_nce
+    return contrast(z_a, z_b, temperature=temperature)
 
 
 def probability_loss(

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["at_least_float32", "info_nce", "negative_entropy", "nt_xent"]
+__all__ = ["at_least_float32", "info_nce", "negative_entropy", "nt_xent", "symmetric_info_nce"]
 
 
 def at_least_float32(x: Tensor) -> Tensor:
@@ -100,6 +100,35 @@ def info_nce(
                 extra = extra.masked_fill(excluded, float("-inf"))
             similarity = torch.cat([similarity, extra], dim=-1)
         return similarity.logsumexp(dim=-1).mean(dim=-1) - positive.mean(dim=(-2, -1))
+
+
+def symmetric_info_nce(a: Tensor, b: Tensor, *, temperature: float) -> Tensor:
+    """Mean of :func:`info_nce` from a to b and from b to a, out of one matrix of similarities.
+
+    Parameters
+    ----------
+    a, b : Tensor of shape (..., n, d), float
+        Row i of both belongs together. Leading axes are independent problems.
+    temperature : float
+        Divides the similarities; positive.
+
+    Returns
+    -------
+    loss : Tensor of shape (...), float32
+        Mean over the 2n rows; ``log n`` when all vectors are identical.
+    """
+    with torch.autocast(a.device.type, enabled=False):
+        a, b = at_least_float32(a) / temperature, at_least_float32(b)
+        similarity = a @ b.mT
+        positive = (a * b).sum(dim=-1)
+        both = (_logsumexp(similarity, dim=-1) + _logsumexp(similarity, dim=-2)) / 2
+        return (both - positive).mean(dim=-1)
+
+
+def _logsumexp(x: Tensor, *, dim: int) -> Tensor:
+    """Keep the exponentials for the gradient, where torch's function computes them again."""
+    largest = x.detach().amax(dim, keepdim=True)
+    return (x - largest).exp().sum(dim).log() + largest.squeeze(dim)
 
 
 def negative_entropy(assignments: Tensor) -> Tensor:

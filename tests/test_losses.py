@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from deepcluster_sk._contrastive_clustering import cluster_loss, instance_loss
-from deepcluster_sk.losses import info_nce, negative_entropy, nt_xent
+from deepcluster_sk.losses import info_nce, negative_entropy, nt_xent, symmetric_info_nce
 
 REFERENCE = json.loads((Path(__file__).parent / "data" / "cc_reference.json").read_text())
 # batch size, projection dimension, clusters, tau_I, tau_C
@@ -240,6 +240,21 @@ def test_info_nce_gradients_equal_finite_differences():
     assert torch.autograd.gradcheck(
         lambda q, k, e: info_nce(q, k, temperature=0.5, extra_keys=e), (q, k, extra)
     )
+
+
+@pytest.mark.parametrize("scale", [1, 50])
+def test_symmetric_info_nce_is_the_mean_of_both_directions(scale):
+    rng = np.random.default_rng(0)
+    a, b = (tensor(rng.normal(size=(3, 5, 4)) * scale) for _ in range(2))
+    loss = symmetric_info_nce(a, b, temperature=0.4)
+    there, back = info_nce(a, b, temperature=0.4), info_nce(b, a, temperature=0.4)
+    torch.testing.assert_close(loss, (there + back) / 2, rtol=1e-12, atol=0)
+
+
+def test_symmetric_info_nce_gradients_equal_finite_differences():
+    rng = np.random.default_rng(0)
+    a, b = (tensor(rng.normal(size=(4, 3)), True) for _ in range(2))
+    assert torch.autograd.gradcheck(lambda a, b: symmetric_info_nce(a, b, temperature=0.5), (a, b))
 
 
 def test_info_nce_of_identical_vectors_is_the_log_of_the_number_of_keys():
