@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ._device import to_device
+
 
 class DataSource(Protocol):
     """Where training and inference read their batches from."""
@@ -42,7 +44,7 @@ class ResidentSource:
     def batches(self, plan: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         """Index the array, batch by batch."""
         for index in plan:
-            index = index.to(self._data.device, non_blocking=True)
+            index = to_device(index, self._data.device)
             yield index, self._data.index_select(0, index)
 
 
