@@ -39,13 +39,12 @@ from torchvision.transforms import v2
 from deepcluster_sk import ContrastiveClustering
 from deepcluster_sk._contrastive_clustering import cluster_loss, instance_loss
 from deepcluster_sk._data import open_source
-from deepcluster_sk._device import autocast
+from deepcluster_sk._device import autocast, training_switches
 from deepcluster_sk._preprocessing import Layout, Preprocessor
 from deepcluster_sk._random import Seeds
-from deepcluster_sk._trainer import Trainer, _Steps
+from deepcluster_sk._trainer import Trainer, _Epochs
 from deepcluster_sk.augmentations import images
-from deepcluster_sk.augmentations._recipes import make_augmentation
-from deepcluster_sk.encoders import input_size, make_encoder, resnet
+from deepcluster_sk.encoders import make_encoder, resnet
 from deepcluster_sk.losses import negative_entropy
 
 CPU = torch.device("cpu")
@@ -89,49 +88,58 @@ def timed(work: Work) -> float:
 class Training:
     """The pieces of a fit, set up to run single epochs, or the network alone."""
 
-    def __init__(self, case: Case, method: str, **settings: Any) -> None:
+    def __init__(
+        self, case: Case, method: str, *, device: torch.device = CPU, **settings: Any
+    ) -> None:
         X = random_images(case.batch_size * case.steps, case.shape)
         rows = X.reshape(len(X), -1)
         est = OURS[method](n_clusters=10, encoder=case.encoder, batch_size=case.batch_size)
         est.set_params(max_epochs=10_000, **settings)
         layout = Layout(case.shape, "last" if len(case.shape) == 3 else "none")
-        self.source = open_source(rows, device=CPU)
-        self.preprocess = est._preprocessor = Preprocessor.learn(rows, layout)
+        est._preprocessor = Preprocessor.learn(rows, layout)
         seeds = Seeds(0)
-        with seeds.fork_global("init", device=CPU):
-            encoder, feature_dim = make_encoder(est.encoder, layout.sample_shape)
-            self.augment = make_augmentation(
-                est.augmentation, layout.sample_shape, input_size(encoder)
-            )
-            self.objective = est._make_objective(encoder, feature_dim)
+        self.objective, augment = est._make_parts(seeds, device)
         for name, buffer in self.objective.named_buffers():
             if name.endswith("started"):
                 buffer.fill_(1)  # all parts of the loss at work
-        self.config = est._train_config(len(X), CPU)
-        self.trainer = Trainer(self.config, seeds=seeds, device=CPU)
-        self.steps = _Steps(self.config, self.objective, len(X))
+        self.device = device
+        self.config = est._train_config(len(X), device)
+        self.epochs = _Epochs(
+            Trainer(self.config, seeds=seeds, device=device),
+            self.objective,
+            open_source(rows, device=device),
+            est._preprocessor,
+            augment,
+        )
         self.objective.train()
+        self.network_outputs = network_outputs
+        if est.compile:
+            self.network_outputs = torch.compile(network_outputs, fullgraph=True, dynamic=False)
         self._n_bare_steps = case.steps
+        stored = torch.from_numpy(rows[: case.batch_size]).to(device)
         self._views = [
-            self.augment(self.preprocess(self.source.batches([index]).__next__()[1]), generator)
-            for index, generator in [
-                (torch.arange(case.batch_size), seeds.generator("augment", view, device=CPU))
-                for view in range(2)
-            ]
+            augment(est._preprocessor(stored), seeds.generator("augment", view, device=device))
+            for view in range(2)
         ]
 
     def epoch(self) -> None:
         """Run one epoch as a fit does."""
-        self.trainer._epoch(
-            0, self.objective, self.source, self.preprocess, self.augment, self.steps
-        )
+        self.epochs.run(0, progress=0.0)
 
     def bare(self) -> None:
         """Run the network as often on ready views: forward, backward, optimiser."""
-        for _ in range(self._n_bare_steps):
-            with autocast(CPU, self.config.precision):
-                outputs = network_outputs(self.objective, *self._views)
-            self.steps.descend(sum(output.float().mean() for output in outputs))
+        with training_switches(self.device, self.config.precision):
+            for _ in range(self._n_bare_steps):
+                with autocast(self.device, self.config.precision):
+                    outputs = self.network_outputs(self.objective, *self._views)
+                self.epochs.steps.descend(sum(output.float().mean() for output in outputs))
+        synchronize(self.device)
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait for the device."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def network_outputs(objective: Any, a: Tensor, b: Tensor) -> list[Tensor]:
@@ -193,7 +201,14 @@ def pil_recipe(size: int) -> Callable[[Image.Image], Tensor]:
 class PapersLoop:
     """Contrastive clustering as scripts write it: nothing is batched but the network."""
 
-    def __init__(self, encoder: nn.Module, feature_dim: int, X: np.ndarray, batch: int) -> None:
+    def __init__(
+        self,
+        encoder: nn.Module,
+        feature_dim: int,
+        X: np.ndarray,
+        batch: int,
+        device: torch.device = CPU,
+    ) -> None:
         self.loader = DataLoader(
             PilViews(X, X.shape[1]),
             batch_size=batch,
@@ -201,10 +216,12 @@ class PapersLoop:
             drop_last=True,
             num_workers=os.cpu_count() or 1,
             persistent_workers=True,
+            pin_memory=device.type == "cuda",
         )
-        self.encoder = encoder.train()
-        self.instance = self.head(feature_dim, 128)
-        self.cluster = self.head(feature_dim, 10)
+        self.device = device
+        self.encoder = encoder.train().to(device)
+        self.instance = self.head(feature_dim, 128).to(device)
+        self.cluster = self.head(feature_dim, 10).to(device)
         parameters = [*encoder.parameters(), *self.instance.parameters()]
         self.optimizer = torch.optim.Adam([*parameters, *self.cluster.parameters()], lr=3e-4)
 
@@ -218,7 +235,7 @@ class PapersLoop:
     def epoch(self) -> None:
         """Run one epoch."""
         for views in self.loader:
-            features = [self.encoder(view) for view in views]  # one pass per view
+            features = [self.encoder(view.to(self.device)) for view in views]  # one pass per view
             z_a, z_b = (nn.functional.normalize(self.instance(f), dim=1) for f in features)
             c_a, c_b = (self.cluster(f).softmax(dim=1) for f in features)
             loss = instance_loss(z_a, z_b) + cluster_loss(c_a, c_b)

@@ -301,7 +301,8 @@ class ContrastiveClustering(BaseDeepClusterer):
         Of the products in training; ``"auto"`` is bfloat16 on GPUs that compute it natively and
         float32 elsewhere. Predictions are computed in float32.
     compile : bool, default=False
-        Whether to compile the loss with ``torch.compile``.
+        Whether to compile loss and augmentation with ``torch.compile``, each as one graph. The
+        encoder has to allow that; an augmentation that is a mere callable is left as it is.
     max_time : float or None, default=None
         Seconds of training; None for no limit. As many epochs are run as fit, at least one and at
         most `max_epochs`, and the schedule and the starts that are shares of the training are

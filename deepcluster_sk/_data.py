@@ -67,7 +67,7 @@ class ResidentSource:
     def batches(self, plan: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         """Index the array, batch by batch."""
         for index in plan:
-            index = index.to(self._data.device, non_blocking=True)
+            index = to_device(index, self._data.device)
             yield index, self._data.index_select(0, index)
 
 
@@ -108,7 +108,7 @@ class StreamedSource:
 
     def _moved(self, index: Tensor, batch: "Future[np.ndarray]") -> tuple[Tensor, Tensor]:
         x = to_device(_as_tensor(batch.result(), self._device), self._device)
-        return index.to(self._device, non_blocking=True), x
+        return to_device(index, self._device), x
 
 
 def _as_tensor(X: np.ndarray, device: torch.device) -> Tensor:

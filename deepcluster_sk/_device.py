@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -67,6 +67,84 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
     if precision == "float32":
         return nullcontext()
     return torch.autocast(device.type, dtype=getattr(torch, precision))
+
+
+def convolution_format(device: torch.device, precision: Precision) -> torch.memory_format | None:
+    """Return the memory format of convolutions in training; None leaves them as they are.
+
+    The half precision kernels of CUDA devices want the channels last, and copy other tensors.
+    """
+    half = precision in ("bfloat16", "float16")
+    return torch.channels_last if device.type == "cuda" and half else None
+
+
+@contextmanager
+def training_switches(device: torch.device, precision: Precision) -> Iterator[None]:
+    """Set torch's global switches for training steps, and restore them at the end.
+
+    On CUDA devices, convolutions are tuned for the shapes, which are the same in every step, unless
+    the user asked torch for deterministic ones. In half precision, the products that are left in
+    float32 may be rounded to TF32, which is no coarser; in float32, the user's switches hold.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    cudnn = torch.backends.cudnn
+    tuned = cudnn.benchmark
+    rounded = nullcontext() if precision == "float32" else _tensor_float32(allowed=True)
+    deterministic = cudnn.deterministic or torch.are_deterministic_algorithms_enabled()
+    try:
+        cudnn.benchmark = tuned or not deterministic
+        with rounded:
+            yield
+    finally:
+        cudnn.benchmark = tuned
+
+
+@contextmanager
+def inference_switches(device: torch.device) -> Iterator[None]:
+    """Keep products of float32 exact, and restore the user's switches at the end.
+
+    Results must not depend on the size of a batch, and a model is the same on CPU and GPU.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    with _tensor_float32(allowed=False):
+        yield
+
+
+@contextmanager
+def _tensor_float32(*, allowed: bool) -> Iterator[None]:
+    """Allow or forbid TF32; restore what was before.
+
+    Torch has two generations of switches, and refuses to read the older ones once the newer ones
+    say something else. So the older ones are set, unless the user has turned to the newer ones.
+    """
+    backends: Any = torch.backends
+    cudnn = backends.cudnn
+    newer: list[Any] = []
+    if hasattr(backends, "fp32_precision"):  # torch >= 2.9
+        newer = [backends.cuda.matmul, cudnn.conv, cudnn.rnn, backends.mkldnn.matmul]
+    before = [switch.fp32_precision for switch in newer]
+    try:
+        older = torch.get_float32_matmul_precision(), cudnn.allow_tf32
+    except RuntimeError:
+        older = None
+    try:
+        if older is not None:
+            torch.set_float32_matmul_precision("high" if allowed else "highest")
+            cudnn.allow_tf32 = allowed
+        else:
+            for switch in newer[:3]:
+                switch.fp32_precision = "tf32" if allowed else "ieee"
+        yield
+    finally:
+        if older is not None:
+            torch.set_float32_matmul_precision(older[0])
+            cudnn.allow_tf32 = older[1]
+        for switch, value in zip(newer, before, strict=True):
+            switch.fp32_precision = value
 
 
 def is_out_of_memory(error: BaseException) -> bool:

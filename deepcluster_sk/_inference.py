@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ._data import DataSource
-from ._device import is_out_of_memory
+from ._device import inference_switches, is_out_of_memory
 from ._modules import FrozenEncoder
 
 BATCH_SIZE = 1024
@@ -43,7 +43,7 @@ def map_batches(
         outputs: list[Tensor] = []
         while (done := sum(map(len, outputs))) < len(x):
             try:
-                with torch.inference_mode():
+                with torch.inference_mode(), inference_switches(x.device):
                     outputs.append(function(x[done : done + limit]))
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error) or limit == 1:
@@ -103,7 +103,8 @@ def calibrate_batch_norm(network: nn.Module, batches: Iterable[Tensor]) -> None:
         norm.train()
     with torch.no_grad():
         for batch in batches:
-            network(batch)
+            with inference_switches(batch.device):
+                network(batch)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     network.eval()

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from functools import partial
+from types import FunctionType, MethodType
 from typing import Any, NamedTuple
 
 import torch
@@ -39,7 +40,7 @@ class Steps:
         self.batch_size = min(config.batch_size, n_samples)
         self.loss: Callable[[Batch], LossOutput] = objective
         if config.compile:
-            self.loss = torch.compile(objective, fullgraph=True)
+            self.loss = compile_whole(objective.forward)
         # an incomplete last batch is dropped: its rows come first in another epoch's order
         self._per_epoch = n_samples // self.batch_size
         self._done = 0
@@ -107,9 +108,12 @@ class Steps:
         entries: dict[int, dict[str, Tensor]] = {}
         for key, value in state.tensors.items():
             number, _, name = key.partition(".")
-            if value.ndim and value.shape != parameters[int(number)].shape:
+            parameter = parameters[int(number)]
+            if value.ndim and value.shape != parameter.shape:
                 raise ValueError(f"{key} of the optimiser has shape {tuple(value.shape)}")
-            entries.setdefault(int(number), {})[name] = value.clone()
+            # a fused step wants the memory format of the parameter
+            own = torch.empty_like(parameter if value.ndim else value, dtype=value.dtype)
+            entries.setdefault(int(number), {})[name] = own.copy_(value)
         groups = self._optimizer.state_dict()["param_groups"]
         self._optimizer.load_state_dict({"state": entries, "param_groups": groups})
         if self._scaler.is_enabled():
@@ -126,6 +130,23 @@ class Steps:
         )
         for group in self._optimizer.param_groups:
             group["lr"] = self.config.learning_rate * factor
+
+
+def compile_whole(method: Any) -> Callable[..., Any]:
+    """Compile a bound method for the one shape of its batches; a graph break is an error.
+
+    Torch keeps compilations with the code of a function, for all instances of its class, and
+    refuses a ninth one. So each fit compiles a copy of the code, which is freed with it.
+    """
+    shared = method.__func__
+    own = FunctionType(
+        shared.__code__.replace(),
+        shared.__globals__,
+        shared.__name__,
+        shared.__defaults__,
+        shared.__closure__,
+    )
+    return torch.compile(MethodType(own, method.__self__), fullgraph=True, dynamic=False)
 
 
 def learning_rate_factor(step: int, *, n_steps: int, schedule: str, warmup: float) -> float:

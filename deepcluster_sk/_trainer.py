@@ -12,13 +12,18 @@ from torch import Tensor, nn
 from ._callbacks import Callback
 from ._checkpoint import Checkpoint
 from ._data import DataSource
-from ._device import autocast, is_out_of_memory
+from ._device import (
+    autocast,
+    convolution_format,
+    is_out_of_memory,
+    training_switches,
+)
 from ._inference import calibrate_batch_norm, collect, map_batches
 from ._neighbors import sampled_rows
 from ._objective import Batch, Objective
 from ._random import Seeds
 from ._state import EpochRecord, TrainConfig, TrainState
-from ._steps import Steps, StepsState
+from ._steps import Steps, StepsState, compile_whole
 from .augmentations import Augmentation
 from .exceptions import DivergenceError
 
@@ -143,6 +148,7 @@ class Trainer:
         objective.train()
         with epochs.explained_out_of_memory():
             record = epochs.run(number, progress=0.0 if starts else 1.0)
+        epochs.restore_format(objective)
         epochs.calibrate(objective, number)
         if starts:
             epochs.prepare(number, progress=1.0)
@@ -218,6 +224,12 @@ class _Epochs:
         self.source = source
         self.preprocess = preprocess
         self.augment = augment
+        self._transform = augment.transform
+        if self.config.compile and augment.compilable:
+            self._transform = compile_whole(augment.transform)
+        self._format = convolution_format(self.device, self.config.precision)
+        if self._format is not None:
+            objective.to(memory_format=self._format)
         self.steps = Steps(self.config, objective, source.n_samples)
 
     def run(self, number: int, *, progress: float) -> EpochRecord:
@@ -229,15 +241,27 @@ class _Epochs:
 
     def _pass(self, number: int, progress: float) -> EpochRecord:
         """Run one pass; the losses are read from the device once, at its end."""
-        objective, steps = self.objective, self.steps
+        objective = self.objective
         order = self.seeds.generator("order", number)
         self.prepare(number, progress=progress)
+        plan = objective.view_rows(self.steps.plan(self.source.n_samples, order), order)
+        with training_switches(self.device, self.config.precision):
+            sums, names = self._take_steps(plan, number)
+        total, *terms = (sums / len(plan)).tolist()
+        return EpochRecord(total, dict(zip(names, terms, strict=True)))
+
+    def _take_steps(self, plan: Tensor, number: int) -> tuple[Tensor, list[str]]:
+        """Take a step for each batch of a plan (steps, views, B), and never wait for the device.
+
+        Return the sums of the loss and of its terms, and the names of the terms.
+        """
+        objective, steps = self.objective, self.steps
         draws = self.seeds.generator("augment", number, device=self.device)
         noise = self.seeds.generator("noise", number, device=self.device)
-        plan = objective.view_rows(steps.plan(self.source.n_samples, order), order)
         sums: Tensor | None = None
         for index, stored in self.source.batches(plan.flatten(1)):
-            views = self.augment(self.preprocess(stored), draws).chunk(plan.shape[1])
+            x = self.preprocess(stored)
+            views = self._transform(x, self.augment.sample(x.shape, draws)).chunk(plan.shape[1])
             batch = Batch(
                 views, index[: steps.batch_size], objective.sample_noise(steps.batch_size, noise)
             )
@@ -249,8 +273,7 @@ class _Epochs:
             losses = torch.stack([output.total.detach(), *output.terms.values()])
             sums = losses if sums is None else sums + losses
         assert sums is not None
-        total, *terms = (sums / len(plan)).tolist()
-        return EpochRecord(total, dict(zip(output.terms, terms, strict=True)))
+        return sums, list(output.terms)
 
     def prepare(self, number: int, *, progress: float) -> None:
         """Let the objective prepare an epoch."""
@@ -265,11 +288,17 @@ class _Epochs:
 
     def finish(self, objective: Objective) -> None:
         """Turn the objective, after its last epoch, into what a fitted estimator keeps."""
+        self.restore_format(objective)
         self.calibrate(objective, self.config.max_epochs)  # as the epoch after the last one
         with torch.no_grad():
             objective.after_training(_RowMap(self, objective, self.steps.n_epochs))
         objective.eval()
         objective.zero_grad(set_to_none=True)  # gradients are no part of a fitted estimator
+
+    def restore_format(self, objective: Objective) -> None:
+        """Undo the memory format of the training: on the CPU another one is at home."""
+        if self._format is not None:
+            objective.to(memory_format=torch.contiguous_format)
 
     def calibrate(self, objective: Objective, number: int) -> None:
         """Measure batch norm's statistics for the final weights, on views as in training."""

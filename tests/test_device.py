@@ -1,7 +1,19 @@
+import multiprocessing
+from functools import partial
+
 import pytest
 import torch
 
-from deepcluster_sk._device import autocast, is_out_of_memory, resolve_device, resolve_precision
+from deepcluster_sk._device import (
+    autocast,
+    convolution_format,
+    inference_switches,
+    is_out_of_memory,
+    resolve_device,
+    resolve_precision,
+    to_device,
+    training_switches,
+)
 from deepcluster_sk.exceptions import DeviceError
 
 
@@ -61,3 +73,122 @@ def test_out_of_memory_is_recognised():
     assert is_out_of_memory(torch.cuda.OutOfMemoryError("CUDA out of memory"))
     assert is_out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: 8 bytes"))
     assert not is_out_of_memory(RuntimeError("shapes do not match"))
+
+
+# ---- torch's global switches
+
+PRETENDED = torch.device("cuda", 0)  # the switches are there without a device
+CHOICES = {  # of a user, in both generations of torch's switches
+    "nothing": lambda: None,
+    "high": lambda: torch.set_float32_matmul_precision("high"),
+    "medium": lambda: torch.set_float32_matmul_precision("medium"),
+    "matmul": lambda: setattr(torch.backends.cuda.matmul, "allow_tf32", True),
+    "no cudnn": lambda: setattr(torch.backends.cudnn, "allow_tf32", False),
+    "tuned": lambda: setattr(torch.backends.cudnn, "benchmark", True),
+}
+if hasattr(torch.backends, "fp32_precision"):  # torch >= 2.9
+    CHOICES |= {
+        "new: all": lambda: setattr(torch.backends, "fp32_precision", "tf32"),
+        "new: matmul": lambda: setattr(torch.backends.cuda.matmul, "fp32_precision", "tf32"),
+        "new: conv": lambda: setattr(torch.backends.cudnn.conv, "fp32_precision", "ieee"),
+    }
+
+
+def switches():
+    """All that can be read; torch refuses the older switches where the newer ones contradict."""
+    backends = torch.backends
+    values = {"benchmark": backends.cudnn.benchmark, "deterministic": backends.cudnn.deterministic}
+    readers = {
+        "matmul": torch.get_float32_matmul_precision,
+        "cudnn": lambda: backends.cudnn.allow_tf32,
+    }
+    if hasattr(backends, "fp32_precision"):
+        owners = [backends, backends.cuda.matmul, backends.cudnn, backends.mkldnn.matmul]
+        owners += [backends.cudnn.conv, backends.cudnn.rnn]
+        readers |= {str(n): partial(getattr, o, "fp32_precision") for n, o in enumerate(owners)}
+    for name, read in readers.items():
+        try:
+            values[name] = read()
+        except RuntimeError:
+            values[name] = "refused"
+    return values
+
+
+def in_a_process_of_its_own(check, choice):
+    """What the check returns after a user's choice, which no later code can take back."""
+    context = multiprocessing.get_context("forkserver")
+    # the server imports once what every process needs
+    context.set_forkserver_preload(["deepcluster_sk._loading", "sklearn.datasets", "pytest"])
+    with context.Pool(1) as pool:
+        return pool.apply(check, (choice,))
+
+
+def switched(choice):
+    """Switches before, within and after each of the contexts, also when an exception ends it."""
+    CHOICES[choice]()
+    seen = [switches()]
+    for context in (
+        partial(training_switches, PRETENDED, "bfloat16"),
+        partial(training_switches, PRETENDED, "float32"),
+        partial(inference_switches, PRETENDED),
+        partial(training_switches, torch.device("cpu"), "bfloat16"),
+        partial(inference_switches, torch.device("cpu")),
+    ):
+        with context():
+            seen.append((torch.backends.cudnn.benchmark, rounding()))
+        seen.append(switches())
+        with pytest.raises(KeyError), context():
+            raise KeyError
+        seen.append(switches())
+    return seen
+
+
+def rounding():
+    """Whether products and convolutions are rounded."""
+    backends = torch.backends
+    if not hasattr(backends, "fp32_precision"):
+        return backends.cuda.matmul.allow_tf32, backends.cudnn.allow_tf32
+    owners = backends.cuda.matmul, backends.cudnn.conv
+    return tuple(owner.fp32_precision == "tf32" for owner in owners)
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_switches_are_set_inside_and_restored(choice):
+    before, *seen = in_a_process_of_its_own(switched, choice)
+    inside, after = seen[::3], seen[1::3] + seen[2::3]
+    assert after == [before] * 10
+    users = {
+        "high": (True, True),
+        "medium": (True, True),
+        "matmul": (True, True),
+        "no cudnn": (False, False),
+        "new: all": (True, True),
+        "new: matmul": (True, True),
+        "new: conv": (False, False),
+    }.get(choice, (False, True))
+    tuned = choice == "tuned"
+    assert inside == [
+        (True, (True, True)),  # half precision
+        (True, users),  # float32: as the user has it
+        (tuned, (False, False)),  # inference is exact
+        (tuned, users),  # nothing is touched on the CPU
+        (tuned, users),
+    ]
+
+
+def test_deterministic_convolutions_are_not_tuned(monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
+    with training_switches(PRETENDED, "float32"):
+        assert not torch.backends.cudnn.benchmark
+
+
+def test_training_in_half_precision_wants_channels_last():
+    assert convolution_format(PRETENDED, "bfloat16") == torch.channels_last
+    assert convolution_format(PRETENDED, "float16") == torch.channels_last
+    assert convolution_format(PRETENDED, "float32") is None
+    assert convolution_format(torch.device("cpu"), "bfloat16") is None
+
+
+def test_a_tensor_for_the_cpu_is_not_copied():
+    x = torch.ones(3)
+    assert to_device(x, torch.device("cpu")) is x

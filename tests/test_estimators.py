@@ -1,7 +1,6 @@
 """The promises that every estimator keeps."""
 
 import copy
-import io
 import pickle
 import subprocess
 import sys
@@ -427,31 +426,3 @@ def test_interrupted_fit_is_usable_and_says_so(estimator, few_images):
     assert model.n_iter_ == 4
     assert model.loss_curve_ == whole.loss_curve_[:4]
     np.testing.assert_array_equal(model.predict(few_images), model.labels_)
-
-
-@each
-def test_compiled_fit_equals_the_eager_one(estimator, few_images):
-    pytest.importorskip("torch._inductor")
-    # neighbours and k-means in between would amplify differences of rounding
-    early = {"neighbor_start": 0.9, "cluster_start": 0.0}
-    early = {name: value for name, value in early.items() if name in estimator().get_params()}
-    curves = []
-    for compiled in (False, True):
-        model = estimator(2, compile=compiled, **early, **FAST).fit(few_images)
-        curves.append(model.loss_curve_)
-        pickle.dump(model, io.BytesIO())
-    np.testing.assert_allclose(curves[1], curves[0], rtol=1e-3)
-
-
-@pytest.mark.gpu
-@each
-def test_gpu_fit_opens_on_the_cpu_and_frees_its_memory(estimator, few_images):
-    if not torch.cuda.is_available():
-        pytest.skip("needs a CUDA device")
-    before = torch.cuda.memory_allocated()
-    model = estimator(2, max_epochs=2, device="cuda", random_state=0).fit(few_images)
-    labels = model.predict(few_images)
-    assert torch.cuda.memory_allocated() == before
-    assert model.device_.startswith("cuda")
-    opened = pickle.loads(pickle.dumps(model)).set_params(device="cpu")
-    assert np.mean(opened.predict(few_images) == labels) > 0.95

@@ -9,7 +9,7 @@ whatever its length. Only steps that are none of these (blur, noise) run on thei
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import reduce
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -34,6 +34,9 @@ class Augmentation(nn.Module, ABC):
     Images are float tensors of shape (n, C, H, W) with values in [0, 1]; rows are standardised
     float tensors of shape (n, d). Every sample of a batch gets its own draw.
     """
+
+    compilable: ClassVar[bool] = True
+    """Whether ``torch.compile`` can turn ``transform`` into one graph."""
 
     @abstractmethod
     def sample(self, shape: torch.Size, generator: torch.Generator) -> Draw:

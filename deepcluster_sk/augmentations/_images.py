@@ -389,7 +389,9 @@ def _probability(p: float) -> float:
 
 def _luma(n_color: int, like: Tensor) -> Tensor:
     """Weights of the grey value, shape (n_color,): one number for a grey image."""
-    return like.new_tensor(_LUMA if n_color == 3 else (1.0,) * n_color)
+    weights = _LUMA if n_color == 3 else (1.0,) * n_color
+    # not new_tensor, which waits for the device to take it from the host
+    return torch.stack([like.new_full((), weight) for weight in weights])
 
 
 def _matrix2(a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> Tensor:
@@ -402,7 +404,8 @@ def _hue_rotation(turns: Tensor) -> Tensor:
     angle = (2 * math.pi * turns)[:, None, None]
     eye = torch.eye(3, device=turns.device)
     ones = torch.full((3, 3), 1 / 3, device=turns.device)
-    cross = turns.new_tensor([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / math.sqrt(3)
+    cycle = eye.roll(1, dims=0)  # red to green to blue: it turns about the same axis
+    cross = (cycle - cycle.mT) / math.sqrt(3)
     return angle.cos() * eye + angle.sin() * cross + (1 - angle.cos()) * ones
 
 

@@ -91,6 +91,8 @@ RECIPES = ("images", "digits", "rows")
 class Foreign(Augmentation):
     """Any callable on a batch, which draws from the global random states."""
 
+    compilable = False
+
     def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
         self.function = function

@@ -1,0 +1,149 @@
+"""The scripts of the benchmarks run; what they measure is not looked at."""
+
+import io
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+FOLDER = Path(__file__).parents[1] / "benchmarks"
+
+
+@pytest.fixture
+def script(monkeypatch):
+    """Returns a function that runs a script of the folder with arguments."""
+    monkeypatch.syspath_prepend(FOLDER)
+
+    def run(name, *arguments):
+        module = __import__(name)
+        monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
+        module.main()
+
+    return run
+
+
+# ---- speed on a GPU
+
+
+@pytest.fixture
+def collected(monkeypatch):
+    """Compilation that only traces, so that it needs no compiler."""
+    compile_with = torch.compile
+
+    def tracing(function, *, mode=None, **options):
+        return compile_with(function, backend="eager", **options)
+
+    monkeypatch.setattr(torch, "compile", tracing)
+    yield
+    torch.compiler.reset()
+
+
+def test_gpu_script_writes_a_table(script, tmp_path):
+    small = ["--device", "cpu", "--small", "--no-compile", "--rounds", 1, "--output", tmp_path]
+    script("gpu", *small, "--parts", "step", "profile", "predict")
+    rows = json.loads((tmp_path / "gpu.json").read_text())["rows"]
+    steps = [row for row in rows if row["what"].startswith("training step")]
+    assert [row["what"].split(", ")[-1] for row in steps] == ["eager"] * 2
+    assert all(row["ours"] > 0 and row["ratio"] > 0 for row in steps)
+    pieces = [row["ours"] for row in rows if row["what"] in ("augmentation", "scaling")]
+    assert len(pieces) == 4
+    assert all(0 < share < 1 for share in pieces)
+    assert sum(row["what"] == "`predict`" for row in rows) == 4
+    table = (tmp_path / "gpu.md").read_text().splitlines()
+    assert len(table) == len(rows) + 4
+    assert len({line.count("|") for line in table[2:]}) == 1
+
+
+def test_gpu_script_names_what_it_leaves_out(script, tmp_path):
+    arguments = ["--device", "cpu", "--small", "--no-compile", "--budget", 0]
+    script("gpu", *arguments, "--parts", "step", "--methods", "CC", "TCC", "--output", tmp_path)
+    rows = json.loads((tmp_path / "gpu.json").read_text())["rows"]
+    assert [row["case"] for row in rows] == ["left out: no time"] * 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["CC", "TCC", "DRC", "CueCo"])
+def test_gpu_script_compiles_every_method(method, script, collected, tmp_path):
+    small = ["--device", "cpu", "--small", "--rounds", 1, "--output", tmp_path]
+    script("gpu", *small, "--parts", "step", "--methods", method)
+    rows = json.loads((tmp_path / "gpu.json").read_text())["rows"]
+    assert [row["what"].split(", ")[-1] for row in rows] == ["compiled", "eager"] * 2
+
+
+# ---- CIFAR-10
+
+
+@pytest.fixture
+def data_folder(tmp_path):
+    """60 JPEG files of three colours in the layout of the real file, sorted by class."""
+    rng = np.random.default_rng(0)
+    files, labels = [], np.repeat(np.arange(3), 20)
+    for label in labels:
+        image = rng.integers(0, 80, (32, 32, 3))
+        image[:, :, label] += 150
+        file = io.BytesIO()
+        Image.fromarray(image.astype(np.uint8)).save(file, format="JPEG", quality=75)
+        files.append(file.getvalue())
+    folder = tmp_path / "data"
+    folder.mkdir()
+    np.savez(
+        folder / "cifar10_jpegs.npz",
+        bytes=np.frombuffer(b"".join(files), dtype=np.uint8),
+        offsets=np.cumsum([0, *map(len, files)]),
+        labels=labels.astype(np.uint8),
+        split=np.arange(60, dtype=np.uint8) % 4 == 0,
+    )
+    return folder
+
+
+@pytest.fixture
+def small_settings(script, monkeypatch):
+    """The configurations with a small network, for a run in seconds."""
+    import cifar10
+
+    for settings in cifar10.CONFIGURATIONS.values():
+        monkeypatch.setitem(settings, "encoder", "cnn")
+        monkeypatch.setitem(settings, "batch_size", 16)
+
+
+def cifar10_record(script, data_folder, output, method, *arguments):
+    fixed = ["--data-folder", data_folder, "--output", output, "--device", "cpu"]
+    script("cifar10", method, *fixed, *arguments)
+    return json.loads((output / f"{method}.json").read_text())
+
+
+@pytest.mark.filterwarnings("ignore:.*clusters are empty")
+def test_pieces_of_a_fit_make_the_whole(script, small_settings, data_folder, tmp_path, capsys):
+    pytest.importorskip("sklearn.callback")
+    arguments = ("CueCo", "--epochs", 3, "--every", 2)
+    whole = cifar10_record(script, data_folder, tmp_path / "whole", *arguments)
+    assert whole["result"].keys() == {"NMI", "ACC", "ARI", "linear evaluation"}
+    assert [row["epoch"] for row in whole["log"]] == [2]
+    for done in (1, 2, 3):  # no time: one epoch each
+        pieces = cifar10_record(
+            script, data_folder, tmp_path / "pieces", *arguments, "--seconds", 0
+        )
+        assert pieces["epochs"] == done
+        assert (pieces["result"] is None) == (done < 3)
+    assert len(pieces["pieces"]) == 3
+    for name in ("history", "log", "result"):
+        assert pieces[name] == whole[name]
+    assert (tmp_path / "pieces" / "CueCo.png").stat().st_size
+    assert "JPEG copies at quality 75" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*clusters are empty")
+@pytest.mark.parametrize("method", ["CC", "TCC", "DRC", "CueCo"])
+def test_the_configurations_run(script, method, data_folder, tmp_path):
+    pytest.importorskip("sklearn.callback")
+    record = cifar10_record(
+        script, data_folder, tmp_path / "out", method, "--subset", 40, "--epochs", 2
+    )
+    assert record["n_images"] == 40
+    assert record["configuration"]["encoder"].startswith("resnet")
+    assert 0 <= record["result"]["NMI"] <= 1

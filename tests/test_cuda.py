@@ -1,0 +1,322 @@
+"""What holds on CUDA devices.
+
+Where there is none, a device is pretended: torch's fake tensors have shapes, dtypes and a device,
+and no values. They show where a step would mix devices or wait for one. Memory formats are the
+same on the CPU.
+"""
+
+import pickle
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from sklearn.exceptions import ConvergenceWarning
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from deepcluster_sk import (
+    ClusterContrast,
+    ContrastiveClustering,
+    DeepRobustClustering,
+    TwinContrastClustering,
+    load,
+)
+from deepcluster_sk._objective import Batch
+from deepcluster_sk._preprocessing import Layout, Preprocessor
+from deepcluster_sk._trainer import _Epochs
+from deepcluster_sk.augmentations import images
+from deepcluster_sk.augmentations._recipes import make_augmentation
+from deepcluster_sk.encoders import build_encoder, input_size
+
+# a handful of epochs is too few to fill every cluster
+pytestmark = pytest.mark.filterwarnings("ignore:.*clusters are empty")
+
+ESTIMATORS = [
+    ContrastiveClustering,
+    TwinContrastClustering,
+    DeepRobustClustering,
+    ClusterContrast,
+]
+each = pytest.mark.parametrize("estimator", ESTIMATORS)
+DEVICE = torch.device("cuda", 0)
+
+
+def on_gpu(test):
+    """Mark a test that needs a CUDA device."""
+    present = torch.cuda.is_available()
+    return pytest.mark.gpu(pytest.mark.skipif(not present, reason="needs a CUDA device")(test))
+
+
+# ---- a step on a pretended device
+
+
+class Pretended(FakeTensorMode):
+    """Fake tensors; the copy of one belongs to the same mode."""
+
+    def __deepcopy__(self, memo):
+        return self
+
+
+class Waiting(TorchDispatchMode):
+    """Collect the operations for which a CUDA device and the host would wait for each other."""
+
+    READS = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "equal", "is_nonzero")
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        name = function.name().removeprefix("aten::").split(".")[0]
+        tensors = [x for x in (*args, result) if isinstance(x, torch.Tensor)]
+        # lifting makes a tensor of Python's numbers, on the host
+        moves = name.startswith("lift") or (len({x.device for x in tensors}) > 1 and "copy" in name)
+        if moves or name.startswith(self.READS):
+            self.found.append(name)
+        return result
+
+
+@pytest.fixture
+def pretended(monkeypatch):
+    """A mode with fake tensors on a CUDA device, where numbers are drawn without a generator."""
+
+    def without_generator(draw):
+        return lambda *size, generator=None, device=DEVICE: draw(*size, device=device)
+
+    for name in ("rand", "randn", "randint"):
+        monkeypatch.setattr(torch, name, without_generator(getattr(torch, name)))
+    with (
+        warnings.catch_warnings(),
+        Pretended() as mode,
+        torch.device(DEVICE),
+    ):
+        warnings.filterwarnings("ignore", message="Accessing the data pointer of FakeTensor")
+        yield mode
+
+
+class Generator:
+    """Stands for a generator on the device, which cannot be had."""
+
+    device = DEVICE
+
+
+LAYOUTS = [
+    (Layout((16, 16, 3), "last"), torch.uint8, "auto"),
+    (Layout((8, 8)), torch.float64, "auto"),
+    (Layout((4, 16, 16), "first"), torch.float32, images(blur=True)),
+    (Layout((5,)), torch.float32, "auto"),
+]
+
+
+@each
+@pytest.mark.parametrize(
+    ("layout", "dtype", "augmentation"), LAYOUTS, ids=["colour", "grey", "blurred", "rows"]
+)
+def test_a_step_stays_on_the_device_and_never_waits(
+    pretended, estimator, layout, dtype, augmentation
+):
+    model = estimator(4)
+    zero = torch.zeros((), dtype=torch.float64)
+    preprocess = model._preprocessor = Preprocessor(layout, zero, zero + 1)
+    encoder = build_encoder("auto", layout.sample_shape)
+    feature_dim = encoder(torch.zeros(2, *layout.sample_shape)).shape[1]
+    objective = model._make_objective(encoder, feature_dim)
+    augment = make_augmentation(augmentation, layout.sample_shape, input_size(encoder))
+    stored = torch.zeros(32, int(np.prod(layout.shape)), dtype=dtype)
+    with Waiting() as waiting:
+        x = preprocess(stored)
+        views = augment.transform(x, augment.sample(x.shape, Generator)).chunk(2)
+        noise = objective.sample_noise(16, Generator)
+        output = objective(Batch(views, torch.zeros(16, dtype=torch.int64), noise))
+        with torch.no_grad():
+            objective.after_step(output.carry, 0.5)
+        losses = torch.stack([output.total.detach(), *output.terms.values()])
+    assert waiting.found == []
+    assert losses.device == DEVICE
+    assert {p.device for p in objective.parameters()} == {DEVICE}
+
+
+def test_waiting_is_found(pretended):
+    with Waiting() as waiting:
+        ones = torch.ones(3)
+        ones.new_tensor([1.0, 2.0, 3.0])
+        ones + torch.ones(3, device="cpu").to(DEVICE)
+    assert len(waiting.found) >= 2
+    x = torch.ones(3)
+    with Waiting() as waiting, pytest.raises(Exception, match=r"item|scalar"):
+        x.sum().item()
+
+
+# ---- memory format, on the CPU
+
+
+class Net(nn.Module):
+    """Two convolutions, one of them 1x1, that remember the format of their weights."""
+
+    seen = None
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(1, 4, 3, stride=2), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 6, 1)
+        )
+
+    def forward(self, x):
+        if self.training and Net.seen is not None:
+            Net.seen.add(is_channels_last(self.layers[0].weight))
+        return self.layers(x).flatten(1)
+
+
+def is_channels_last(weight):
+    return weight.is_contiguous(memory_format=torch.channels_last) and not weight.is_contiguous()
+
+
+class Color(Net):
+    def __init__(self):
+        super().__init__()
+        self.layers[0] = nn.Conv2d(3, 4, 3, stride=2)
+
+
+@pytest.fixture
+def channels_last(monkeypatch):
+    """The format of CUDA devices in half precision, on the CPU."""
+    monkeypatch.setattr(
+        "deepcluster_sk._trainer.convolution_format", lambda *device: torch.channels_last
+    )
+    monkeypatch.setattr(Net, "seen", set())
+
+
+@pytest.fixture
+def colors():
+    return np.random.default_rng(0).integers(0, 256, size=(40, 9, 8, 3), dtype=np.uint8)
+
+
+PARAMETERS = {
+    "encoder": Color,
+    "max_epochs": 3,
+    "batch_size": 16,
+    "random_state": 0,
+    "device": "cpu",
+}
+
+
+@each
+def test_training_in_channels_last_leaves_the_usual_format(estimator, channels_last, colors):
+    model = estimator(2, **PARAMETERS).fit(colors)
+    assert Net.seen == {True}
+    assert all(tensor.is_contiguous() for tensor in model._objective.state_dict().values())
+    np.testing.assert_array_equal(model.predict(colors), model.labels_)
+    model.partial_fit(colors).partial_fit(colors)
+    assert Net.seen == {True}
+    assert all(tensor.is_contiguous() for tensor in model._objective.state_dict().values())
+
+
+@each
+def test_a_fit_in_channels_last_resumes(estimator, channels_last, colors, tmp_path):
+    expected = estimator(2, **PARAMETERS).fit(colors)
+
+    class Stop:
+        def setup(self, estimator, context): ...
+        def teardown(self, estimator, context): ...
+        def on_fit_task_end(self, estimator, context): ...
+        def on_fit_task_begin(self, estimator, context):
+            if (context.task_name, context.task_id) == ("epoch", 2):
+                raise KeyboardInterrupt
+
+    pytest.importorskip("sklearn.callback")
+    parameters = {**PARAMETERS, "checkpoint": tmp_path / "run"}
+    with pytest.warns(ConvergenceWarning, match="epoch 2 of 3"):
+        estimator(2, **parameters).set_callbacks(Stop()).fit(colors)
+    model = estimator(2, **parameters).fit(colors)
+    assert model.history_ == expected.history_
+    np.testing.assert_array_equal(model.predict_proba(colors), expected.predict_proba(colors))
+
+
+# ---- on a device
+
+
+@on_gpu
+@each
+def test_fit_opens_on_the_cpu_and_frees_its_memory(estimator, colors):
+    def fitted():
+        return estimator(2, max_epochs=2, device="cuda", random_state=0).fit(colors)
+
+    fitted().predict(colors)  # libraries of the device keep memory from their first use on
+    before = torch.cuda.memory_allocated()
+    model = fitted()
+    labels = model.predict(colors)
+    assert torch.cuda.memory_allocated() == before
+    assert model.device_.startswith("cuda")
+    opened = pickle.loads(pickle.dumps(model)).set_params(device="cpu")
+    assert np.mean(opened.predict(colors) == labels) > 0.95
+
+
+@on_gpu
+@each
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_an_epoch_never_waits_for_the_device(estimator, precision, optimizer, colors, monkeypatch):
+    take_steps = _Epochs._take_steps
+    epochs = []
+
+    def watched(self, plan, number):
+        if number:  # libraries are loaded in the first epoch
+            torch.cuda.set_sync_debug_mode("error")
+        try:
+            return take_steps(self, plan, number)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+            epochs.append(number)
+
+    monkeypatch.setattr(_Epochs, "_take_steps", watched)
+    parameters = {"precision": precision, "optimizer": optimizer, "learning_rate": 1e-3}
+    estimator(2, max_epochs=3, batch_size=16, device="cuda", random_state=0, **parameters).fit(
+        colors
+    )
+    assert epochs == [0, 1, 2]
+
+
+@on_gpu
+@each
+def test_a_compiled_fit_follows_the_eager_one(estimator, colors):
+    early = {"neighbor_start": 0.9, "cluster_start": 0.0, "precision": "float32"}
+    early = {name: value for name, value in early.items() if name in estimator().get_params()}
+    curves = [
+        estimator(2, compile=compiled, max_epochs=2, device="cuda", random_state=0, **early)
+        .fit(colors)
+        .loss_curve_
+        for compiled in (False, True)
+    ]
+    np.testing.assert_allclose(curves[1], curves[0], rtol=1e-2)
+
+
+@on_gpu
+@each
+def test_half_precision_trains_in_channels_last_and_resumes(
+    estimator, colors, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(Net, "seen", set())
+    parameters = {**PARAMETERS, "device": "cuda", "precision": "bfloat16"}
+    model = estimator(2, checkpoint=tmp_path / "run", **parameters).fit(colors)
+    assert Net.seen == {True}
+    again = estimator(2, checkpoint=tmp_path / "run", **parameters).fit(colors)
+    assert again.history_ == model.history_
+    model.save(tmp_path / "model")
+    opened = load(tmp_path / "model", encoder=Color, device="cpu")
+    np.testing.assert_allclose(opened.transform(colors), model.transform(colors), atol=1e-3)
+
+
+@on_gpu
+def test_inference_is_exact_float32_and_restores_the_switches(colors):
+    torch.set_float32_matmul_precision("high")
+    try:
+        model = ContrastiveClustering(2, max_epochs=1, device="cuda", random_state=0).fit(colors)
+        features = model.transform(colors)
+        assert torch.get_float32_matmul_precision() == "high"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    expected = model.set_params(device="cpu").transform(colors)
+    np.testing.assert_allclose(features, expected, rtol=1e-4, atol=1e-5)
