@@ -6,6 +6,7 @@ elsewhere such names are shown without a link.
 """
 
 import os
+import re
 import warnings
 
 from torch import nn
@@ -80,3 +81,14 @@ html_theme_options = {
     "footer_end": [],
 }
 html_sidebars = {"index": [], "install": [], "quick_start": [], "benchmarks": [], "changelog": []}
+
+
+def escape_shapes(app, what, name, obj, options, lines):
+    """Keep shapes such as (n_samples, *input_shape_) from being read as links and emphasis."""
+    for number, line in enumerate(lines):
+        if " : " in line:
+            lines[number] = re.sub(r"(?<=[ (])(\*?)(\w+)_(?=[,)])", r"\\\1\2\_", line)
+
+
+def setup(app):
+    app.connect("autodoc-process-docstring", escape_shapes, priority=400)  # before numpydoc's

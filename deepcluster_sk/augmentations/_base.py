@@ -69,7 +69,7 @@ class DisplacementStep(Augmentation):
 
     @abstractmethod
     def field(self, draw: Draw, size: tuple[int, int]) -> Tensor:
-        """Return the displacements, shape (n, *size, 2), as x and y in [-1, 1] coordinates."""
+        """Return the displacements, shape ``(n, *size, 2)``, as x and y in [-1, 1] coordinates."""
 
     def transform(self, x: Tensor, draw: Draw) -> Tensor:
         """Sample the image bilinearly at the displaced grid, zeros outside."""
