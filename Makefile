@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test bench clean
+.PHONY: demo test docs bench clean
 
 demo: $(VENV)/.ready
 	@echo "==> Clustering the bundled digits images (about half a minute on two cores)"
@@ -18,6 +18,15 @@ test: $(VENV)/.ready
 	@echo "==> pytest"
 	$(BIN)/python -m pytest
 
+docs: $(VENV)/.ready-docs
+	@echo "==> Building the documentation; the gallery takes a few minutes at first"
+	OMP_NUM_THREADS=1 $(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
+	@echo "==> docs/_build/html/index.html"
+
+$(VENV)/.ready-docs: $(VENV)/.ready
+	$(BIN)/python -m pip install --progress-bar off --disable-pip-version-check -e ".[docs]"
+	@touch $@
+
 $(VENV)/.ready: setup.cfg pyproject.toml
 	@echo "==> Creating $(VENV) with $$($(PYTHON) --version)"
 	@$(PYTHON) -c 'import sys; sys.exit("deepcluster_sk needs Python >= 3.11, found " + sys.version.split()[0] + "; run: make PYTHON=python3.12 $(MAKECMDGOALS)" if sys.version_info < (3, 11) else 0)'
@@ -27,4 +36,4 @@ $(VENV)/.ready: setup.cfg pyproject.toml
 	@touch $@
 
 clean:
-	rm -rf $(VENV) demo build *.egg-info
+	rm -rf $(VENV) demo build *.egg-info docs/_build docs/api docs/auto_examples

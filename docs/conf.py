@@ -91,4 +91,5 @@ def escape_shapes(app, what, name, obj, options, lines):
 
 
 def setup(app):
+    """Connect to autodoc."""
     app.connect("autodoc-process-docstring", escape_shapes, priority=400)  # before numpydoc's

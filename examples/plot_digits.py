@@ -55,8 +55,8 @@ print("\n".join(table))
 gallery = ClusterGalleryDisplay.from_estimator(contrastive, digits.images, cmap="gray_r")
 
 # %%
-# The terms of the loss. The cluster heads begin at 30 % of the epochs, and neighbours take the place
-# of the second view from 60 % on.
+# The terms of the loss. The cluster heads begin at 30 % of the epochs, and neighbours take the
+# place of the second view from 60 % on.
 
 losses = LossCurveDisplay.from_estimator(contrastive)
 

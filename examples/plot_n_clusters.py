@@ -2,8 +2,8 @@
 Choose the number of clusters
 =============================
 
-Fit a range of numbers without labels, and see where the scores agree: 600 digits, three numbers, two
-short fits of each. How to read the curves is on the page about choosing the number of clusters.
+Fit a range of numbers without labels, and see where the scores agree: 400 digits, three numbers,
+two short fits of each. How to read the curves is on the page about the number of clusters.
 """
 
 # %%
@@ -15,8 +15,8 @@ from sklearn.datasets import load_digits
 from deepcluster_sk import ContrastiveClustering
 from deepcluster_sk.display import ClusterGalleryDisplay, ClusterNumberDisplay
 
-images = load_digits(n_class=5).images[:600]
-model = ContrastiveClustering(n_heads=2, max_epochs=30, batch_size=128)
+images = load_digits(n_class=5).images[:400]
+model = ContrastiveClustering(n_heads=2, max_epochs=20, batch_size=128)
 curves = ClusterNumberDisplay.from_estimator(model, images, n_clusters=[3, 5, 8])
 
 # %%

@@ -2,8 +2,8 @@
 Your own encoder and augmentation
 =================================
 
-An encoder is any module that maps a batch to rows of features, an augmentation any callable that maps
-a batch to a batch. Here both are made for 8 x 8 digits.
+An encoder is any module that maps a batch to rows of features, an augmentation any callable that
+maps a batch to a batch. Here both are made for 8 x 8 digits.
 """
 
 # %%

@@ -106,6 +106,7 @@ class Compose(Augmentation):
     Parameters
     ----------
     steps : sequence of Augmentation
+        In the order in which they act within their kind.
     padding : {"zeros", "border", "reflection"}, default="zeros"
         What a geometric step finds outside of the image.
     size : tuple of 2 ints or None, default=None
