@@ -80,8 +80,8 @@ def documented_objects():
         thing = find(name)
         if inspect.isclass(thing):
             yield name
-            for method, value in vars(thing).items():
-                if not method.startswith("_") and inspect.isfunction(inspect.unwrap(value)):
+            for method in vars(thing):
+                if not method.startswith("_") and inspect.isroutine(getattr(thing, method)):
                     yield f"{name}.{method}"
         elif inspect.isfunction(thing):
             yield name
