@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test bench clean
+.PHONY: demo test docs bench clean
 
 demo: $(VENV)/.ready
 	@echo "==> Clustering the bundled digits images (about half a minute on two cores)"
@@ -17,6 +17,15 @@ test: $(VENV)/.ready
 	$(BIN)/mypy
 	@echo "==> pytest"
 	$(BIN)/python -m pytest
+
+docs: $(VENV)/.ready-docs
+	@echo "==> Building the documentation; the gallery takes a few minutes at first"
+	OMP_NUM_THREADS=1 $(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
+	@echo "==> docs/_build/html/index.html"
+
+$(VENV)/.ready-docs: $(VENV)/.ready
+	$(BIN)/python -m pip install --progress-bar off --disable-pip-version-check -e ".[docs]"
+	@touch $@
 
 $(VENV)/.ready: setup.cfg pyproject.toml
 	@echo "==> Creating $(VENV) with $$($(PYTHON) --version)"
@@ -33,4 +42,4 @@ bench: $(VENV)/.ready
 	$(BIN)/python benchmarks
 
 clean:
-	rm -rf $(VENV) demo build *.egg-info
+	rm -rf $(VENV) demo build *.egg-info docs/_build docs/api docs/auto_examples

@@ -43,6 +43,8 @@ from ._validation import (
 from .augmentations._recipes import RECIPES
 from .metrics import embedding_silhouette_score
 
+DOCUMENTATION_URL = "https://deepcluster-sk.readthedocs.io/en/latest"
+
 
 class BaseDeepClusterer(
     PaperMixin,
@@ -55,6 +57,10 @@ class BaseDeepClusterer(
     ABC,
 ):
     """Everything that the methods share; a method adds its constructor and its objective."""
+
+    # where scikit-learn's HTML representation links to
+    _doc_link_module = "deepcluster_sk"
+    _doc_link_template = DOCUMENTATION_URL + "/api/{estimator_module}.{estimator_name}.html"
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "n_clusters": [positive_int],

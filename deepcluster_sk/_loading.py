@@ -36,6 +36,7 @@ def load(
     Parameters
     ----------
     path : path-like
+        The file.
     encoder : torch.nn.Module, callable or None, default=None
         The module, or what returns it, if the estimator was fitted with an encoder of its own.
         Its weights are replaced, in a copy, by those of the file.

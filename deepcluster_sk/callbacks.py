@@ -58,7 +58,19 @@ class ClusterMonitor(ScoringMonitor):
     def on_fit_task_end(
         self, estimator: Any, context: Any, *, X: Any = None, fitted_estimator: Any = None
     ) -> None:
-        """Log a row, for an epoch and for the whole fit."""
+        """Log a row, for an epoch and for the whole fit.
+
+        Parameters
+        ----------
+        estimator : object
+            The estimator whose fit is watched.
+        context : CallbackContext
+            The epoch, or the fit.
+        X : array-like
+            The training samples.
+        fitted_estimator : object
+            The estimator as if the training ended here.
+        """
         no_labels = ()  # the parent class logs nothing for None
         super().on_fit_task_end(
             estimator, context, X=X, y=no_labels, fitted_estimator=fitted_estimator

@@ -113,6 +113,11 @@ def resnet(name: str, in_channels: int, *, small_stem: bool) -> nn.Module:
     small_stem : bool
         A 3x3 convolution of stride 1 and no max-pooling at the entry, as is usual for images of
         32 pixels; otherwise the 7x7 stem for ImageNet.
+
+    Returns
+    -------
+    network : Module
+        Untrained; maps images (n, in_channels, H, W) to features (n, d).
     """
     network = _torchvision_model(name, in_channels)
     if small_stem:

@@ -9,7 +9,17 @@ __all__ = ["at_least_float32", "info_nce", "negative_entropy", "nt_xent", "symme
 
 
 def at_least_float32(x: Tensor) -> Tensor:
-    """Leave half precision behind: losses are computed in float32, or float64 if they come so."""
+    """Leave half precision behind: losses are computed in float32, or float64 if they come so.
+
+    Parameters
+    ----------
+    x : Tensor, float
+        Of any shape.
+
+    Returns
+    -------
+    x : Tensor, float32 or float64
+    """
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 

@@ -72,7 +72,7 @@ class DisplacementStep(Augmentation):
 
     @abstractmethod
     def field(self, draw: Draw, size: tuple[int, int]) -> Tensor:
-        """Return the displacements, shape (n, *size, 2), as x and y in [-1, 1] coordinates."""
+        """Return the displacements, shape ``(n, *size, 2)``, as x and y in [-1, 1] coordinates."""
 
     def transform(self, x: Tensor, draw: Draw) -> Tensor:
         """Sample the image bilinearly at the displaced grid, zeros outside."""
@@ -109,6 +109,7 @@ class Compose(Augmentation):
     Parameters
     ----------
     steps : sequence of Augmentation
+        In the order in which they act within their kind.
     padding : {"zeros", "border", "reflection"}, default="zeros"
         What a geometric step finds outside of the image.
     size : tuple of 2 ints or None, default=None

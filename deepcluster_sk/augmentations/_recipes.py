@@ -45,6 +45,10 @@ def images(
     size : tuple of 2 ints or None, default=None
         Height and width of the views; None keeps those of the images.
 
+    Returns
+    -------
+    augmentation : Augmentation
+
     References
     ----------
     Li et al., "Contrastive clustering", AAAI 2021, section "Implementation details".
@@ -67,6 +71,10 @@ def digits(*, size: Size = None) -> Augmentation:
     ----------
     size : tuple of 2 ints or None, default=None
         Height and width of the views; None keeps those of the images.
+
+    Returns
+    -------
+    augmentation : Augmentation
     """
     return Compose(
         [
@@ -81,7 +89,12 @@ def digits(*, size: Size = None) -> Augmentation:
 
 
 def rows() -> Augmentation:
-    """Recipe for rows of features: 15 % swapped with other rows, and Gaussian noise."""
+    """Recipe for rows of features: 15 % swapped with other rows, and Gaussian noise.
+
+    Returns
+    -------
+    augmentation : Augmentation
+    """
     return Compose([MarginalSwap(p=0.15), GaussianNoise(std=0.3)])
 
 
