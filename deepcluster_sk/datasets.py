@@ -35,6 +35,8 @@ def load_image_folder(
     Returns
     -------
     data : :class:`~sklearn.utils.Bunch`
+        With the entries:
+
         images : ndarray of shape (n, H, W, 3) or, if all files are grey, (n, H, W), uint8
         filenames : ndarray of shape (n,), str
         skipped : list of str
