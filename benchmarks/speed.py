@@ -44,7 +44,8 @@ from deepcluster_sk._preprocessing import Layout, Preprocessor
 from deepcluster_sk._random import Seeds
 from deepcluster_sk._trainer import Trainer, _Epochs
 from deepcluster_sk.augmentations import images
-from deepcluster_sk.encoders import make_encoder, resnet
+from deepcluster_sk.augmentations._recipes import make_augmentation
+from deepcluster_sk.encoders import input_size, make_encoder, resnet
 from deepcluster_sk.losses import negative_entropy
 
 CPU = torch.device("cpu")
@@ -96,9 +97,11 @@ class Training:
         est = OURS[method](n_clusters=10, encoder=case.encoder, batch_size=case.batch_size)
         est.set_params(max_epochs=10_000, **settings)
         layout = Layout(case.shape, "last" if len(case.shape) == 3 else "none")
-        est._preprocessor = Preprocessor.learn(rows, layout)
+        est._preprocessor = Preprocessor.learn(rows, layout).to(device)
         seeds = Seeds(0)
-        self.objective, augment = est._make_parts(seeds, device)
+        self.objective = est._make_networks(seeds, device)
+        size = input_size(self.objective.encoder)
+        augment = make_augmentation(est.augmentation, layout.sample_shape, size).to(device)
         for name, buffer in self.objective.named_buffers():
             if name.endswith("started"):
                 buffer.fill_(1)  # all parts of the loss at work
