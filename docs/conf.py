@@ -37,6 +37,7 @@ myst_heading_anchors = 3
 
 autodoc_typehints = "none"  # the docstrings name types, and shapes with them
 python_maximum_signature_line_length = 88
+toc_object_entries_show_parents = "hide"
 numpydoc_show_class_members = False
 # methods that belong to torch and to scikit-learn's machinery, not to this package
 _hidden = set(dir(nn.Module)) - {"forward"}
@@ -71,6 +72,7 @@ html_title = "deepcluster_sk"
 html_static_path = ["static"]
 html_css_files = ["custom.css"]
 html_show_sourcelink = False
+html_context = {"default_mode": "auto"}
 html_theme_options = {
     "logo": {"text": "deepcluster_sk"},
     "header_links_before_dropdown": 7,
