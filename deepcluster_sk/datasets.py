@@ -35,12 +35,11 @@ def load_image_folder(
     Returns
     -------
     data : :class:`~sklearn.utils.Bunch`
-        With the entries:
+        With these attributes:
 
-        images : ndarray of shape (n, H, W, 3) or, if all files are grey, (n, H, W), uint8
-        filenames : ndarray of shape (n,), str
-        skipped : list of str
-            Files that were left out.
+        - images : ndarray of shape (n, H, W, 3) or, if all files are grey, (n, H, W), uint8
+        - filenames : ndarray of shape (n,), str
+        - skipped : list of str, the files that were left out
 
     Raises
     ------
