@@ -38,7 +38,7 @@ $(VENV)/.ready: setup.cfg pyproject.toml
 bench: $(VENV)/.ready
 	@echo "==> Installing what the benchmarks compare with"
 	$(BIN)/python -m pip install --progress-bar off --disable-pip-version-check -e ".[bench]"
-	@echo "==> Speed as ratios (about half an hour; leave the machine alone meanwhile)"
+	@echo "==> Speed as ratios (leave the machine alone meanwhile)"
 	$(BIN)/python benchmarks
 
 clean:

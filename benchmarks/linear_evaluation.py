@@ -18,14 +18,12 @@ every seed.
 
 import argparse
 import json
-import platform
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import sklearn
-import torch
+from machine import describe
 from quality import FILES, OURS
 from sklearn.base import TransformerMixin
 from sklearn.datasets import load_digits
@@ -135,10 +133,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="append every run to this file, a line each")
     args = parser.parse_args()
 
-    print(
-        f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, "
-        f"torch {torch.__version__}, scikit-learn {sklearn.__version__}\n"
-    )
+    print(describe() + "\n")
     print("| data | method | accuracy mean (worst) | seconds (median) | seeds |")
     print("| --- | --- | --- | --- | --- |", flush=True)
     for name in args.sets:

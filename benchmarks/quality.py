@@ -15,15 +15,13 @@ and ``coil20.npz``, ``pendigits.npz``, ``letter.npz``, ``landsat_train.npz``, ``
 
 import argparse
 import json
-import platform
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import sklearn
-import torch
+from machine import describe
 from sklearn.cluster import KMeans
 from sklearn.datasets import load_digits
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
@@ -150,10 +148,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="append every run to this file, a line each")
     args = parser.parse_args()
 
-    print(
-        f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, "
-        f"torch {torch.__version__}, scikit-learn {sklearn.__version__}\n"
-    )
+    print(describe() + "\n")
     print("| data | method | ACC mean (worst) | NMI | ARI | seconds (median) | seeds |")
     print("| --- | --- | --- | --- | --- | --- | --- |", flush=True)
     for name in args.sets:

@@ -15,6 +15,7 @@ import json
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 from machine import describe
@@ -50,7 +51,7 @@ def seconds_of(code: str) -> float:
 
 def fit(name: str, seed: int, epochs: int) -> dict[str, float]:
     """Fit in a fresh process."""
-    folder = __file__.rpartition("/")[0] or "."
+    folder = str(Path(__file__).parent)
     start = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", FIT, folder, name, str(seed), str(epochs)],

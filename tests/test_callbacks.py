@@ -8,17 +8,13 @@ import threading
 
 import numpy as np
 import pytest
+from estimators import each
 from sklearn.base import clone
 from sklearn.metrics import adjusted_rand_score
 from sklearn.model_selection import GridSearchCV
 from torch import nn
 
-from deepcluster_sk import (
-    ClusterContrast,
-    ContrastiveClustering,
-    DeepRobustClustering,
-    TwinContrastClustering,
-)
+from deepcluster_sk import ContrastiveClustering
 from deepcluster_sk.callbacks import ClusterMonitor
 from deepcluster_sk.exceptions import DivergenceError
 
@@ -27,13 +23,6 @@ callback = pytest.importorskip("sklearn.callback", reason="scikit-learn < 1.9 ha
 # a handful of epochs is too few to fill every cluster
 pytestmark = pytest.mark.filterwarnings("ignore:.*clusters are empty")
 
-ESTIMATORS = [
-    ContrastiveClustering,
-    TwinContrastClustering,
-    DeepRobustClustering,
-    ClusterContrast,
-]
-each = pytest.mark.parametrize("estimator", ESTIMATORS)
 FAST = {"max_epochs": 3, "random_state": 0, "device": "cpu"}
 
 

@@ -10,15 +10,11 @@ import weakref
 import numpy as np
 import pytest
 import torch
+from estimators import each
 from sklearn.datasets import load_digits
 from torch import nn
 
-from deepcluster_sk import (
-    ClusterContrast,
-    ContrastiveClustering,
-    DeepRobustClustering,
-    TwinContrastClustering,
-)
+from deepcluster_sk import ContrastiveClustering, TwinContrastClustering
 from deepcluster_sk._steps import compile_whole
 from deepcluster_sk.augmentations import digits, images, rows
 from deepcluster_sk.encoders import resnet
@@ -27,11 +23,6 @@ pytest.importorskip("torch._dynamo")
 
 # a handful of epochs is too few to fill every cluster
 pytestmark = pytest.mark.filterwarnings("ignore:.*clusters are empty")
-
-each = pytest.mark.parametrize(
-    "estimator",
-    [ContrastiveClustering, TwinContrastClustering, DeepRobustClustering, ClusterContrast],
-)
 
 
 @pytest.fixture

@@ -11,18 +11,13 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from estimators import each
 from sklearn.exceptions import ConvergenceWarning
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from deepcluster_sk import (
-    ClusterContrast,
-    ContrastiveClustering,
-    DeepRobustClustering,
-    TwinContrastClustering,
-    load,
-)
+from deepcluster_sk import ContrastiveClustering, load
 from deepcluster_sk._objective import Batch
 from deepcluster_sk._preprocessing import Layout, Preprocessor
 from deepcluster_sk._trainer import _Epochs
@@ -33,13 +28,6 @@ from deepcluster_sk.encoders import build_encoder, input_size
 # a handful of epochs is too few to fill every cluster
 pytestmark = pytest.mark.filterwarnings("ignore:.*clusters are empty")
 
-ESTIMATORS = [
-    ContrastiveClustering,
-    TwinContrastClustering,
-    DeepRobustClustering,
-    ClusterContrast,
-]
-each = pytest.mark.parametrize("estimator", ESTIMATORS)
 DEVICE = torch.device("cuda", 0)
 
 

@@ -9,17 +9,13 @@ import matplotlib.pyplot
 import numpy as np
 import pandas as pd
 import pytest
+from estimators import ESTIMATORS
 from PIL import Image
 from sklearn.datasets import load_wine
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from deepcluster_sk import (
-    ClusterContrast,
-    ContrastiveClustering,
-    DeepRobustClustering,
-    TwinContrastClustering,
-)
+from deepcluster_sk import ContrastiveClustering
 from deepcluster_sk._assignments import assign, from_probabilities
 from deepcluster_sk._image_files import find_image_files
 from deepcluster_sk._pictures import pictures
@@ -32,13 +28,6 @@ from deepcluster_sk.display import (
     LossCurveDisplay,
 )
 from deepcluster_sk.metrics import clustering_accuracy_score
-
-ESTIMATORS = [
-    ContrastiveClustering,
-    TwinContrastClustering,
-    DeepRobustClustering,
-    ClusterContrast,
-]
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 

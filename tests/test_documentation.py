@@ -11,25 +11,14 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from estimators import ESTIMATORS
 from numpydoc.validate import validate
 from sklearn import config_context
 
 import deepcluster_sk
-from deepcluster_sk import (
-    ClusterContrast,
-    ContrastiveClustering,
-    DeepRobustClustering,
-    TwinContrastClustering,
-    _fitting,
-)
+from deepcluster_sk import ContrastiveClustering, _fitting
 from deepcluster_sk._base import DOCUMENTATION_URL
 
-ESTIMATORS = [
-    ContrastiveClustering,
-    TwinContrastClustering,
-    DeepRobustClustering,
-    ClusterContrast,
-]
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 NOTEBOOKS = sorted((ROOT / "examples" / "notebooks").glob("*.ipynb"))

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from estimators import ESTIMATORS, each
 from sklearn.base import clone
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
@@ -20,24 +21,12 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-from deepcluster_sk import (
-    ClusterContrast,
-    ContrastiveClustering,
-    DeepRobustClustering,
-    TwinContrastClustering,
-)
+from deepcluster_sk import _neighbors
 from deepcluster_sk.metrics import clustering_accuracy_scorer, embedding_silhouette_score
 
 # a handful of epochs is too few to fill every cluster
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
-ESTIMATORS = [
-    ContrastiveClustering,
-    TwinContrastClustering,
-    DeepRobustClustering,
-    ClusterContrast,
-]
-each = pytest.mark.parametrize("estimator", ESTIMATORS)
 FAST = {"max_epochs": 3, "random_state": 0, "device": "cpu"}
 
 
@@ -426,3 +415,15 @@ def test_interrupted_fit_is_usable_and_says_so(estimator, few_images):
     assert model.n_iter_ == 4
     assert model.loss_curve_ == whole.loss_curve_[:4]
     np.testing.assert_array_equal(model.predict(few_images), model.labels_)
+
+
+@each
+@pytest.mark.parametrize("neighbor_space", ["inputs", "features"])
+def test_more_rows_than_are_sampled_are_clustered_all_the_same(
+    estimator, neighbor_space, blobs, monkeypatch
+):
+    monkeypatch.setattr(_neighbors, "_MAX_SAMPLED", 30)  # of 60
+    X, y = blobs
+    model = estimator(3, max_epochs=30, neighbor_space=neighbor_space, random_state=0, device="cpu")
+    assert adjusted_rand_score(y, model.fit_predict(X)) > 0.9
+    assert (model.labels_ == model.predict(X)).all()

@@ -6,28 +6,19 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from estimators import each
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import adjusted_rand_score
 from torch import nn
 
-from deepcluster_sk import (
-    ClusterContrast,
-    ContrastiveClustering,
-    DeepRobustClustering,
-    TwinContrastClustering,
-    load,
-)
+from deepcluster_sk import ContrastiveClustering, load
 from deepcluster_sk._trainer import _Epochs
 from deepcluster_sk.augmentations import RandomHorizontalFlip
 from deepcluster_sk.exceptions import EncoderError, ResumeError
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
-each = pytest.mark.parametrize(
-    "estimator",
-    [ContrastiveClustering, TwinContrastClustering, DeepRobustClustering, ClusterContrast],
-)
 # features computed once, and in every step
 both = pytest.mark.parametrize("augmentation", ["auto", RandomHorizontalFlip()])
 FAST = {"max_epochs": 3, "random_state": 0, "device": "cpu", "freeze_encoder": True}

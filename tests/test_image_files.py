@@ -4,18 +4,12 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+from estimators import each
 from PIL import Image
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV, cross_val_predict
 
-from deepcluster_sk import (
-    ClusterContrast,
-    ContrastiveClustering,
-    DeepRobustClustering,
-    TwinContrastClustering,
-    load,
-    report,
-)
+from deepcluster_sk import ContrastiveClustering, load, report
 from deepcluster_sk._image_files import (
     _MOST_NAMED,
     find_image_files,
@@ -37,10 +31,6 @@ from deepcluster_sk.model_selection import (
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
-each = pytest.mark.parametrize(
-    "estimator",
-    [ContrastiveClustering, TwinContrastClustering, DeepRobustClustering, ClusterContrast],
-)
 FAST = {"max_epochs": 2, "random_state": 0, "device": "cpu"}
 COLORS = Layout((6, 4, 3), "last")
 

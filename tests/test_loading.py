@@ -9,28 +9,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from estimators import ESTIMATORS
 from safetensors.torch import load_file, save_file
 from sklearn.exceptions import NotFittedError
 from torch import nn
 
-from deepcluster_sk import (
-    ClusterContrast,
-    ContrastiveClustering,
-    DeepRobustClustering,
-    TwinContrastClustering,
-    load,
-)
+from deepcluster_sk import ContrastiveClustering, load
 from deepcluster_sk.exceptions import SavedModelError
 
 # a handful of epochs is too few to fill every cluster
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
-ESTIMATORS = [
-    ContrastiveClustering,
-    TwinContrastClustering,
-    DeepRobustClustering,
-    ClusterContrast,
-]
 FAST = {"max_epochs": 2, "random_state": 0, "device": "cpu"}
 
 

@@ -5,30 +5,18 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from estimators import each
 from sklearn.base import clone
 from sklearn.datasets import make_blobs
 from sklearn.metrics import adjusted_rand_score
 from torch import nn
 
-from deepcluster_sk import (
-    ClusterContrast,
-    ContrastiveClustering,
-    DeepRobustClustering,
-    TwinContrastClustering,
-    load,
-)
+from deepcluster_sk import ContrastiveClustering, load
 from deepcluster_sk.exceptions import DivergenceError
 
 # a handful of epochs is too few to fill every cluster
 pytestmark = pytest.mark.filterwarnings("ignore:.*clusters are empty")
 
-ESTIMATORS = [
-    ContrastiveClustering,
-    TwinContrastClustering,
-    DeepRobustClustering,
-    ClusterContrast,
-]
-each = pytest.mark.parametrize("estimator", ESTIMATORS)
 FAST = {"max_epochs": 3, "random_state": 0, "device": "cpu"}
 
 

@@ -1,17 +1,13 @@
 import numpy as np
 import pytest
+from estimators import ESTIMATORS
 from sklearn.base import BaseEstimator, ClusterMixin
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 from sklearn.model_selection import GridSearchCV, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from deepcluster_sk import (
-    ClusterContrast,
-    ContrastiveClustering,
-    DeepRobustClustering,
-    TwinContrastClustering,
-)
+from deepcluster_sk import ContrastiveClustering
 from deepcluster_sk.metrics import embedding_silhouette_score
 from deepcluster_sk.model_selection import (
     mean_confidence_scorer,
@@ -20,12 +16,6 @@ from deepcluster_sk.model_selection import (
     stability_scorer,
 )
 
-ESTIMATORS = [
-    ContrastiveClustering,
-    TwinContrastClustering,
-    DeepRobustClustering,
-    ClusterContrast,
-]
 SCORERS = {
     "silhouette": silhouette_scorer,
     "confidence": mean_confidence_scorer,

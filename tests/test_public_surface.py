@@ -8,26 +8,14 @@ import sys
 import numpy as np
 import pytest
 import torch
+from estimators import ESTIMATORS
 from numpydoc.docscrape import NumpyDocString
 from sklearn.base import BaseEstimator
 
 import deepcluster_sk
-from deepcluster_sk import (
-    ClusterContrast,
-    ContrastiveClustering,
-    DeepRobustClustering,
-    TwinContrastClustering,
-)
 
 # one epoch is too short to fill every cluster
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-
-ESTIMATORS = [
-    ContrastiveClustering,
-    TwinContrastClustering,
-    DeepRobustClustering,
-    ClusterContrast,
-]
 
 
 def test_all_names_are_importable_and_nothing_else_is_public():

@@ -9,6 +9,7 @@ import signal
 import numpy as np
 import pytest
 import torch
+from estimators import ESTIMATORS, each
 from safetensors.torch import save_file
 from sklearn.datasets import load_digits, make_blobs
 from sklearn.exceptions import ConvergenceWarning
@@ -27,13 +28,6 @@ from deepcluster_sk.exceptions import ResumeError, SavedModelError
 # a handful of epochs is too few to fill every cluster
 pytestmark = pytest.mark.filterwarnings("ignore:.*clusters are empty")
 
-ESTIMATORS = [
-    ContrastiveClustering,
-    TwinContrastClustering,
-    DeepRobustClustering,
-    ClusterContrast,
-]
-each = pytest.mark.parametrize("estimator", ESTIMATORS)
 
 # neighbours are searched before the epochs 1 and 3, heads and centroids start before epoch 2: what
 # the checkpoint of each epoch has to hold differs

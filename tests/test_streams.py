@@ -9,16 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from estimators import each
 from PIL import Image
 from torch import nn
 from torch.utils.data import Dataset, IterableDataset, Subset, TensorDataset
 
-from deepcluster_sk import (
-    ClusterContrast,
-    ContrastiveClustering,
-    DeepRobustClustering,
-    TwinContrastClustering,
-)
+from deepcluster_sk import ContrastiveClustering
 from deepcluster_sk._data import ResidentSource, StreamedSource, open_source
 from deepcluster_sk._streams import ArrayReader, DatasetReader, memory_map
 from deepcluster_sk.exceptions import ResumeError
@@ -26,10 +22,6 @@ from deepcluster_sk.metrics import embedding_silhouette_score
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
-each = pytest.mark.parametrize(
-    "estimator",
-    [ContrastiveClustering, TwinContrastClustering, DeepRobustClustering, ClusterContrast],
-)
 CPU = torch.device("cpu")
 FAST = {"max_epochs": 2, "random_state": 0, "device": "cpu"}
 

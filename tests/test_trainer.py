@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from deepcluster_sk import _neighbors
 from deepcluster_sk._callbacks import Callback
 from deepcluster_sk._data import ResidentSource
 from deepcluster_sk._objective import LossOutput, Objective
@@ -372,6 +373,22 @@ def test_features_that_are_not_finite_name_the_epoch_and_the_learning_rate():
 
     with pytest.raises(DivergenceError, match=r"Features became NaN .* after epoch 1.*\(now 0"):
         run(Diverged(), max_epochs=2)
+
+
+def test_hooks_map_all_rows_or_those_that_stand_for_them(monkeypatch):
+    monkeypatch.setattr(_neighbors, "_MAX_SAMPLED", 5)
+    X, seen = data(12), {}
+
+    class Mapped(Mean):
+        def before_epoch(self, progress, map_all):
+            seen["all"], seen["some"] = map_all(lambda x: x), map_all.on_sampled(lambda x: x)
+            seen["rows"] = map_all.sampled
+
+    run(Mapped(), X, max_epochs=1)
+    rows = torch.from_numpy(X).float()
+    assert len(seen["rows"]) == 5
+    torch.testing.assert_close(seen["all"], rows)
+    torch.testing.assert_close(seen["some"], rows[seen["rows"]])
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
