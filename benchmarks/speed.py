@@ -222,7 +222,8 @@ class PapersLoop:
             pin_memory=device.type == "cuda",
         )
         self.device = device
-        self.encoder = encoder.train().to(device)
+        # torch's usual memory format, as in scripts that say nothing about it
+        self.encoder = encoder.train().to(device, memory_format=torch.contiguous_format)
         self.instance = self.head(feature_dim, 128).to(device)
         self.cluster = self.head(feature_dim, 10).to(device)
         parameters = [*encoder.parameters(), *self.instance.parameters()]

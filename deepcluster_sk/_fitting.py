@@ -321,7 +321,9 @@ class FittingMixin(CallbackSupportMixin, BaseEstimator):
             weight_decay=self.weight_decay,
             schedule=self.schedule,
             warmup=self.warmup,
-            precision=resolve_precision(self.precision, device),
+            precision=resolve_precision(
+                self.precision, device, self._preprocessor.layout.sample_shape
+            ),
             compile=self.compile,
             max_time=self.max_time,
         )

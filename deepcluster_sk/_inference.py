@@ -49,7 +49,7 @@ def map_batches(
                 if not is_out_of_memory(error) or limit == 1:
                     raise
                 limit = _halved(limit, batch_size, x.device)
-        yield torch.cat(outputs)[:n]
+        yield (outputs[0] if len(outputs) == 1 else torch.cat(outputs))[:n]
 
 
 def default_batch_size(n_features: int) -> int:

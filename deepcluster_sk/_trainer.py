@@ -14,7 +14,6 @@ from ._checkpoint import Checkpoint
 from ._data import DataSource
 from ._device import (
     autocast,
-    convolution_format,
     is_out_of_memory,
     training_switches,
 )
@@ -148,7 +147,6 @@ class Trainer:
         objective.train()
         with epochs.explained_out_of_memory():
             record = epochs.run(number, progress=0.0 if starts else 1.0)
-        epochs.restore_format(objective)
         epochs.calibrate(objective, number)
         if starts:
             epochs.prepare(number, progress=1.0)
@@ -227,9 +225,6 @@ class _Epochs:
         self._transform = augment.transform
         if self.config.compile and augment.compilable:
             self._transform = compile_whole(augment.transform)
-        self._format = convolution_format(self.device, self.config.precision)
-        if self._format is not None:
-            objective.to(memory_format=self._format)
         self.steps = Steps(self.config, objective, source.n_samples)
 
     def run(self, number: int, *, progress: float) -> EpochRecord:
@@ -288,17 +283,11 @@ class _Epochs:
 
     def finish(self, objective: Objective) -> None:
         """Turn the objective, after its last epoch, into what a fitted estimator keeps."""
-        self.restore_format(objective)
         self.calibrate(objective, self.config.max_epochs)  # as the epoch after the last one
         with torch.no_grad():
             objective.after_training(_RowMap(self, objective, self.steps.n_epochs))
         objective.eval()
         objective.zero_grad(set_to_none=True)  # gradients are no part of a fitted estimator
-
-    def restore_format(self, objective: Objective) -> None:
-        """Undo the memory format of the training: on the CPU another one is at home."""
-        if self._format is not None:
-            objective.to(memory_format=torch.contiguous_format)
 
     def calibrate(self, objective: Objective, number: int) -> None:
         """Measure batch norm's statistics for the final weights, on views as in training."""

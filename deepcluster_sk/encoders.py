@@ -143,7 +143,8 @@ def make_encoder(
     Returns
     -------
     encoder : Module
-        Never the object that was passed in.
+        Never the object that was passed in. Its convolutions are in the memory format
+        ``channels_last`` if it works in it.
     feature_dim : int
         Number of features per sample.
 
@@ -154,7 +155,19 @@ def make_encoder(
         output is not a finite tensor of shape (n, d).
     """
     encoder = build_encoder(spec, sample_shape)
+    if len(sample_shape) == 3:
+        _try_channels_last(encoder, sample_shape)
     return encoder, _probe(encoder, sample_shape)
+
+
+def is_channels_last(network: nn.Module) -> bool:
+    """Tell whether the convolutions of a network are in that memory format."""
+    return any(
+        parameter.ndim == 4
+        and parameter.is_contiguous(memory_format=torch.channels_last)
+        and not parameter.is_contiguous()
+        for parameter in network.parameters()
+    )
 
 
 def build_encoder(
@@ -162,16 +175,13 @@ def build_encoder(
 ) -> nn.Module:
     """Return the module of :func:`make_encoder` without trying it out."""
     if isinstance(spec, str):
-        encoder = _named_encoder(spec, sample_shape)
-    elif isinstance(spec, nn.Module):
-        encoder = copy.deepcopy(spec)
-    else:
-        encoder = spec()
-        if not isinstance(encoder, nn.Module):
-            raise EncoderError(
-                f"The callable encoder={spec!r} returned {type(encoder).__name__}, expected a "
-                "torch.nn.Module. Return the module that maps a batch to features of shape (n, d)."
-            )
+        return _named_encoder(spec, sample_shape)
+    encoder = copy.deepcopy(spec) if isinstance(spec, nn.Module) else spec()
+    if not isinstance(encoder, nn.Module):
+        raise EncoderError(
+            f"The callable encoder={spec!r} returned {type(encoder).__name__}, expected a "
+            "torch.nn.Module. Return the module that maps a batch to features of shape (n, d)."
+        )
     return encoder
 
 
@@ -247,20 +257,52 @@ def _replace(network: nn.Module, path: str, module: nn.Module) -> None:
     setattr(network.get_submodule(parent), name, module)
 
 
-def _probe(encoder: nn.Module, sample_shape: tuple[int, ...]) -> int:
-    """Run two zero samples through the encoder and return the number of features."""
+def _try_channels_last(encoder: nn.Module, sample_shape: tuple[int, ...]) -> None:
+    """Bring convolutions into the memory format that is fastest for them, in place."""
+    try:
+        encoder.to(memory_format=torch.channels_last)
+        _features_of_zeros(encoder, sample_shape, torch.channels_last)
+    except Exception:
+        keep_contiguous(encoder)
+
+
+def keep_contiguous(encoder: nn.Module) -> None:
+    """Keep a module that does not work in channels last, as it uses ``view``, from ever seeing it.
+
+    Images that are stored with their channels last arrive as permuted views.
+    """
+    encoder.to(memory_format=torch.contiguous_format)
+    encoder.register_forward_pre_hook(_contiguous_inputs)
+
+
+def _contiguous_inputs(encoder: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return tuple(x.contiguous() for x in inputs)
+
+
+def _features_of_zeros(
+    encoder: nn.Module, sample_shape: tuple[int, ...], memory_format: torch.memory_format
+) -> Tensor:
+    """Return the output for two samples of zeros, in evaluation mode and without gradients."""
     was_training = encoder.training
     parameter = next(encoder.parameters(), None)
     device = "cpu" if parameter is None else parameter.device
     encoder.eval()
     try:
         with torch.no_grad():
-            features = encoder(torch.zeros(2, *sample_shape, device=device))
+            zeros = torch.zeros(2, *sample_shape, device=device)
+            return encoder(zeros.contiguous(memory_format=memory_format))
+    finally:
+        encoder.train(was_training)
+
+
+def _probe(encoder: nn.Module, sample_shape: tuple[int, ...]) -> int:
+    """Run two zero samples through the encoder and return the number of features."""
+    try:
+        features = _features_of_zeros(encoder, sample_shape, torch.contiguous_format)
     except Exception as error:
         raise EncoderError(
             f"The encoder failed on a float32 batch of shape {(2, *sample_shape)}: {error}"
         ) from error
-    encoder.train(was_training)
     shape = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
     if not isinstance(features, Tensor) or features.ndim != 2 or len(features) != 2:
         raise EncoderError(

@@ -52,11 +52,11 @@ def nt_xent(a: Tensor, b: Tensor, *, temperature: float) -> Tensor:
     n = a.shape[-2]
     with torch.autocast(a.device.type, enabled=False):
         z = at_least_float32(torch.cat([a, b], dim=-2))
-        similarity = z @ z.mT / temperature
-        itself = torch.eye(2 * n, dtype=torch.bool, device=z.device)
-        similarity = similarity.masked_fill(itself, float("-inf"))
-        partner = (z[..., :n, :] * z[..., n:, :]).sum(dim=-1) / temperature  # the same for both
-        return similarity.logsumexp(dim=-1).mean(dim=-1) - partner.mean(dim=-1)
+        scaled = z / temperature
+        similarity = scaled @ z.mT
+        similarity.diagonal(dim1=-2, dim2=-1).fill_(float("-inf"))
+        partner = (scaled[..., :n, :] * z[..., n:, :]).sum(dim=-1)  # the same for both
+        return _logsumexp(similarity, dim=-1).mean(dim=-1) - partner.mean(dim=-1)
 
 
 def info_nce(
@@ -101,15 +101,15 @@ def info_nce(
     representation learning", CVPR 2020, Eq. (1).
     """
     with torch.autocast(queries.device.type, enabled=False):
-        queries, keys = at_least_float32(queries), at_least_float32(keys)
-        positive = (queries * keys).sum(dim=-1, keepdim=True) / temperature
-        similarity = queries @ keys.mT / temperature if batch_negatives else positive
+        queries, keys = at_least_float32(queries) / temperature, at_least_float32(keys)
+        positive = (queries * keys).sum(dim=-1, keepdim=True)
+        similarity = queries @ keys.mT if batch_negatives else positive
         if extra_keys is not None:
-            extra = queries @ extra_keys.to(queries.dtype).mT / temperature
+            extra = queries @ extra_keys.to(queries.dtype).mT
             if excluded is not None:
                 extra = extra.masked_fill(excluded, float("-inf"))
             similarity = torch.cat([similarity, extra], dim=-1)
-        return similarity.logsumexp(dim=-1).mean(dim=-1) - positive.mean(dim=(-2, -1))
+        return _logsumexp(similarity, dim=-1).mean(dim=-1) - positive.mean(dim=(-2, -1))
 
 
 def symmetric_info_nce(a: Tensor, b: Tensor, *, temperature: float) -> Tensor:

@@ -119,11 +119,27 @@ def test_affine_equals_torchvision(seed):
     torch.testing.assert_close(step.transform(x, draw), torch.stack(expected), atol=2e-5, rtol=0)
 
 
+def displacements(step, draw, size):
+    """Along x and y at each pixel: (n, H, W, 2)."""
+    field = step.weights(draw) @ step.fields(size, torch.device("cpu"))
+    return field.unflatten(2, size).permute(0, 2, 3, 1)
+
+
+def test_elastic_displacements_are_torchs_bicubic_interpolation_of_the_knots():
+    step = ElasticTransform(magnitude=0.1, knots=5)
+    (knots,) = draw = step.sample(torch.Size((3, 1, 24, 20)), generator())
+    expected = torch.nn.functional.interpolate(
+        knots, size=(24, 20), mode="bicubic", align_corners=True
+    )
+    field = displacements(step, draw, (24, 20)).permute(0, 3, 1, 2)
+    torch.testing.assert_close(field, expected, atol=1e-6, rtol=0)
+
+
 def test_elastic_equals_torchvision():
     x = smooth_images()
     step = ElasticTransform(magnitude=0.1)
     draw = step.sample(x.shape, generator())
-    field = step.field(draw, (24, 20))
+    field = displacements(step, draw, (24, 20))
     expected = [
         tv.elastic_transform(image[None], own[None], InterpolationMode.BILINEAR)[0]
         for image, own in zip(x, field, strict=True)
@@ -133,7 +149,7 @@ def test_elastic_equals_torchvision():
 
 def test_elastic_displacements_have_the_requested_size_at_the_knots():
     step = ElasticTransform(magnitude=0.05, knots=3)
-    field = step.field(step.sample(torch.Size((500, 1, 9, 9)), generator()), (9, 9))
+    field = displacements(step, step.sample(torch.Size((500, 1, 9, 9)), generator()), (9, 9))
     corners = field[:, [0, 0, -1, -1], [0, -1, 0, -1]]
     assert corners.std().item() == pytest.approx(0.05, rel=0.1)
 

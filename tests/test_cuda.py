@@ -169,12 +169,10 @@ class Color(Net):
 
 
 @pytest.fixture
-def channels_last(monkeypatch):
-    """The format of CUDA devices in half precision, on the CPU."""
-    monkeypatch.setattr(
-        "deepcluster_sk._trainer.convolution_format", lambda *device: torch.channels_last
-    )
+def seen(monkeypatch):
+    """The formats of the weights in training."""
     monkeypatch.setattr(Net, "seen", set())
+    return Net.seen
 
 
 @pytest.fixture
@@ -191,19 +189,36 @@ PARAMETERS = {
 }
 
 
+class Viewing(Color):
+    """Flattens by ``view``, which needs the usual format."""
+
+    def forward(self, x):
+        super().forward(x)
+        maps = self.layers(x)
+        return maps.view(len(maps), -1)
+
+
 @each
-def test_training_in_channels_last_leaves_the_usual_format(estimator, channels_last, colors):
-    model = estimator(2, **PARAMETERS).fit(colors)
-    assert Net.seen == {True}
-    assert all(tensor.is_contiguous() for tensor in model._objective.state_dict().values())
+@pytest.mark.parametrize(("encoder", "expected"), [(Color, True), (Viewing, False)])
+def test_networks_are_in_channels_last_if_they_work_in_it(
+    estimator, encoder, expected, seen, colors, tmp_path
+):
+    model = estimator(2, **{**PARAMETERS, "encoder": encoder}).fit(colors)
+    assert seen == {expected}
+    assert is_channels_last(model.encoder_.layers[0].weight) == expected
     np.testing.assert_array_equal(model.predict(colors), model.labels_)
-    model.partial_fit(colors).partial_fit(colors)
-    assert Net.seen == {True}
-    assert all(tensor.is_contiguous() for tensor in model._objective.state_dict().values())
+    model.save(tmp_path / "model")
+    opened = load(tmp_path / "model", encoder=encoder)
+    assert is_channels_last(opened.encoder_.layers[0].weight) == expected
+    np.testing.assert_array_equal(opened.predict_proba(colors), model.predict_proba(colors))
+    opened.partial_fit(colors)
+    model.partial_fit(colors)
+    assert seen == {expected}
+    np.testing.assert_array_equal(opened.transform(colors), model.transform(colors))
 
 
 @each
-def test_a_fit_in_channels_last_resumes(estimator, channels_last, colors, tmp_path):
+def test_a_fit_in_channels_last_resumes(estimator, seen, colors, tmp_path):
     expected = estimator(2, **PARAMETERS).fit(colors)
 
     class Stop:
@@ -219,6 +234,7 @@ def test_a_fit_in_channels_last_resumes(estimator, channels_last, colors, tmp_pa
     with pytest.warns(ConvergenceWarning, match="epoch 2 of 3"):
         estimator(2, **parameters).set_callbacks(Stop()).fit(colors)
     model = estimator(2, **parameters).fit(colors)
+    assert seen == {True}
     assert model.history_ == expected.history_
     np.testing.assert_array_equal(model.predict_proba(colors), expected.predict_proba(colors))
 

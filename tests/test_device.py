@@ -1,12 +1,12 @@
 import multiprocessing
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
 
 from deepcluster_sk._device import (
     autocast,
-    convolution_format,
     inference_switches,
     is_out_of_memory,
     resolve_device,
@@ -46,7 +46,7 @@ def test_unknown_device_name_is_refused():
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
 def test_explicit_precision_is_taken(precision):
-    assert resolve_precision(precision, torch.device("cpu")) == precision
+    assert resolve_precision(precision, torch.device("cpu"), (3, 32, 32)) == precision
 
 
 @pytest.mark.parametrize(
@@ -54,11 +54,30 @@ def test_explicit_precision_is_taken(precision):
 )
 def test_auto_precision_follows_the_gpu(monkeypatch, capability, expected):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
-    assert resolve_precision("auto", torch.device("cuda", 0)) == expected
+    assert resolve_precision("auto", torch.device("cuda", 0), (10,)) == expected
 
 
-def test_auto_precision_on_the_cpu_is_float32():
-    assert resolve_precision("auto", torch.device("cpu")) == "float32"
+@pytest.mark.parametrize(
+    ("flags", "sample_shape", "expected"),
+    [
+        ("fma avx512f avx512_bf16", (1, 16, 20), "bfloat16"),
+        ("fma amx_bf16", (3, 96, 96), "bfloat16"),
+        ("fma avx512f", (3, 96, 96), "float32"),
+        ("fma avx512f avx512_bf16", (1, 28, 8), "float32"),
+        ("fma avx512f avx512_bf16", (500,), "float32"),
+    ],
+)
+def test_auto_precision_follows_the_cpu_and_the_samples(monkeypatch, flags, sample_shape, expected):
+    monkeypatch.setattr(Path, "read_text", lambda path: f"flags : {flags}")
+    assert resolve_precision("auto", torch.device("cpu"), sample_shape) == expected
+
+
+def test_auto_precision_is_float32_where_the_cpu_does_not_tell(monkeypatch):
+    def missing(path):
+        raise FileNotFoundError(path)
+
+    monkeypatch.setattr(Path, "read_text", missing)
+    assert resolve_precision("auto", torch.device("cpu"), (3, 32, 32)) == "float32"
 
 
 def test_autocast_lowers_products_to_the_precision():
@@ -180,13 +199,6 @@ def test_deterministic_convolutions_are_not_tuned(monkeypatch):
     monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
     with training_switches(PRETENDED, "float32"):
         assert not torch.backends.cudnn.benchmark
-
-
-def test_training_in_half_precision_wants_channels_last():
-    assert convolution_format(PRETENDED, "bfloat16") == torch.channels_last
-    assert convolution_format(PRETENDED, "float16") == torch.channels_last
-    assert convolution_format(PRETENDED, "float32") is None
-    assert convolution_format(torch.device("cpu"), "bfloat16") is None
 
 
 def test_a_tensor_for_the_cpu_is_not_copied():

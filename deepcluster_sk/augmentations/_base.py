@@ -1,9 +1,10 @@
 """What an augmentation is, and how steps compose.
 
-Geometric steps contribute a 3x3 matrix per image, elastic ones a displacement of the sampling
-grid, colour steps an affine map of the channels per image. :class:`Compose` multiplies matrices
-and adds displacements, so that any recipe costs one grid sampling and one small matrix product,
-whatever its length. Only steps that are none of these (blur, noise) run on their own.
+Geometric steps contribute a 3x3 matrix per image, elastic ones a combination of fixed displacement
+fields, colour steps an affine map of the channels per image. :class:`Compose` multiplies matrices
+and adds displacements, so that any recipe costs one matrix product for the grid, one sampling and
+one small product for the colours, whatever its length. Only steps that are none of these (blur,
+noise) run on their own.
 """
 
 from abc import ABC, abstractmethod
@@ -68,17 +69,24 @@ class GeometricStep(Augmentation):
 
 
 class DisplacementStep(Augmentation):
-    """A step that bends the sampling grid: one field of displacements per image."""
+    """A step that bends the sampling grid: per image, a weighted sum of fixed fields."""
 
     @abstractmethod
-    def field(self, draw: Draw, size: tuple[int, int]) -> Tensor:
-        """Return the displacements, shape ``(n, *size, 2)``, as x and y in [-1, 1] coordinates."""
+    def weights(self, draw: Draw) -> Tensor:
+        """Return the weights of the k fields, shape (n, 2, k).
+
+        Those of the displacements along x and along y, in coordinates that run from -1 to 1.
+        """
+
+    @abstractmethod
+    def fields(self, size: tuple[int, int], device: torch.device) -> Tensor:
+        """Return the fields, shape (k, H * W): one number per pixel of images of this size."""
 
     def transform(self, x: Tensor, draw: Draw) -> Tensor:
         """Sample the image bilinearly at the displaced grid, zeros outside."""
-        size = (x.shape[2], x.shape[3])
         identity = torch.eye(3, device=x.device).expand(len(x), -1, -1)
-        return warp(x, identity, displacement=self.field(draw, size))
+        fields = self.fields((x.shape[2], x.shape[3]), x.device)
+        return warp(x, identity, displacements=[(self.weights(draw), fields)])
 
 
 class ColorStep(Augmentation):
@@ -168,31 +176,43 @@ class Compose(Augmentation):
         if not matrices and not bending and self.size is None:
             return x
         size = self.size or (x.shape[2], x.shape[3])
-        matrix = reduce(
-            torch.matmul, matrices, torch.eye(3, device=x.device).expand(len(x), -1, -1)
+        if not matrices:
+            matrices = [torch.eye(3, device=x.device).expand(len(x), -1, -1)]
+        displacements = [(step.weights(d), step.fields(size, x.device)) for step, d in bending]
+        return warp(
+            x,
+            reduce(torch.matmul, matrices),
+            displacements=displacements,
+            size=size,
+            padding=self.padding,
         )
-        fields = [step.field(draw, size) for step, draw in bending]
-        displacement = sum(fields[1:], fields[0]) if fields else None
-        return warp(x, matrix, displacement=displacement, size=size, padding=self.padding)
 
 
 def warp(
     x: Tensor,
     matrix: Tensor,
     *,
-    displacement: Tensor | None = None,
+    displacements: Sequence[tuple[Tensor, Tensor]] = (),
     size: tuple[int, int] | None = None,
     padding: str = "zeros",
 ) -> Tensor:
     """Sample images (n, C, H, W) bilinearly at grids given by matrices (n, 3, 3).
 
-    A displacement of shape (n, *size, 2) is added to the grid.
+    A displacement is a pair of weights (n, 2, k) and fields (k, H * W). Everything is linear in
+    the weights, so that a single product makes the grids of all images.
     """
     size = size or (x.shape[2], x.shape[3])
-    grid = F.affine_grid(matrix[:, :2], [len(x), x.shape[1], *size], align_corners=False)
-    if displacement is not None:
-        grid = grid + displacement
+    weights = torch.cat([matrix[:, :2], *(weights for weights, _ in displacements)], dim=2)
+    fields = torch.cat([_coordinates(size, x.device), *(fields for _, fields in displacements)])
+    grid = (weights.flatten(0, 1) @ fields).view(len(x), 2, *size).permute(0, 2, 3, 1)
     return F.grid_sample(x, grid, mode="bilinear", padding_mode=padding, align_corners=False)
+
+
+def _coordinates(size: tuple[int, int], device: torch.device) -> Tensor:
+    """Return x, y and 1 of every pixel's centre, x and y in [-1, 1]: shape (3, H * W)."""
+    y, x = ((2 * torch.arange(side, device=device) + 1) / side - 1 for side in size)
+    x, y = x.expand(size), y[:, None].expand(size)
+    return torch.stack([x, y, torch.ones(size, device=device)]).flatten(1)
 
 
 def recolor(x: Tensor, matrix: Tensor) -> Tensor:

@@ -195,11 +195,15 @@ class ElasticTransform(DisplacementStep):
         noise = torch.randn(knots, generator=generator, device=generator.device)
         return (noise * self.magnitude,)
 
-    def field(self, draw: Draw, size: tuple[int, int]) -> Tensor:
-        """Interpolate between the knots."""
+    def weights(self, draw: Draw) -> Tensor:
+        """Take the displacements at the knots."""
         (knots,) = draw
-        field = F.interpolate(knots, size=size, mode="bicubic", align_corners=True)
-        return field.permute(0, 2, 3, 1)
+        return knots.flatten(2)
+
+    def fields(self, size: tuple[int, int], device: torch.device) -> Tensor:
+        """Interpolate bicubically a field for each knot: 1 there, 0 at all others."""
+        units = torch.eye(self.knots**2, device=device).view(-1, 1, self.knots, self.knots)
+        return F.interpolate(units, size=size, mode="bicubic", align_corners=True).flatten(1)
 
 
 class ColorJitter(ColorStep):
