@@ -2,6 +2,8 @@
 
     python benchmarks/cifar10.py CC --data-folder DATA --seconds 540  # again, until it is finished
     python benchmarks/cifar10.py CC --data-folder DATA --subset 500 --epochs 2  # tries this out
+    python benchmarks/cifar10.py CC --data-folder DATA --subset 6000 --epochs 40 \
+        --set encoder=cnn instance_temperature=0.2 crop_scale=0.2   # compares configurations
 
 All 60,000 images are used for training and for evaluation, training and test part joined, as in the
 papers. The images are JPEG copies at quality 75, and a little harder than the originals. The folder
@@ -12,6 +14,9 @@ A piece stops after the epoch in which ``--seconds`` are over, and the same comm
 there: the checkpoint holds everything, and the schedule knows nothing of the pieces. On the CPU the
 result is that of one piece, bit for bit. NMI, ACC and ARI every few epochs are for the log alone;
 the result is the last epoch, whatever the best one was.
+
+``--set`` takes parameters of the estimator as JSON, or as text; ``crop_scale`` is the smallest
+share of the area that a crop shows.
 
 Written to the output folder, for each method: ``METHOD.json`` (configuration, machine, log,
 history, result), ``METHOD.png`` (curves) and ``METHOD.ckpt``.
@@ -36,6 +41,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from deepcluster_sk._device import resolve_device
 from deepcluster_sk._file_format import read_file
+from deepcluster_sk.augmentations import images
 
 FILE = "cifar10_jpegs.npz"
 COPIES = "JPEG copies at quality 75, training and test part joined"
@@ -123,6 +129,23 @@ def scores_of(y: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     return {name: float(score(y, labels)) for name, score in SCORES.items()}
 
 
+def parameters(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the estimator's parameters; a scale of crops is one of the augmentation."""
+    rest = {name: value for name, value in settings.items() if name != "crop_scale"}
+    if "crop_scale" in settings:
+        rest["augmentation"] = images(scale=(settings["crop_scale"], 1.0))
+    return rest
+
+
+def setting(text: str) -> tuple[str, Any]:
+    """Parse ``name=value``."""
+    name, _, value = text.partition("=")
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError:
+        return name, value
+
+
 def linear_accuracy(model: Any, X: np.ndarray, y: np.ndarray, is_test: np.ndarray) -> float:
     """Test accuracy of logistic regression on the features; the encoder saw no class."""
     features = model.transform(X).astype(np.float64)
@@ -173,6 +196,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     args.output.mkdir(parents=True, exist_ok=True)
     checkpoint, path = (args.output / f"{args.method}.{suffix}" for suffix in ("ckpt", "json"))
     settings = {**CONFIGURATIONS[args.method]}
+    settings |= dict(args.set)
     if args.epochs:
         settings["max_epochs"] = args.epochs
     done, _ = progress(checkpoint)
@@ -182,7 +206,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     on_gpu = device.type == "cuda"
     model = OURS[args.method](
         n_clusters=len(np.unique(y)),
-        **settings,
+        **parameters(settings),
         compile=on_gpu,
         device=device,
         checkpoint=checkpoint,
@@ -254,6 +278,14 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--subset", type=int, help="take only so many images, to try this out")
     parser.add_argument("--epochs", type=int, help="in place of the configuration's")
+    parser.add_argument(
+        "--set",
+        type=setting,
+        nargs="+",
+        default=[],
+        metavar="NAME=VALUE",
+        help="further parameters, in place of the configuration's",
+    )
     print(summary(run(parser.parse_args())))
 
 

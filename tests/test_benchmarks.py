@@ -3,6 +3,7 @@
 import io
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -134,6 +135,18 @@ def test_pieces_of_a_fit_make_the_whole(script, small_settings, data_folder, tmp
         assert pieces[name] == whole[name]
     assert (tmp_path / "pieces" / "CueCo.png").stat().st_size
     assert "JPEG copies at quality 75" in capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings("ignore:.*clusters are empty")
+def test_parameters_can_be_compared(script, small_settings, data_folder, tmp_path):
+    pytest.importorskip("sklearn.callback")
+    run = partial(cifar10_record, script, data_folder)
+    plain = run(tmp_path / "plain", "CC", "--epochs", 1)
+    same = run(tmp_path / "same", "CC", "--epochs", 1, "--set", "crop_scale=0.08")
+    other = run(tmp_path / "other", "CC", "--epochs", 1, "--set", "crop_scale=0.9", "optimizer=sgd")
+    assert same["history"] == plain["history"]  # that of the recipe
+    assert other["history"] != plain["history"]
+    assert other["configuration"]["optimizer"] == "sgd"
 
 
 @pytest.mark.slow
