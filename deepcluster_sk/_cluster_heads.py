@@ -65,7 +65,7 @@ class ClusterHeads(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map features (n, in_features) to logits (n_heads, n, n_clusters)."""
-        return self.output(self.hidden(x)).view(len(x), self.n_heads, -1).transpose(0, 1)
+        return self.output(self.hidden(x)).unflatten(1, (self.n_heads, -1)).transpose(0, 1)
 
     def before_epoch(
         self, progress: float, map_all: MapAll, encoder: nn.Module, neighbors: NeighborStage

@@ -17,7 +17,7 @@ from sklearn import config_context
 
 import deepcluster_sk
 from deepcluster_sk import ContrastiveClustering, _fitting
-from deepcluster_sk._base import DOCUMENTATION_URL
+from deepcluster_sk._base import DOCUMENTATION_URL, BaseDeepClusterer
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -74,8 +74,9 @@ def documented_objects():
                     yield f"{name}.{method}"
         elif inspect.isfunction(thing):
             yield name
-    for method in ("fit", "partial_fit", "predict", "predict_proba", "transform", "score", "save"):
-        yield f"deepcluster_sk.ContrastiveClustering.{method}"
+    for name, method in inspect.getmembers(BaseDeepClusterer, inspect.isroutine):
+        if not name.startswith("_") and method.__module__.startswith("deepcluster_sk"):
+            yield f"deepcluster_sk.ContrastiveClustering.{name}"
 
 
 @pytest.mark.parametrize("name", list(documented_objects()))
