@@ -10,7 +10,7 @@ import deepcluster_sk
 PACKAGE = Path(deepcluster_sk.__file__).parent
 DISPLAYS = ["_cluster_number", "_embedding", "_gallery", "_loss_curve", "_match", "_sizes"]
 FLOORS = [
-    {"exceptions", "_random", "_device", "_file_format"},
+    {"exceptions", "_random", "_device", "_file_format", "_warnings"},
     {"losses", "metrics", "encoders", "_modules", "_neighbors", "_cluster_heads"}
     | {"_preprocessing", "_data", "_streams", "_image_files", "datasets"}
     | {"_papers", "_assignments", "_pictures", "model_selection"}
