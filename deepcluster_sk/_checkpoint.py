@@ -202,7 +202,7 @@ def data_identity(source: DataSource) -> dict[str, Any]:
     digest = hashlib.sha256()
     shape: tuple[int, ...] = ()
     dtype = ""
-    for _, stored in source.batches(rows.split(_ROWS_AT_A_TIME)):
+    for _, stored in source.batches(torch.split(rows, _ROWS_AT_A_TIME)):
         digest.update(stored.cpu().numpy().tobytes())
         dtype, shape = str(stored.dtype), tuple(stored.shape[1:])
     return {

@@ -50,19 +50,19 @@ def resolve_device(device: str | torch.device) -> torch.device:
     return resolved
 
 
-def resolve_precision(precision: str, device: torch.device) -> Precision:
+def resolve_precision(precision: Precision | Literal["auto"], device: torch.device) -> Precision:
     """Turn the ``precision`` parameter into a number format.
 
     ``"auto"`` is bfloat16 on CUDA devices that compute it natively (capability 8 or higher), and
     float32 elsewhere.
     """
     if precision != "auto":
-        return precision  # type: ignore[return-value]
+        return precision
     native = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
     return "bfloat16" if native else "float32"
 
 
-def autocast(device: torch.device, precision: Precision) -> AbstractContextManager:
+def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[None]:
     """Return the autocast context of a training step."""
     if precision == "float32":
         return nullcontext()
@@ -162,7 +162,7 @@ def fork_torch(device: torch.device, seed: int) -> Iterator[None]:
     """
     generators = [torch.default_generator]
     if device.type == "cuda":
-        torch.cuda.init()
+        torch.cuda.current_device()  # starts CUDA: it has no generators before
         generators.append(torch.cuda.default_generators[device.index or 0])
     elif device.type == "mps":
         generators.append(torch.mps._get_default_mps_generator())

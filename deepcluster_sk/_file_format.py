@@ -111,7 +111,7 @@ def _digest(text: str, tensors: dict[str, Tensor]) -> str:
 def _parsed(text: str, path: str | os.PathLike[str]) -> dict[str, Any]:
     """Return the header, if it is one that this version understands."""
     try:
-        header = json.loads(text)
+        header: dict[str, Any] = json.loads(text)
         version = header["format"]
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise SavedModelError(

@@ -35,7 +35,7 @@ def map_batches(
     """
     batch_size = batch_size or default_batch_size(source.n_features)
     limit = batch_size
-    plan = (torch.arange(source.n_samples) if rows is None else rows).split(batch_size)
+    plan = torch.split(torch.arange(source.n_samples) if rows is None else rows, batch_size)
     for _, x in source.batches(plan):
         n = len(x)
         if n % multiple:

@@ -228,7 +228,7 @@ def _checked_rows(estimator: BaseEstimator, X: Any, *, reset: bool) -> Rows:
     if streamed:
         return _CheckedRows(X, checked.dtype, name)
     _check_finite(checked, name)
-    return checked
+    return np.asarray(checked)
 
 
 def check_n_samples(n_samples: int, n_clusters: int) -> None:
