@@ -86,11 +86,11 @@ class SavingMixin(BaseEstimator):
         """Write preprocessing, encoder and assignment as one ONNX graph.
 
         The graph takes samples as :meth:`predict_proba` does and returns the same, without Python,
-        torch or this package. Its input ``"X"`` has the shape (n, *input_shape_) for any n, or
-        (n, n_features_in_) where `image_shape` says how rows are read; its output
-        ``"predict_proba"`` the shape (n, n_clusters), float32. It checks nothing: samples must be
-        finite. The metadata of the file are ``"class"``, ``"n_clusters"`` and ``"deepcluster_sk"``,
-        the version of the package.
+        torch or this package. Its input ``"X"`` has the shape ``(n, *input_shape_)`` for any n, or
+        ``(n, n_features_in_)`` where `image_shape` says how rows are read; its output
+        ``"predict_proba"`` the shape ``(n, n_clusters)``, float32. It checks nothing: samples must
+        be finite. The metadata of the file are ``"class"``, ``"n_clusters"`` and
+        ``"deepcluster_sk"``, the version of the package.
 
         Needs the extra ``onnx``.
 
