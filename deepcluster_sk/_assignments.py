@@ -30,9 +30,9 @@ class Assignments(NamedTuple):
         total = np.bincount(
             self.labels[known], weights=self.confidence[known], minlength=self.n_clusters
         )
-        return np.divide(
-            total, self.sizes, out=np.full(self.n_clusters, np.nan), where=self.sizes > 0
-        )
+        confidence = np.full(self.n_clusters, np.nan)
+        np.divide(total, self.sizes, out=confidence, where=self.sizes > 0)
+        return confidence
 
     def members(self, cluster: int) -> np.ndarray:
         """Row numbers of a cluster, the most confident first."""

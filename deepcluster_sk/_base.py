@@ -1,7 +1,6 @@
 """The scikit-learn face that all methods share."""
 
 import copy
-import warnings
 from abc import ABC
 from collections.abc import Callable
 from os import PathLike
@@ -40,6 +39,7 @@ from ._validation import (
     seconds_not_epochs,
     unchanged_on_error,
 )
+from ._warnings import warn_user
 from .augmentations._recipes import RECIPES
 from .metrics import embedding_silhouette_score
 
@@ -271,20 +271,18 @@ class BaseDeepClusterer(
     def _warn(self, state: TrainState) -> None:
         """Tell the user about an interrupted run and about empty clusters."""
         if state.interrupted:
-            warnings.warn(
+            warn_user(
                 f"Training was interrupted: the estimator is that of epoch {self.n_iter_} of "
                 f"{state.max_epochs}, the last one finished. Call fit again to train longer.",
                 ConvergenceWarning,
-                stacklevel=3,
             )
         n_empty = int((self.cluster_sizes_ == 0).sum())
         if n_empty:
-            warnings.warn(
+            warn_user(
                 f"{n_empty} of {self.n_clusters} clusters are empty after {self.n_iter_} epochs. "
                 f"Try another random_state, more max_epochs,{self._against_empty} or a smaller "
                 "n_clusters.",
                 ConvergenceWarning,
-                stacklevel=3,
             )
 
     def __sklearn_tags__(self) -> Any:

@@ -6,7 +6,6 @@ import json
 import os
 import tempfile
 import time
-import warnings
 from importlib.metadata import version
 from numbers import Integral
 from pathlib import Path
@@ -20,6 +19,7 @@ from ._file_format import read_file, write_file
 from ._objective import Objective
 from ._state import EpochRecord, TrainState
 from ._steps import Steps, StepsState
+from ._warnings import warn_user
 from .exceptions import ResumeError, SavedModelError
 
 _TORCH = str(torch.__version__)
@@ -158,11 +158,10 @@ class Checkpoint:
         try:
             write_file(self._path, header, {name: t.cpu() for name, t in tensors.items()})
         except OSError as error:
-            warnings.warn(
+            warn_user(
                 f"The checkpoint {os.fspath(self._path)!r} could not be written after epoch "
                 f"{len(header['history'])}: {error}. The training goes on.",
                 RuntimeWarning,
-                stacklevel=2,
             )
             return
         self._pending = None
@@ -181,11 +180,10 @@ class Checkpoint:
         except (SavedModelError, KeyError, TypeError, ValueError) as error:
             raise self._damaged(error) from error
         if known_torch != _TORCH:
-            warnings.warn(
+            warn_user(
                 f"{os.fspath(self._path)!r} was written under torch {known_torch}, this is "
                 f"{_TORCH}: the result may differ from that of an uninterrupted fit.",
                 RuntimeWarning,
-                stacklevel=2,
             )
         return header, tensors
 
@@ -204,7 +202,7 @@ def data_identity(source: DataSource) -> dict[str, Any]:
     digest = hashlib.sha256()
     shape: tuple[int, ...] = ()
     dtype = ""
-    for _, stored in source.batches(rows.split(_ROWS_AT_A_TIME)):
+    for _, stored in source.batches(torch.split(rows, _ROWS_AT_A_TIME)):
         digest.update(stored.cpu().numpy().tobytes())
         dtype, shape = str(stored.dtype), tuple(stored.shape[1:])
     return {

@@ -248,14 +248,14 @@ def _read_array(path: str) -> np.ndarray:
         return _read_csv(path)
     data = np.load(path, mmap_mode="r", allow_pickle=False)
     if suffix == ".npy":
-        return data
+        return np.asanyarray(data)
     names = list(data)
     if "X" not in names and len(names) != 1:
         raise ValueError(
             f"{path!r} holds {len(names)} arrays ({', '.join(names)}); expected one, or one "
             "named 'X'."
         )
-    return data["X" if "X" in names else names[0]]
+    return np.asanyarray(data["X" if "X" in names else names[0]])
 
 
 def _read_csv(path: str) -> np.ndarray:

@@ -65,7 +65,8 @@ class ClusterHeads(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map features (n, in_features) to logits (n_heads, n, n_clusters)."""
-        return self.output(self.hidden(x)).view(len(x), self.n_heads, -1).transpose(0, 1)
+        logits = self.output(self.hidden(x))
+        return torch.unflatten(logits, 1, (self.n_heads, -1)).transpose(0, 1)
 
     def before_epoch(
         self, progress: float, map_all: MapAll, encoder: nn.Module, neighbors: NeighborStage
@@ -110,7 +111,7 @@ class ClusterHeads(nn.Module):
         generator = torch.Generator().manual_seed(head)
         some = torch.randperm(len(features), generator=generator)[:_IMITATED_ROWS]
         labels = spherical_kmeans(features[some], self.n_clusters)
-        if len(labels.unique()) > 1:  # not for one cluster, or rows that are all alike
+        if len(torch.unique(labels)) > 1:  # not for one cluster, or rows that are all alike
             self.imitate(head, features[some], labels)
 
     def _agreements(self, features: Tensor, graph: NeighborGraph) -> Tensor:

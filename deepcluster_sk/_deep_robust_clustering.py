@@ -212,7 +212,7 @@ class DeepRobustObjective(Objective):
 
     def assign(self, features: Tensor) -> Tensor:
         """Softmax of the first head: the only one that is left after training."""
-        return self.cluster_heads(features)[0].float().softmax(dim=-1)
+        return torch.softmax(self.cluster_heads(features)[0].float(), dim=-1)
 
     def permute_clusters(self, order: Tensor) -> None:
         """Permute the outputs of the head."""

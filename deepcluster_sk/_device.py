@@ -53,7 +53,7 @@ def resolve_device(device: str | torch.device) -> torch.device:
 
 
 def resolve_precision(
-    precision: str, device: torch.device, sample_shape: tuple[int, ...]
+    precision: Precision | Literal["auto"], device: torch.device, sample_shape: tuple[int, ...]
 ) -> Precision:
     """Turn the ``precision`` parameter into a number format.
 
@@ -62,7 +62,7 @@ def resolve_precision(
     elsewhere. Networks on rows and tiny images gain less than a tenth by it on a CPU.
     """
     if precision != "auto":
-        return precision  # type: ignore[return-value]
+        return precision
     if device.type == "cuda":
         native = torch.cuda.get_device_capability(device) >= (8, 0)
     else:
@@ -80,7 +80,7 @@ def _cpu_computes_bfloat16() -> bool:
     return not words.isdisjoint({"avx512_bf16", "amx_bf16"})
 
 
-def autocast(device: torch.device, precision: Precision) -> AbstractContextManager:
+def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[None]:
     """Return the autocast context of a training step."""
     if precision == "float32":
         return nullcontext()
@@ -171,7 +171,7 @@ def fork_torch(device: torch.device, seed: int) -> Iterator[None]:
     """
     generators = [torch.default_generator]
     if device.type == "cuda":
-        torch.cuda.init()
+        torch.cuda.current_device()  # starts CUDA: it has no generators before
         generators.append(torch.cuda.default_generators[device.index or 0])
     elif device.type == "mps":
         generators.append(torch.mps._get_default_mps_generator())

@@ -103,7 +103,8 @@ def network_of(objective: Objective) -> nn.Module:
 
 def encode(objective: Objective, x: Tensor) -> Tensor:
     """Return the features of a preprocessed batch as users see them."""
-    return network_of(objective)(x)
+    features: Tensor = network_of(objective)(x)
+    return features
 
 
 def assign(objective: Objective, x: Tensor) -> Tensor:

@@ -310,7 +310,8 @@ class _Bar:
 
 
 def _n_threads() -> int:
-    return min(32, joblib.cpu_count())
+    n_cores: int = joblib.cpu_count()
+    return min(32, n_cores)
 
 
 def _reason(path: str, error: Exception) -> str:

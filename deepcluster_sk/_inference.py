@@ -1,6 +1,5 @@
 """Deterministic passes over all rows."""
 
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 
 import torch
@@ -9,6 +8,7 @@ from torch import Tensor, nn
 from ._data import DataSource
 from ._device import inference_switches, is_out_of_memory
 from ._modules import FrozenEncoder
+from ._warnings import warn_user
 
 BATCH_SIZE = 1024
 _BATCH_VALUES = 2**24  # and of large images, fewer: a network holds many times its input
@@ -35,7 +35,7 @@ def map_batches(
     """
     batch_size = batch_size or default_batch_size(source.n_features)
     limit = batch_size
-    plan = (torch.arange(source.n_samples) if rows is None else rows).split(batch_size)
+    plan = torch.split(torch.arange(source.n_samples) if rows is None else rows, batch_size)
     for _, x in source.batches(plan):
         n = len(x)
         if n % multiple:
@@ -73,11 +73,10 @@ def collect(batches: Iterable[Tensor], n_samples: int) -> Tensor:
 def _halved(limit: int, batch_size: int, device: torch.device) -> int:
     """Return half the number of rows; warn at the first time."""
     if limit == batch_size:
-        warnings.warn(
+        warn_user(
             f"Out of memory on {device} with {limit} samples at a time: going on with fewer. A "
             "smaller encoder, or a device with more memory, would be faster.",
             RuntimeWarning,
-            stacklevel=2,
         )
     return limit // 2
 

@@ -42,7 +42,8 @@ class FrozenEncoder(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return rescaled features."""
         with torch.no_grad():
-            return self.rescale(self.network(x).float())
+            features: Tensor = self.rescale(self.network(x).float())
+        return features
 
 
 class MomentumCopy(nn.Module):
@@ -71,7 +72,8 @@ class MomentumCopy(nn.Module):
     def forward(self, *inputs: Tensor) -> Tensor:
         """Call the copy, without gradients."""
         with torch.no_grad():
-            return self.module(*inputs)
+            outputs: Tensor = self.module(*inputs)
+        return outputs
 
     @torch.no_grad()
     def update(self, module: nn.Module, momentum: float) -> None:

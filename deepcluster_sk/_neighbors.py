@@ -58,7 +58,8 @@ class _Search:
         self._components: PCA | None = None
         if min(rows.shape) > _SEARCH_DIM:
             self._components = PCA(_SEARCH_DIM, svd_solver="covariance_eigh")
-            rows = self._components.fit_transform(rows)
+            with np.errstate(invalid="ignore"):  # shares of the variance, where there is none
+                rows = self._components.fit_transform(rows)
         search = NearestNeighbors(n_neighbors=min(n_neighbors, len(rows) - 1), algorithm="brute")
         self._search = search.fit(rows)
 

@@ -11,7 +11,8 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ._neighbors import MapAll, NeighborStage
+from ._neighbors import MapAll as MapAll
+from ._neighbors import NeighborStage
 
 
 class Batch(NamedTuple):

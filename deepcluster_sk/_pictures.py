@@ -99,5 +99,5 @@ def _to_uint8(images: np.ndarray) -> np.ndarray:
     if images.dtype == np.uint8:
         return images
     images = images.astype(np.float64)
-    low, high = images.min(), images.max()
+    low, high = float(images.min()), float(images.max())
     return np.round((images - low) * (255 / ((high - low) or 1))).astype(np.uint8)

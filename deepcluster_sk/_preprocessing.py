@@ -93,7 +93,7 @@ class Preprocessor(nn.Module):
         x = (x.to(wide) - self.offset.to(wide)).div_(self.scale.to(wide)).float()
         if not self.layout.is_image:
             return x / torch.sqrt(1 + (x / _MOST) ** 2)
-        x = x.view(len(x), *self.layout.shape)
+        x = torch.unflatten(x, 1, self.layout.shape)
         if self.layout.channels == "last":
             return x.permute(0, 3, 1, 2)
         return x if self.layout.channels == "first" else x[:, None]

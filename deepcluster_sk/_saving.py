@@ -4,7 +4,7 @@ import hashlib
 import os
 from collections.abc import Callable
 from importlib.metadata import version
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ._file_format import write_file
 from ._frozen import network_of
 from ._objective import Objective
+from ._onnx import Dtype, PredictProba, write_onnx
 from ._preprocessing import Layout, Preprocessor
 from .encoders import build_encoder, is_channels_last, keep_contiguous
 from .exceptions import SavedModelError
@@ -81,6 +82,56 @@ class SavingMixin(BaseEstimator):
             "fitted": fitted,
         }
         write_file(path, header, tensors)
+
+    def to_onnx(self, path: str | os.PathLike[str], *, dtype: Dtype = "float32") -> None:
+        """Write preprocessing, encoder and assignment as one ONNX graph.
+
+        The graph takes samples as :meth:`predict_proba` does and returns the same, without Python,
+        torch or this package. Its input ``"X"`` has the shape ``(n, *input_shape_)`` for any n, or
+        ``(n, n_features_in_)`` where `image_shape` says how rows are read; its output
+        ``"predict_proba"`` the shape ``(n, n_clusters)``, float32. It checks nothing: samples must
+        be finite. The metadata of the file are ``"class"``, ``"n_clusters"`` and
+        ``"deepcluster_sk"``, the version of the package.
+
+        Needs the extra ``onnx``.
+
+        Parameters
+        ----------
+        path : path-like
+            The file is replaced if it exists.
+        dtype : {"float32", "float64", "uint8"}, default="float32"
+            Of the samples that the graph takes. The values are those of the training set:
+            images fitted as ``uint8`` or from files are passed in [0, 255], whatever their dtype.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        ValueError
+            If `dtype` is none of these.
+        ImportError
+            If a package of the extra is missing, or torch is older than 2.6.
+        OnnxExportError
+            If the encoder has no counterpart in ONNX.
+        OSError
+            If the file cannot be written.
+        """
+        check_is_fitted(self)
+        if dtype not in get_args(Dtype):
+            raise ValueError(f"dtype={dtype!r}, expected one of {list(get_args(Dtype))}.")
+        metadata = {
+            "class": type(self).__name__,
+            "n_clusters": str(len(self.cluster_sizes_)),
+            "deepcluster_sk": version("deepcluster_sk"),
+        }
+        flattened = self.image_shape is not None
+        write_onnx(
+            path,
+            PredictProba(self._objective, self._preprocessor),
+            sample_shape=(self.n_features_in_,) if flattened else self.input_shape_,
+            dtype=dtype,
+            metadata=metadata,
+        )
 
     @classmethod
     def _from_saved(

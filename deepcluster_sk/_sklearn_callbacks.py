@@ -5,7 +5,7 @@ everything here does nothing.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import sklearn
 from sklearn.base import BaseEstimator
@@ -15,7 +15,8 @@ from ._objective import Objective
 from ._state import TrainState
 
 try:
-    from sklearn.callback import CallbackSupportMixin, ScoringMonitor, with_callbacks
+    from sklearn.callback import CallbackSupportMixin, ScoringMonitor
+    from sklearn.callback import with_callbacks as _with_callbacks
 except ImportError:
 
     class CallbackSupportMixin:  # type: ignore[no-redef]
@@ -33,9 +34,19 @@ except ImportError:
                 f"{sklearn.__version__}. Upgrade scikit-learn."
             )
 
-    def with_callbacks(method: Any) -> Any:
-        """Return the method as it is."""
+    def _with_callbacks(method: Any) -> Any:
         return method
+
+
+__all__ = ["CallbackSupportMixin", "FitTasks", "ScoringMonitor", "with_callbacks"]
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def with_callbacks(method: Method) -> Method:
+    """Open and close the callbacks around a method; without scikit-learn's, leave it as it is."""
+    wrapped: Method = _with_callbacks(method)
+    return wrapped
 
 
 class _NoContext:
@@ -87,9 +98,10 @@ class FitTasks(Callback):
 
     def on_epoch_end(self, state: TrainState, finished: Callable[[], Objective]) -> bool:
         """Close the task of an epoch; stop if a callback says so."""
-        return self._epoch.call_on_fit_task_end(
+        stops: bool = self._epoch.call_on_fit_task_end(
             **self._data, reconstruction_attributes=lambda: self._attributes(finished(), state)
         )
+        return stops
 
     def on_success(self, attributes: dict[str, Any]) -> None:
         """Close the task of the fit, when the estimator is fitted."""

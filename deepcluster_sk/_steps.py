@@ -80,7 +80,7 @@ class Steps:
     def descend(self, loss: Tensor) -> None:
         """Take one optimiser step."""
         self._optimizer.zero_grad(set_to_none=True)
-        self._scaler.scale(loss).backward()
+        torch.autograd.backward(self._scaler.scale(loss))
         self._scaler.step(self._optimizer)
         self._scaler.update()
         self._done += 1

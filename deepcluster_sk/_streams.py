@@ -104,7 +104,7 @@ class DatasetReader:
         If it is empty.
     """
 
-    def __init__(self, dataset: Dataset) -> None:
+    def __init__(self, dataset: Dataset[Any]) -> None:
         self._dataset = dataset
         name = type(dataset).__name__
         try:

@@ -270,7 +270,7 @@ class TwinContrastObjective(Objective):
     def assign(self, features: Tensor) -> Tensor:
         """Return pi, without noise."""
         logits = self.project(features) @ self.prototypes().mT / self.assign_temperature
-        return logits.softmax(dim=1)
+        return torch.softmax(logits, dim=1)
 
     def permute_clusters(self, order: Tensor) -> None:
         """Permute the prototypes."""

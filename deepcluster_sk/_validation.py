@@ -2,7 +2,6 @@
 
 import math
 import os
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from numbers import Integral, Real
@@ -27,6 +26,7 @@ from ._streams import (
     as_numpy,
     is_memory_mapped,
 )
+from ._warnings import warn_user
 
 _DTYPES = [np.float32, np.float64, np.uint8]
 _CHANNELS = (1, 3, 4)
@@ -152,11 +152,10 @@ def _open_files(
     )
     if opened.skipped:
         first = next(iter(opened.skipped.values()))
-        warnings.warn(
+        warn_user(
             f"{len(opened.skipped)} of {len(paths)} image files cannot be read and are skipped "
             f"(first: {first!r}). Their label is -1; after fit, skipped_ lists them.",
             UserWarning,
-            stacklevel=4,
         )
     return opened
 
@@ -229,7 +228,7 @@ def _checked_rows(estimator: BaseEstimator, X: Any, *, reset: bool) -> Rows:
     if streamed:
         return _CheckedRows(X, checked.dtype, name)
     _check_finite(checked, name)
-    return checked
+    return np.asarray(checked)
 
 
 def check_n_samples(n_samples: int, n_clusters: int) -> None:

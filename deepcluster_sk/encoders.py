@@ -38,7 +38,8 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map rows (n, d) to features (n, widths[-1])."""
-        return self.layers(x)
+        features: Tensor = self.layers(x)
+        return features
 
 
 class SmallCNN(nn.Module):
@@ -223,18 +224,17 @@ def _torchvision_model(name: str, in_channels: int) -> nn.Module:
     import torchvision
 
     try:
-        network = torchvision.models.get_model(name, weights=None)
+        network: nn.Module = torchvision.models.get_model(name, weights=None)
     except ValueError:
         raise EncoderError(
             f"encoder={name!r} is unknown. Expected 'auto', 'mlp', 'cnn', a name from "
             "torchvision.models.list_models(), a torch.nn.Module or a callable that returns one."
         ) from None
-    first = next((n for n, m in network.named_modules() if isinstance(m, nn.Conv2d)), None)
+    first = [(n, m) for n, m in network.named_modules() if isinstance(m, nn.Conv2d)][:1]
     last = [n for n, m in network.named_modules() if isinstance(m, nn.Linear)][-1:]
-    if first is not None:
-        old = network.get_submodule(first)
-        if old.in_channels != in_channels:
-            _replace(network, first, _with_channels(old, in_channels))
+    for path, convolution in first:
+        if convolution.in_channels != in_channels:
+            _replace(network, path, _with_channels(convolution, in_channels))
     for path in last:
         _replace(network, path, nn.Identity())
     return network
@@ -290,7 +290,8 @@ def _features_of_zeros(
     try:
         with torch.no_grad():
             zeros = torch.zeros(2, *sample_shape, device=device)
-            return encoder(zeros.contiguous(memory_format=memory_format))
+            features: Tensor = encoder(zeros.contiguous(memory_format=memory_format))
+            return features
     finally:
         encoder.train(was_training)
 

@@ -6,6 +6,7 @@ __all__ = [
     "DivergenceError",
     "EncoderError",
     "ImageFileError",
+    "OnnxExportError",
     "ResumeError",
     "SavedModelError",
 ]
@@ -29,6 +30,10 @@ class DivergenceError(DeepClusterError, FloatingPointError):
 
 class ImageFileError(DeepClusterError, ValueError):
     """Image files are missing, empty, damaged or no images, or a folder holds none."""
+
+
+class OnnxExportError(DeepClusterError, RuntimeError):
+    """The networks have no counterpart in ONNX."""
 
 
 class ResumeError(DeepClusterError, ValueError):

@@ -8,6 +8,7 @@ from estimators import each
 from PIL import Image
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV, cross_val_predict
+from sklearn.pipeline import make_pipeline
 
 from deepcluster_sk import ContrastiveClustering, load, report
 from deepcluster_sk._image_files import (
@@ -185,6 +186,23 @@ def test_grid_search_on_paths(container, paths):
     search = GridSearchCV(model(max_epochs=1), grid, cv=2, error_score="raise")
     search.fit(container(paths))
     assert search.predict(paths).shape == (24,)
+
+
+@pytest.mark.slow  # processes of joblib's have to start and to import
+@pytest.mark.parametrize("container", [list, np.array, pd.Series])
+def test_grid_search_on_paths_in_two_processes_under_progress_bars(container, paths, images, capfd):
+    callback = pytest.importorskip("sklearn.callback", reason="scikit-learn < 1.9")
+    pytest.importorskip("rich")
+    grid = {"n_clusters": [2, 3], "learning_rate": [1e-3, 3e-3]}
+    expected = GridSearchCV(model(max_epochs=1), grid, cv=2).fit(images)
+    search = GridSearchCV(model(max_epochs=1), grid, cv=2, n_jobs=2, error_score="raise")
+    search.set_callbacks(callback.ProgressBar(max_propagation_depth=None)).fit(container(paths))
+    for name in ("mean_test_score", "rank_test_score"):
+        np.testing.assert_allclose(search.cv_results_[name], expected.cv_results_[name], rtol=1e-4)
+    np.testing.assert_array_equal(search.predict(paths), expected.predict(images))
+    shown = capfd.readouterr().out
+    assert shown.count("GridSearchCV - candidate-split-evaluation | ContrastiveClust") >= 8
+    assert "GridSearchCV - refit" in shown
 
 
 # ---- size
@@ -422,6 +440,24 @@ def test_skipped_files_get_the_label_minus_one(estimator, fits, bad_folder, requ
     opened = load(tmp_path / "model.dcsk")
     np.testing.assert_array_equal(opened.labels_, fitted.labels_)
     assert opened.skipped_ == fitted.skipped_
+
+
+def test_the_warning_of_skipped_files_shows_the_line_of_the_user(bad_folder):
+    skipping = model(on_error="skip", image_size=8, max_epochs=1)
+    lines = [
+        lambda: skipping.fit(bad_folder),
+        lambda: skipping.predict(bad_folder),
+        lambda: skipping.fit_predict(bad_folder),
+        lambda: skipping.transform(bad_folder),
+        lambda: skipping.partial_fit(bad_folder),
+        lambda: skipping.score(bad_folder),
+        lambda: make_pipeline(skipping).fit(bad_folder),
+    ]
+    for line in lines:
+        with pytest.warns(UserWarning, match="are skipped") as caught:
+            line()
+        (warning,) = (w for w in caught if "are skipped" in str(w.message))
+        assert (warning.filename, warning.lineno) == (__file__, line.__code__.co_firstlineno)
 
 
 def test_nothing_but_unreadable_files_is_an_error_even_if_they_may_be_skipped(tmp_path):

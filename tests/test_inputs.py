@@ -6,6 +6,7 @@ import polars as pl
 import pytest
 import scipy.sparse
 import torch
+from estimators import each
 from torch import nn
 
 from deepcluster_sk import ContrastiveClustering
@@ -127,6 +128,14 @@ def test_float_images_are_scaled_by_the_range_of_the_training_set():
     assert (x.min().item(), x.max().item()) == (0, 1)
     again = model().fit(images * 100 + 5000)
     np.testing.assert_allclose(again.loss_curve_, model().fit(images).loss_curve_, rtol=1e-4)
+
+
+@pytest.mark.parametrize("X", [np.full((80, 70), 7.0), np.zeros((80, 9, 9), np.uint8)])
+@each
+def test_samples_that_are_all_alike_are_accepted_without_a_warning_of_numpy(estimator, X):
+    """Of more columns than the search for neighbours compares."""
+    model = estimator(3, max_epochs=2, random_state=0, neighbor_space="inputs").fit(X)
+    assert set(model.labels_) == {0}
 
 
 def test_constant_images_and_columns_are_accepted():

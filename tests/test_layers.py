@@ -10,7 +10,7 @@ import deepcluster_sk
 PACKAGE = Path(deepcluster_sk.__file__).parent
 DISPLAYS = ["_cluster_number", "_embedding", "_gallery", "_loss_curve", "_match", "_sizes"]
 FLOORS = [
-    {"exceptions", "_random", "_device", "_file_format"},
+    {"exceptions", "_random", "_device", "_file_format", "_warnings"},
     {"losses", "metrics", "encoders", "_modules", "_neighbors", "_cluster_heads"}
     | {"_preprocessing", "_data", "_streams", "_image_files", "datasets"}
     | {"_papers", "_assignments", "_pictures", "model_selection"}
@@ -19,7 +19,7 @@ FLOORS = [
     },
     {"_objective", "_state"},
     {"_callbacks", "_steps", "_checkpoint", "_inference", "_frozen", "_trainer"},
-    {"_validation", "_saving", "_sklearn_callbacks", "_fitting", "_base"},
+    {"_validation", "_onnx", "_saving", "_sklearn_callbacks", "_fitting", "_base"},
     {
         "_contrastive_clustering",
         "_twin_contrast_clustering",
@@ -45,7 +45,8 @@ SAME_FLOOR = {
     "_frozen": {"_inference"},
     "_checkpoint": {"_steps"},
     "_trainer": {"_callbacks", "_checkpoint", "_inference", "_steps"},
-    "_fitting": {"_validation", "_saving", "_sklearn_callbacks"},
+    "_saving": {"_onnx"},
+    "_fitting": {"_validation", "_onnx", "_saving", "_sklearn_callbacks"},
     "_base": {"_validation", "_saving", "_fitting"},
     "model_selection": {"_assignments", "metrics"},
     "_report": {"_report_parts"},

@@ -4,17 +4,20 @@ import json
 import os
 import pickle
 import struct
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from estimators import ESTIMATORS
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from sklearn.exceptions import NotFittedError
 from torch import nn
 
 from deepcluster_sk import ContrastiveClustering, load
+from deepcluster_sk._file_format import read_file, write_file
 from deepcluster_sk.exceptions import SavedModelError
 
 # a handful of epochs is too few to fill every cluster
@@ -32,21 +35,11 @@ def saved(few_images, tmp_path_factory):
     return model, path
 
 
-def content(path):
-    """Header and tensors of a file, read by hand."""
-    raw = path.read_bytes()
-    (length,) = struct.unpack("<Q", raw[:8])
-    return json.loads(json.loads(raw[8 : 8 + length])["__metadata__"]["deepcluster_sk"]), load_file(
-        path
-    )
-
-
 def changed(saved, tmp_path, header=None, tensors=None):
-    """A copy of the file with another header or other tensors."""
-    old_header, old_tensors = content(saved[1])
+    """A copy of the file with another header or other tensors, and a digest that fits them."""
+    old_header, old_tensors = read_file(saved[1])
     path = tmp_path / "changed.dcsk"
-    metadata = {"deepcluster_sk": json.dumps({**old_header, **(header or {})})}
-    save_file({**old_tensors, **(tensors or {})}, path, metadata=metadata)
+    write_file(path, {**old_header, **(header or {})}, {**old_tensors, **(tensors or {})})
     return path
 
 
@@ -146,7 +139,7 @@ def test_a_failing_save_leaves_the_old_file(saved, tmp_path, monkeypatch):
     def full(*args, **kwargs):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr("deepcluster_sk._file_format.save_file", full)
+    monkeypatch.setattr("os.fsync", full)
     with pytest.raises(OSError, match="No space left"):
         saved[0].save(path)
     assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("model", b"old")]
@@ -216,7 +209,7 @@ def test_an_unknown_class_is_refused(saved, tmp_path, name):
 
 def altered(saved, group, **changes):
     """The header with some values of a group changed."""
-    return {group: {**content(saved[1])[0][group], **changes}}
+    return {group: {**read_file(saved[1])[0][group], **changes}}
 
 
 @pytest.mark.parametrize(
@@ -253,3 +246,101 @@ def test_a_hostile_header_is_refused_before_memory_is_taken(saved, tmp_path, gro
 def test_hostile_tensors_are_refused(saved, tmp_path, tensors):
     with pytest.raises(SavedModelError, match="does not fit together"):
         load(changed(saved, tmp_path, tensors=tensors))
+
+
+def flipped(raw, position):
+    """The bytes with one bit of one byte changed."""
+    return raw[:position] + bytes([raw[position] ^ (1 << position % 8)]) + raw[position + 1 :]
+
+
+def with_sizes(raw, change):
+    """The bytes with the types, shapes and offsets of all tensors changed by a function."""
+    (length,) = struct.unpack("<Q", raw[:8])
+    header = json.loads(raw[8 : 8 + length])
+    for name, tensor in header.items():
+        if name != "__metadata__":
+            change(tensor)
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + raw[8 + length :]
+
+
+def mutations(saved, tmp_path):
+    """Damaged and hostile variants of a saved file, by name."""
+    raw = saved[1].read_bytes()
+    (length,) = struct.unpack("<Q", raw[:8])
+    data = 8 + length
+    for position in [0, 3, 7, *range(8, data, length // 9), data - 1]:
+        yield f"bit of the header at {position}", flipped(raw, position)
+    for position in [*range(data, len(raw), (len(raw) - data) // 9), len(raw) - 1]:
+        yield f"bit of a tensor at {position}", flipped(raw, position)
+    for n in (0, 7, 8, data // 2, data, (data + len(raw)) // 2, len(raw) - 1):
+        yield f"first {n} bytes", raw[:n]
+    yield "bytes at the end", raw + bytes(1000)
+    for n in (0, length - 1, length + 1, len(raw), 2**40, 2**63):
+        yield f"header of {n} bytes", struct.pack("<Q", n) + raw[8:]
+    huge, shifted = {"shape": [10**6, 10**6]}, {"data_offsets": [0, 2**50]}
+    yield "huge shapes", with_sizes(raw, lambda tensor: tensor.update(huge))
+    yield "huge offsets", with_sizes(raw, lambda tensor: tensor.update(shifted))
+    yield "other type", with_sizes(raw, lambda tensor: tensor.update(dtype="I64"))
+    yield "a pickle", pickle.dumps(saved[0])
+    for group, changes in [
+        ("params", {"n_clusters": 10**12}),
+        ("params", {"hidden_dim": 10**9}),
+        ("params", {"projection_dim": 10**9}),
+        ("params", {"encoder": "vit_h_14"}),
+        ("layout", {"shape": [10**6, 10**6]}),
+    ]:
+        yield (
+            f"hostile {changes}",
+            changed(saved, tmp_path, altered(saved, group, **changes)).read_bytes(),
+        )
+
+
+LOAD_IN_LITTLE_MEMORY = """
+import gc, json, re, resource, sys
+from pathlib import Path
+import torchvision  # code for what a file may name is no memory for the file
+from deepcluster_sk import load
+
+def memory():
+    return 1024 * int(re.search(r"VmData:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+
+def outcome(path):
+    gc.collect()
+    limit = memory() + path.stat().st_size + 2**21  # what Python itself may take on the way
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, resource.RLIM_INFINITY))
+    try:
+        load(path)
+    except BaseException as error:
+        return f"{type(error).__name__}: {error}"
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (resource.RLIM_INFINITY,) * 2)
+    return "loaded"
+
+intact, *others = map(Path, sys.argv[1:])
+load(intact)  # imports what is needed
+print(json.dumps([outcome(path) for path in [intact, *others]]))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts on what Linux tells of memory")
+def test_damaged_files_are_refused_in_the_memory_of_their_size(saved, tmp_path):
+    """The kernel refuses the process any more memory than a file has bytes."""
+    paths, names = [saved[1]], []
+    for number, (name, content) in enumerate(mutations(saved, tmp_path)):
+        paths.append(tmp_path / f"{number}.dcsk")
+        paths[-1].write_bytes(content)
+        names.append(name)
+    done = subprocess.run(
+        [sys.executable, "-c", LOAD_IN_LITTLE_MEMORY, *paths],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=600,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    intact, *outcomes = json.loads(done.stdout)
+    assert intact == "loaded"
+    assert len(names) >= 30
+    for name, outcome in zip(names, outcomes, strict=True):
+        assert outcome.startswith("SavedModelError: "), name

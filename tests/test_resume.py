@@ -1,6 +1,5 @@
 """A fit that was interrupted goes on from its checkpoint as if nothing had happened."""
 
-import json
 import multiprocessing
 import os
 import pickle
@@ -10,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from estimators import ESTIMATORS, each
-from safetensors.torch import save_file
 from sklearn.datasets import load_digits, make_blobs
 from sklearn.exceptions import ConvergenceWarning
 from torch import nn
@@ -22,7 +20,7 @@ from deepcluster_sk import (
     TwinContrastClustering,
     load,
 )
-from deepcluster_sk._file_format import read_file
+from deepcluster_sk._file_format import read_file, write_file
 from deepcluster_sk.exceptions import ResumeError, SavedModelError
 
 # a handful of epochs is too few to fill every cluster
@@ -277,8 +275,10 @@ def test_a_process_killed_while_writing_leaves_the_checkpoint_before(tmp_path):
     parameters = {**PARAMETERS, "checkpoint": tmp_path / "run"}
     assert exit_code(die_writing, parameters, 3) == -signal.SIGKILL
     assert n_epochs(tmp_path / "run") == 2
+    assert {path.name for path in tmp_path.iterdir()} == {"run", "run.part"}
     expected = state(ContrastiveClustering(3, encoder=Net, **PARAMETERS).fit(images()))
     assert state(ContrastiveClustering(3, encoder=Net, **parameters).fit(images())) == expected
+    assert {path.name for path in tmp_path.iterdir()} == {"run"}  # the next run cleans up
 
 
 def die_writing(parameters, number):
@@ -409,7 +409,7 @@ def test_a_checkpoint_with_a_tensor_missing_or_of_another_shape_is_refused(path,
     del tensors[name]
     if tensor is not None:
         tensors[name] = tensor
-    save_file(tensors, path, metadata={"deepcluster_sk": json.dumps(header)})
+    write_file(path, header, tensors)
     with pytest.raises(ResumeError, match="is damaged"):
         resume(path)
 
@@ -438,7 +438,7 @@ def test_a_disk_that_fills_up_does_not_end_the_training(tmp_path, monkeypatch):
         raise OSError("No space left on device")
 
     expected = state(ContrastiveClustering(3, encoder=Net, **PARAMETERS).fit(images()))
-    monkeypatch.setattr("deepcluster_sk._file_format.save_file", full)
+    monkeypatch.setattr("os.fsync", full)
     with pytest.warns(RuntimeWarning, match=r"not be written after epoch \d: No space"):
         model = resume(tmp_path / "run")
     assert state(model) == expected

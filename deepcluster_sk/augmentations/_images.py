@@ -197,7 +197,7 @@ class ElasticTransform(DisplacementStep):
 
     def weights(self, draw: Draw) -> Tensor:
         """Take the displacements at the knots."""
-        (knots,) = draw
+        knots: Tensor = draw[0]
         return knots.flatten(2)
 
     def fields(self, size: tuple[int, int], device: torch.device) -> Tensor:

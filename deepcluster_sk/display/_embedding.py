@@ -333,7 +333,8 @@ def _positions(features: np.ndarray, projection: str, random: RandomState) -> np
         raise ValueError(f"projection={projection!r}, expected 'pca' or 'tsne'.")
     if projection == "tsne" and len(features) > 3 and features.shape[1] > 1:
         perplexity = min(30.0, (len(features) - 1) / 3)
-        return TSNE(perplexity=perplexity, init="pca", random_state=random).fit_transform(features)
+        tsne = TSNE(perplexity=perplexity, init="pca", random_state=random)
+        return np.asarray(tsne.fit_transform(features))
     n_components = min(2, *features.shape)
     positions = PCA(n_components, random_state=random).fit_transform(features)
     return np.pad(positions, ((0, 0), (0, 2 - n_components)))

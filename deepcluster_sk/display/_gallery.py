@@ -356,7 +356,7 @@ def standardized(X: Any) -> np.ndarray:
     """Return rows of features as standard deviations from the mean of their column."""
     values = np.asarray(X, dtype=np.float64)
     deviation = values.std(axis=0)
-    return (values - values.mean(axis=0)) / np.where(deviation > 0, deviation, 1)
+    return np.asarray((values - values.mean(axis=0)) / np.where(deviation > 0, deviation, 1))
 
 
 def _longest(lists: list[np.ndarray]) -> int:
@@ -368,5 +368,5 @@ def _rgba(picture: np.ndarray, cmap: str) -> np.ndarray:
     from matplotlib import colormaps
 
     if picture.ndim == 2:
-        return colormaps[cmap](picture)
+        return np.asarray(colormaps[cmap](picture))
     return np.dstack([picture / 255, np.ones(picture.shape[:2])])
