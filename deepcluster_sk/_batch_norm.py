@@ -65,9 +65,7 @@ def batch_norm(
     output : Tensor of the shape of the input
     """
     if not training:
-        return F.batch_norm(
-            input, running_mean, running_var, weight, bias, False, momentum, eps
-        )
+        return F.batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
     mean, var, count = _statistics(input)
     if running_mean is not None and running_var is not None:
         with torch.no_grad():

@@ -73,8 +73,8 @@ def claim_device(device: str | torch.device, local_rank: int) -> str:
     own = resolve_device(device)
     if own.type == "mps":
         raise DeviceError(
-            f"device={device!r} is {own.type!r} here, which has no messages between processes. Pass "
-            "device='cpu', or start a single process."
+            f"device={device!r} is {own.type!r} here, which knows no messages between processes. "
+            "Pass device='cpu', or start a single process."
         )
     if own.type != "cuda":
         return "gloo"
