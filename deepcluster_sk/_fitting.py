@@ -208,9 +208,8 @@ class FittingMixin(CallbackSupportMixin, BaseEstimator):
 
     def _file_options(self) -> FileOptions:
         """Resolve the parameters of image files."""
-        return FileOptions(
-            checked_size(self.image_size), self.on_error, bool(self.verbose) and rank() == 0
-        )
+        tells = bool(self.verbose) and rank() == 0
+        return FileOptions(checked_size(self.image_size), self.on_error, tells)
 
     def _preprocessor_of(self, samples: Samples) -> Preprocessor:
         """Return what scales samples; in files, white is white, whatever the training set."""

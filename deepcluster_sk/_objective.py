@@ -2,9 +2,9 @@
 
 An objective is the networks and the loss of one method: everything that learns, nothing that
 loops. Its loss is a pure function of parameters, buffers and the batch. All randomness arrives in
-the batch, and every side effect happens in a hook that the trainer calls outside of the loss. Where several
-processes train, the loss is that of the whole batch, in each of them: what it is computed from is
-joined by ``gather``, and so is what it hands over to hooks.
+the batch, and every side effect happens in a hook that the trainer calls outside of the loss.
+Where several processes train, the loss is that of the whole batch, in each of them: what it is
+computed from is joined by ``gather``, and so is what it hands over to hooks.
 """
 
 from abc import ABC, abstractmethod

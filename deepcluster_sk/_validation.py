@@ -253,8 +253,8 @@ def check_equal_parts(batch_size: int, n_processes: int, *, compiled: bool) -> N
         )
     if compiled:
         raise ValueError(
-            f"compile=True was passed in a job of {n_processes} processes, whose messages cannot be "
-            "part of a graph. Pass compile=False, or start a single process."
+            f"compile=True was passed in a job of {n_processes} processes, whose messages cannot "
+            "be part of a graph. Pass compile=False, or start a single process."
         )
 
 

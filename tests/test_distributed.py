@@ -19,7 +19,7 @@ from sklearn.datasets import load_digits, make_blobs
 from sklearn.model_selection import GridSearchCV
 from torch import nn
 
-from deepcluster_sk import ClusterContrast, ContrastiveClustering, load
+from deepcluster_sk import ClusterContrast, ContrastiveClustering, DeepRobustClustering, load
 from deepcluster_sk import _distributed as distributed
 from deepcluster_sk import _inference as inference
 from deepcluster_sk._batch_norm import global_batch_norm
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*clusters are empty")
 
 # heads, centroids and neighbours all start on the way
 PARAMETERS = {
-    "max_epochs": 4,
+    "max_epochs": 3,
     "batch_size": 20,
     "cluster_start": 0.3,
     "neighbor_start": 0.3,
@@ -110,7 +110,7 @@ def fitted_states(rank, cases):
     return [fitted_state(rank, *case) for case in cases]
 
 
-@pytest.mark.parametrize("n", [2, 4])
+@pytest.mark.parametrize("n", [2, pytest.param(4, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("data", DATA)
 def test_ranks_fit_what_one_process_fits(data, n):
     cases = [(estimator, data, PARAMETERS, True) for estimator in ESTIMATORS]
@@ -122,9 +122,15 @@ def test_ranks_fit_what_one_process_fits(data, n):
 
 
 def test_ranks_fit_what_one_process_fits_in_single_precision():
-    # Adam turns gradients of nearly zero, which are all rounding, into steps of full length
+    # Adam turns gradients of nearly zero, which are all rounding, into steps of full length; the
+    # late start of a head is a logistic regression that is stopped early, and magnifies rounding
     parameters = {**PARAMETERS, "optimizer": "sgd", "learning_rate": 0.03}
-    cases = [(estimator, "images", parameters, False) for estimator in ESTIMATORS]
+    one_head = {**parameters, "n_heads": 1, "cluster_start": 0.0}
+    has_heads = (ContrastiveClustering, DeepRobustClustering)
+    cases = [
+        (estimator, "images", one_head if estimator in has_heads else parameters, False)
+        for estimator in ESTIMATORS
+    ]
     first, second = values(run_ranks(fitted_states, cases))
     for number, case in enumerate(cases):
         assert_close(first[number], fitted_state(0, *case), 1e-5)
@@ -395,9 +401,8 @@ def count_rows(rank, X):
 
     with distributed.alone():
         model = ClusterContrast(3, encoder=Counting, **{**PARAMETERS, "max_epochs": 1}).fit(X)
-    model._preprocessor.layout  # images are not filled up to 32 rows
     inference.BATCH_SIZE = 32
-    type(model)._multiple = 1
+    type(model)._multiple = 1  # no rows to fill up
     seen.clear()
     model.transform(np.concatenate([X, X])[:99])
     return sum(seen)
@@ -650,7 +655,8 @@ class Net(nn.Module):
         return self.linear(x).relu()
 
 X = np.random.default_rng(0).normal(size=(60, 6)) + 4 * np.arange(60)[:, None] % 3
-model = TwinContrastClustering(3, encoder=Net, max_epochs=4, batch_size=20, random_state=0, verbose=1)
+parameters = {"max_epochs": 4, "batch_size": 20, "random_state": 0, "verbose": 1}
+model = TwinContrastClustering(3, encoder=Net, **parameters)
 model.fit(X)
 model.save(sys.argv[1] + "/model")
 np.save(sys.argv[1] + "/labels" + os.environ["RANK"], model.predict(X))
