@@ -59,8 +59,8 @@ def together(device: str | torch.device) -> Iterator[None]:
     Parameters
     ----------
     device : str or torch.device
-        As the user passed it. ``"auto"`` and ``"cuda"`` are the GPU of the process's number on
-        its machine, where the group is started here.
+        As the user passed it. Where the group is started here, one without a number is that with
+        the process's number on its machine.
 
     Raises
     ------

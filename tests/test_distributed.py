@@ -82,14 +82,14 @@ def state(model, X):
 
 
 def assert_close(actual, expected, tolerance):
-    """Labels are equal, and all else up to a tolerance."""
+    """Labels are equal, weights up to a tolerance, and outputs up to ten times as much."""
     np.testing.assert_array_equal(actual["labels"], expected["labels"])
     for part in ("weights", "history"):
         assert actual[part].keys() == expected[part].keys()
         for name, value in expected[part].items():
             np.testing.assert_allclose(actual[part][name], value, 0, tolerance, err_msg=name)
     for part in ("assignments", "features", "score"):
-        np.testing.assert_allclose(actual[part], expected[part], 0, tolerance, err_msg=part)
+        np.testing.assert_allclose(actual[part], expected[part], 0, 10 * tolerance, err_msg=part)
 
 
 def assert_same(first, second):
