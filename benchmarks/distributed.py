@@ -123,14 +123,12 @@ def main() -> None:
         job(args.job)
         return
     print(describe() + f"; batches of {args.batch_size}\n")
-    print(
-        "| method | encoder | gradients | batch norm | gather | its gradient | messages | epoch |"
-    )
+    parts = ("gradients", "batch norm", "gather", "gather gradient")
+    print(f"| method | encoder | {' | '.join(parts)} | messages | outside of steps |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |", flush=True)
     for encoder in args.encoders:
         for method in args.methods:
             counts = measure(method, encoder, args.batch_size)
-            parts = ("gradients", "batch norm", "gather", "gather gradient")
             row = [f"{counts.get(part, 0) / _STEPS / 1e3:,.0f} kB" for part in parts]
             messages = sum(counts.get(f"{part} messages", 0) for part in parts) // _STEPS
             row += [str(messages), f"{counts['epoch'] / 1e6:,.1f} MB"]

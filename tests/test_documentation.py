@@ -25,8 +25,7 @@ NOTEBOOKS = sorted((ROOT / "examples" / "notebooks").glob("*.ipynb"))
 # pages that are code and words; the older ones refer to data that the reader has
 PAGES = [
     *("index", "install", "quick_start", "own_encoder", "evaluating", "gpu", "saving"),
-    "many_machines",
-    *("reproducibility", "adding_a_method"),
+    *("many_machines", "reproducibility", "adding_a_method"),
 ]
 
 
