@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 from ._data import open_source
 from ._device import resolve_device
-from ._fitting import FittingMixin
+from ._distributed import together
+from ._fitting import FittingMixin, check_same_rows
 from ._frozen import assign, assign_and_encode, encode
 from ._inference import collect, map_batches
 from ._objective import Objective
@@ -129,10 +130,11 @@ class BaseDeepClusterer(
         OSError
             If the checkpoint cannot be written; found out before the training.
         """
-        with unchanged_on_error(self):
-            self._validate_params()
-            state = self._train(X, y)
-        self._warn(state)
+        self._validate_params()
+        with together(self.device):
+            with unchanged_on_error(self):
+                state = self._train(X, y)
+            self._warn(state)
         return self
 
     def partial_fit(self, X: Any, y: Any = None) -> Self:
@@ -170,8 +172,8 @@ class BaseDeepClusterer(
         MemoryError
             If a training step does not fit into memory.
         """
-        with unchanged_on_error(self):
-            self._validate_params()
+        self._validate_params()
+        with together(self.device), unchanged_on_error(self):
             self._train_one_pass(X)
         return self
 
@@ -255,8 +257,16 @@ class BaseDeepClusterer(
         Files that are skipped get NaN in all columns.
         """
         check_is_fitted(self)
+        with together(self.device):
+            return self._infer_together(X, function)
+
+    def _infer_together(
+        self, X: Any, function: Callable[[Objective, Tensor], Tensor]
+    ) -> np.ndarray:
+        """Do it in all processes of a job, each of which gets all rows."""
         layout = self._preprocessor.layout
         samples = check_new_input(self, X, layout, files=self._file_options())
+        check_same_rows(samples)
         device = resolve_device(self.device)
         objective, preprocessor = self._objective, self._preprocessor_of(samples)
         if device.type != "cpu":  # a copy, so that nothing of the estimator stays on the device

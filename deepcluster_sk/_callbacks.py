@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from ._distributed import alone, on_first, rank
 from ._objective import Objective
 from ._state import TrainState
 
@@ -66,6 +67,31 @@ class ProgressBar(Callback):
     def on_fit_end(self, state: TrainState) -> None:
         """Close the bar."""
         self._bar.close()
+
+
+class OnFirst(Callback):
+    """Let rank 0 alone be watched, as if there were no other; what it decides holds for all."""
+
+    def __init__(self, callback: Callback) -> None:
+        self._callback = callback
+
+    def on_fit_begin(self, state: TrainState) -> None:
+        """Pass on."""
+        on_first(lambda: self._callback.on_fit_begin(state))
+
+    def on_epoch_begin(self, state: TrainState) -> None:
+        """Pass on."""
+        on_first(lambda: self._callback.on_epoch_begin(state))
+
+    def on_epoch_end(self, state: TrainState, finished: Callable[[], Objective]) -> bool:
+        """Pass on, and share the decision."""
+        return on_first(lambda: self._callback.on_epoch_end(state, finished))
+
+    def on_fit_end(self, state: TrainState) -> None:
+        """Pass on, without a message: after an error, nobody may be listening."""
+        if rank() == 0:
+            with alone():
+                self._callback.on_fit_end(state)
 
 
 class StableAssignment(Callback):

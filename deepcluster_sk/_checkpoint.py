@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ._data import DataSource
+from ._distributed import on_first, rank
 from ._file_format import read_file, write_file
 from ._objective import Objective
 from ._state import EpochRecord, TrainState
@@ -29,6 +30,8 @@ _ROWS_AT_A_TIME = 100  # of images larger than memory
 
 class Checkpoint:
     """A file of tensors and JSON with all that a fit needs to go on, bit for bit.
+
+    Of several processes, rank 0 reads and writes it.
 
     Parameters
     ----------
@@ -47,9 +50,8 @@ class Checkpoint:
     def __init__(self, path: str | os.PathLike[str], every: int | float) -> None:
         self._path = Path(path)
         self._every = every
-        _check_writable(self._path)
         self._identity: dict[str, Any] = {}
-        self._found = self._read() if self._path.exists() else None
+        self._found = on_first(self._open)
         self._pending: tuple[dict[str, Any], dict[str, Tensor]] | None = None
         self._written = 0
         self._written_at = time.monotonic()
@@ -123,6 +125,8 @@ class Checkpoint:
         objective : Objective
         steps : Steps
         """
+        if rank():
+            return
         done = steps.state()
         header = {
             "version": version("deepcluster_sk"),
@@ -171,6 +175,11 @@ class Checkpoint:
         if isinstance(self._every, Integral):
             return n_epochs - self._written >= self._every
         return time.monotonic() - self._written_at >= self._every
+
+    def _open(self) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
+        """Check that the file can be written, and read it if it is there."""
+        _check_writable(self._path)
+        return self._read() if self._path.exists() else None
 
     def _read(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         try:

@@ -26,6 +26,7 @@ from numpy.random import RandomState
 from torch import Tensor, nn
 
 from ._base import BaseDeepClusterer
+from ._distributed import gather
 from ._modules import FeatureQueue, MomentumCopy, projection_head
 from ._neighbors import NeighborStage, better_centroids, kmeans_centroids
 from ._objective import Batch, LossOutput, MapAll, Objective
@@ -127,8 +128,8 @@ class ClusterContrastObjective(Objective):
     def forward(self, batch: Batch) -> LossOutput:
         """Evaluate ``L_contrast + cluster_weight L_cluster``; the second one from its start on."""
         query, key = batch.views
-        q = self.project(self.encoder(query))
-        k = F.normalize(self.key_projector(self.key_encoder(key)).float(), dim=1)
+        q = gather(self.project(self.encoder(query)))
+        k = gather(F.normalize(self.key_projector(self.key_encoder(key)).float(), dim=1))
         instance = info_nce(
             q,
             k,

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from ._base import BaseDeepClusterer
 from ._cluster_heads import ClusterHeads
+from ._distributed import gather
 from ._modules import projection_head
 from ._neighbors import NeighborStage
 from ._objective import Batch, LossOutput, MapAll, Objective
@@ -122,8 +123,8 @@ class ContrastiveObjective(Objective):
         All but `L_instance` are means over the heads, and 0 before their start.
         """
         features = self.encoder(torch.cat(batch.views))
-        z_a, z_b = F.normalize(self.instance_head(features).float(), dim=1).chunk(2)
-        c_a, c_b = _softmax(self.cluster_heads(features)).chunk(2, dim=1)
+        z_a, z_b = map(gather, self._project(features).chunk(2))
+        c_a, c_b = (gather(c, 1) for c in _softmax(self.cluster_heads(features)).chunk(2, dim=1))
         instance = instance_loss(z_a, z_b, temperature=self.instance_temperature)
         cluster = cluster_loss(c_a, c_b, temperature=self.cluster_temperature).mean()
         entropy = (negative_entropy(c_a) + negative_entropy(c_b)).mean()
@@ -136,6 +137,10 @@ class ContrastiveObjective(Objective):
                 "entropy": entropy.detach(),
             },
         )
+
+    def _project(self, features: Tensor) -> Tensor:
+        """Return unit projections (n, projection_dim), float32."""
+        return F.normalize(self.instance_head(features).float(), dim=1)
 
     def assign(self, features: Tensor) -> Tensor:
         """Softmax of the first cluster head: the only one that is left after training."""

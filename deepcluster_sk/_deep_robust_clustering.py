@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from ._base import BaseDeepClusterer
 from ._cluster_heads import ClusterHeads
+from ._distributed import gather
 from ._neighbors import NeighborStage
 from ._objective import Batch, LossOutput, MapAll, Objective
 from ._papers import Preset, scores
@@ -186,7 +187,7 @@ class DeepRobustObjective(Objective):
     def _terms(self, heads: ClusterHeads, features: Tensor) -> dict[str, Tensor]:
         """Return the terms of the loss of some heads, as means over them; 0 before their start."""
         how = {"normalize": self.normalize, "symmetric": self.symmetric}
-        z_a, z_b = heads(features).float().chunk(2, dim=1)
+        z_a, z_b = (gather(z, dim=1) for z in heads(features).float().chunk(2, dim=1))
         p_a, p_b = z_a.softmax(dim=-1), z_b.softmax(dim=-1)
         terms = {
             "feature": feature_loss(z_a, z_b, temperature=self.feature_temperature, **how),

@@ -52,6 +52,44 @@ def resolve_device(device: str | torch.device) -> torch.device:
     return resolved
 
 
+def claim_device(device: str | torch.device, local_rank: int) -> str:
+    """Make the device of this process, of several on a machine, the current one.
+
+    Parameters
+    ----------
+    device : str or torch.device
+        ``"auto"`` and ``"cuda"`` are the CUDA device of the process's number.
+    local_rank : int
+        Number of the process on its machine.
+
+    Returns
+    -------
+    backend : str
+        Torch's backend for the messages between such processes.
+
+    Raises
+    ------
+    DeviceError
+        If there are fewer devices than processes, or the device cannot exchange tensors.
+    """
+    own = resolve_device(device)
+    if own.type == "mps":
+        raise DeviceError(
+            f"device={device!r} is {own.type!r} here, which knows no messages between processes. "
+            "Pass device='cpu', or start a single process."
+        )
+    if own.type != "cuda":
+        return "gloo"
+    named = device != "auto" and own.index is not None
+    if not named and local_rank >= torch.cuda.device_count():
+        raise DeviceError(
+            f"This machine has {torch.cuda.device_count()} CUDA device(s), none for its process "
+            f"{local_rank}. Start as many processes as there are devices, or pass device='cpu'."
+        )
+    torch.cuda.set_device(own if named else local_rank)
+    return "cpu:gloo,cuda:nccl"
+
+
 def resolve_precision(
     precision: Precision | Literal["auto"], device: torch.device, sample_shape: tuple[int, ...]
 ) -> Precision:
@@ -171,8 +209,9 @@ def fork_torch(device: torch.device, seed: int) -> Iterator[None]:
     """
     generators = [torch.default_generator]
     if device.type == "cuda":
-        torch.cuda.current_device()  # starts CUDA: it has no generators before
-        generators.append(torch.cuda.default_generators[device.index or 0])
+        current = torch.cuda.current_device()  # starts CUDA: it has no generators before
+        index = current if device.index is None else device.index
+        generators.append(torch.cuda.default_generators[index])
     elif device.type == "mps":
         generators.append(torch.mps._get_default_mps_generator())
     states = [generator.get_state() for generator in generators]

@@ -12,10 +12,11 @@ import torch
 from sklearn.base import BaseEstimator
 from torch import Tensor, nn
 
-from ._callbacks import Callback, ProgressBar, StableAssignment
+from ._callbacks import Callback, OnFirst, ProgressBar, StableAssignment
 from ._checkpoint import Checkpoint, data_identity, tensors_identity
-from ._data import DataSource, open_source
+from ._data import DataSource, Rows, open_source
 from ._device import resolve_device, resolve_precision
+from ._distributed import check_same, on_first, rank, share_state, world_size
 from ._frozen import (
     assign,
     build_frozen_objective,
@@ -41,6 +42,7 @@ from ._trainer import Trainer
 from ._validation import (
     FileOptions,
     Samples,
+    check_equal_parts,
     check_input,
     check_n_samples,
     check_new_input,
@@ -89,51 +91,59 @@ class FittingMixin(CallbackSupportMixin, BaseEstimator):
     def _train(self, X: Any, y: Any) -> TrainState:
         """Run the whole training; set the fitted attributes."""
         goes_on = self.warm_start and hasattr(self, "_objective")
+        check_same(self._joint_identity(goes_on=goes_on))
         checkpoint = None
         if self.checkpoint is not None:
             checkpoint = Checkpoint(self.checkpoint, self.checkpoint_every)
             checkpoint.match(fit_identity(self))
         samples = self._read(X, goes_on=goes_on)
+        check_same_rows(samples)
         check_n_samples(len(samples.rows), self.n_clusters)
         device = resolve_device(self.device)
-        seeds = Seeds(draw_entropy(self.random_state))
+        seeds = Seeds(on_first(lambda: draw_entropy(self.random_state)))
         if checkpoint is not None and checkpoint.entropy is not None:
             seeds = Seeds(checkpoint.entropy)  # what None or a RandomState gave at the first start
         if not goes_on:
-            self._preprocessor = Preprocessor.learn(samples.rows, samples.layout)
+            self._preprocessor = _learned_scale(samples.rows, samples.layout)
         objective = self._make_networks(seeds, device)
         if goes_on:
             self._hand_down_weights(objective)
+        share_state(objective)
         data = self._open(samples, objective, device, first=not goes_on)
         if checkpoint is not None:
             checkpoint.match(self._start_identity(data, seeds, objective))
         config = self._train_config(data.source.n_samples, device)
         attributes = partial(self._numbered_by_size, data=data, config=config, device=device)
         tasks = FitTasks(self, X, y, attributes)
-        callbacks = [*self._watchers(objective, data), tasks]
+        callbacks = [*self._watchers(objective, data), OnFirst(tasks)]
         trainer = Trainer(config, seeds=seeds, device=device, callbacks=callbacks)
         state = trainer.run(objective, data.source, data.preprocess, data.augment, checkpoint)
         fitted = attributes(objective, state)
         self._set_fitted(fitted)
         self.__dict__.pop("_online", None)
-        tasks.on_success(fitted)
+        on_first(lambda: tasks.on_success(fitted))
         return state
 
     def _train_one_pass(self, X: Any) -> None:
         """Run one epoch of a training without a known end; set the fitted attributes."""
         first = not hasattr(self, "_objective")
+        check_same(self._joint_identity(goes_on=not first))
         samples = self._read(X, goes_on=not first)
+        check_same_rows(samples)
         if first:
             check_n_samples(len(samples.rows), self.n_clusters)
         check_rows_to_contrast(len(samples.rows))
         device = resolve_device(self.device)
         before = self._online
-        seeds = Seeds(draw_entropy(self.random_state) if before is None else before.entropy)
+        seeds = Seeds(
+            on_first(lambda: draw_entropy(self.random_state)) if before is None else before.entropy
+        )
         if first:
-            self._preprocessor = Preprocessor.learn(samples.rows, samples.layout)
+            self._preprocessor = _learned_scale(samples.rows, samples.layout)
             objective = self._make_networks(seeds, device)
         else:
             objective = copy.deepcopy(self._objective).to(device)
+        share_state(objective)
         objective.neighbors = NeighborStage(0, 0.0, among_inputs=False)
         data = self._open(samples, objective, device, first=first)
         config = self._train_config(data.source.n_samples, device)
@@ -198,13 +208,18 @@ class FittingMixin(CallbackSupportMixin, BaseEstimator):
 
     def _file_options(self) -> FileOptions:
         """Resolve the parameters of image files."""
-        return FileOptions(checked_size(self.image_size), self.on_error, bool(self.verbose))
+        tells = bool(self.verbose) and rank() == 0
+        return FileOptions(checked_size(self.image_size), self.on_error, tells)
 
     def _preprocessor_of(self, samples: Samples) -> Preprocessor:
         """Return what scales samples; in files, white is white, whatever the training set."""
         if samples.from_files:
             return Preprocessor.of_bytes(self._preprocessor.layout)
         return self._preprocessor
+
+    def _joint_identity(self, *, goes_on: bool) -> dict[str, Any]:
+        """Tell what processes that train together must have in common, beside X."""
+        return {**fit_identity(self), "n_iter_": self.n_iter_ if goes_on else 0}
 
     def _start_identity(
         self, data: _TrainingData, seeds: Seeds, objective: Objective
@@ -250,7 +265,7 @@ class FittingMixin(CallbackSupportMixin, BaseEstimator):
                 features = compute_features(network, stored, preprocess, multiple=multiple)
             if first:
                 layout = Layout((self._n_features_out,))
-                frozen.rescale = Preprocessor.learn(features, layout).to(device)
+                frozen.rescale = _learned_scale(features, layout).to(device)
             if self._trains_on_features:
                 source, preprocess = open_source(features, device=device), frozen.rescale
                 shape = (self._n_features_out,)
@@ -279,7 +294,7 @@ class FittingMixin(CallbackSupportMixin, BaseEstimator):
         """Return the callbacks of our own that the parameters ask for."""
         watchers: list[Callback] = []
         if self.verbose:
-            watchers.append(ProgressBar(type(self).__name__))
+            watchers.append(OnFirst(ProgressBar(type(self).__name__)))
         if self.tol is not None:
 
             def labels() -> Tensor:
@@ -310,6 +325,7 @@ class FittingMixin(CallbackSupportMixin, BaseEstimator):
     def _train_config(self, n_samples: int, device: torch.device) -> TrainConfig:
         """Resolve the parameters of the training loop."""
         batch_size = min(self.batch_size, n_samples)
+        check_equal_parts(batch_size, world_size(), compiled=self.compile)
         max_epochs = self.max_epochs
         if max_epochs == "auto":
             max_epochs = default_epochs(n_samples, batch_size)
@@ -392,6 +408,17 @@ class FittingMixin(CallbackSupportMixin, BaseEstimator):
     def _multiple(self) -> int:
         """Rows per batch of inference come in multiples of this; images are too dear to fill up."""
         return 1 if self._preprocessor.layout.is_image else 32
+
+
+def check_same_rows(samples: Samples) -> None:
+    """Refuse to work together on the rows of different data sets."""
+    if world_size() > 1:
+        check_same(data_identity(open_source(samples.rows, device=torch.device("cpu"))))
+
+
+def _learned_scale(X: Rows, layout: Layout) -> Preprocessor:
+    """Learn the statistics of rows, once for all processes."""
+    return on_first(lambda: Preprocessor.learn(X, layout))
 
 
 def default_epochs(n_samples: int, batch_size: int) -> int:

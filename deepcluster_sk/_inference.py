@@ -5,8 +5,10 @@ from collections.abc import Callable, Iterable, Iterator
 import torch
 from torch import Tensor, nn
 
+from ._batch_norm import global_batch_norm
 from ._data import DataSource
 from ._device import inference_switches, is_out_of_memory
+from ._distributed import collected, dealt
 from ._modules import FrozenEncoder
 from ._warnings import warn_user
 
@@ -26,7 +28,8 @@ def map_batches(
 
     Short batches are filled up to a `multiple` of rows: the rounding of a matrix product depends
     on its number of rows, and a single row should get the same bits as a row among others. By
-    default, the batches are those of :func:`default_batch_size`.
+    default, the batches are those of :func:`default_batch_size`. Ranks take turns at the batches,
+    and each of them gets the values of all.
 
     Warns
     -----
@@ -36,7 +39,7 @@ def map_batches(
     batch_size = batch_size or default_batch_size(source.n_features)
     limit = batch_size
     plan = torch.split(torch.arange(source.n_samples) if rows is None else rows, batch_size)
-    for _, x in source.batches(plan):
+    for number, (_, x) in enumerate(source.batches(dealt(plan))):
         n = len(x)
         if n % multiple:
             x = torch.cat([x, x[:1].expand(multiple - n % multiple, *x.shape[1:])])
@@ -49,7 +52,8 @@ def map_batches(
                 if not is_out_of_memory(error) or limit == 1:
                     raise
                 limit = _halved(limit, batch_size, x.device)
-        yield (outputs[0] if len(outputs) == 1 else torch.cat(outputs))[:n]
+        output = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+        yield from collected(output[:n], number, list(map(len, plan)))
 
 
 def default_batch_size(n_features: int) -> int:
@@ -102,7 +106,7 @@ def calibrate_batch_norm(network: nn.Module, batches: Iterable[Tensor]) -> None:
         norm.train()
     with torch.no_grad():
         for batch in batches:
-            with inference_switches(batch.device):
+            with inference_switches(batch.device), global_batch_norm():
                 network(batch)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum

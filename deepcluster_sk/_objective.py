@@ -3,6 +3,8 @@
 An objective is the networks and the loss of one method: everything that learns, nothing that
 loops. Its loss is a pure function of parameters, buffers and the batch. All randomness arrives in
 the batch, and every side effect happens in a hook that the trainer calls outside of the loss.
+Where several processes train, the loss is that of the whole batch, in each of them: what it is
+computed from is joined by ``gather``, and so is what it hands over to hooks.
 """
 
 from abc import ABC, abstractmethod
@@ -19,11 +21,11 @@ class Batch(NamedTuple):
     """What one loss evaluation sees."""
 
     views: tuple[Tensor, ...]
-    """Augmented float32 batches (B, *sample_shape), one per view."""
+    """Augmented float32 batches (B, *sample_shape), one per view; this process's part of them."""
     rows: Tensor
-    """Row numbers in the data set, int64 (B,)."""
+    """Row numbers in the data set, int64 (B,), of all rows that this process has read."""
     noise: tuple[Tensor, ...] = ()
-    """What ``sample_noise`` returned."""
+    """What ``sample_noise`` returned, for the whole batch of all processes."""
 
 
 class LossOutput(NamedTuple):

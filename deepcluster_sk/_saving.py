@@ -12,6 +12,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
+from ._distributed import may_write
 from ._file_format import write_file
 from ._frozen import network_of
 from ._objective import Objective
@@ -49,7 +50,8 @@ class SavingMixin(BaseEstimator):
 
         :func:`deepcluster_sk.load` opens it. The weights of a custom encoder are written, its code
         is not: the module has to be passed to ``load`` again. A custom augmentation, which only
-        training needs, is left out, and so is a ``RandomState`` instance.
+        training needs, is left out, and so is a ``RandomState`` instance. In a job of several
+        processes, rank 0 writes the file, and the others return at once.
 
         Parameters
         ----------
@@ -64,6 +66,8 @@ class SavingMixin(BaseEstimator):
             If the file cannot be written.
         """
         check_is_fitted(self)
+        if not may_write():
+            return
         params = {name: _plain(value) for name, value in self.get_params(deep=False).items()}
         tensors = {f"objective.{k}": v for k, v in self._objective.state_dict().items()}
         tensors |= {f"preprocessor.{k}": v for k, v in self._preprocessor.state_dict().items()}

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ._distributed import average_gradients
 from ._objective import Batch, LossOutput, Objective
 from ._state import TrainConfig
 
@@ -44,10 +45,10 @@ class Steps:
         # an incomplete last batch is dropped: its rows come first in another epoch's order
         self._per_epoch = n_samples // self.batch_size
         self._done = 0
-        parameters = [p for p in objective.parameters() if p.requires_grad]
-        device = parameters[0].device
+        self._parameters = [p for p in objective.parameters() if p.requires_grad]
+        device = self._parameters[0].device
         self._optimizer = _OPTIMIZERS[config.optimizer](
-            parameters,
+            self._parameters,
             lr=config.learning_rate,
             weight_decay=config.weight_decay,
             fused=device.type != "mps",  # one kernel for all parameters
@@ -81,6 +82,7 @@ class Steps:
         """Take one optimiser step."""
         self._optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(self._scaler.scale(loss))
+        average_gradients(self._parameters)
         self._scaler.step(self._optimizer)
         self._scaler.update()
         self._done += 1

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from ._batch_norm import global_batch_norm
 from ._callbacks import Callback
 from ._checkpoint import Checkpoint
 from ._data import DataSource
@@ -17,10 +18,12 @@ from ._device import (
     is_out_of_memory,
     training_switches,
 )
+from ._distributed import deferred_interrupts, on_first, share_state, world_size
 from ._inference import calibrate_batch_norm, collect, map_batches
 from ._neighbors import sampled_rows
 from ._objective import Batch, Objective
 from ._random import Seeds
+from ._shares import rows_to_read, vary
 from ._state import EpochRecord, TrainConfig, TrainState
 from ._steps import Steps, StepsState, compile_whole
 from .augmentations import Augmentation
@@ -92,8 +95,8 @@ class Trainer:
         for callback in self.callbacks:
             callback.on_fit_begin(state)
         try:
-            with epochs.explained_out_of_memory():
-                self._loop(state, epochs, finished, checkpoint)
+            with epochs.explained_out_of_memory(), deferred_interrupts() as interrupted:
+                self._loop(state, epochs, finished, checkpoint, interrupted)
         except KeyboardInterrupt:
             if not finished.n_epochs:
                 raise
@@ -160,10 +163,13 @@ class Trainer:
         epochs: "_Epochs",
         finished: "_Finished",
         checkpoint: Checkpoint | None,
+        interrupted: Callable[[], bool],
     ) -> None:
         """Run epochs until they are enough, the time is over, or a callback stops."""
         begin = time.monotonic() - state.seconds
         while not state.stopped and len(state.history) < self._planned_epochs(state):
+            if interrupted():
+                raise KeyboardInterrupt
             state.max_epochs = self._planned_epochs(state)
             epochs.steps.spread_over(state.max_epochs)
             number = len(state.history)
@@ -172,7 +178,7 @@ class Trainer:
             state.history.append(epochs.run(number, progress=number / state.max_epochs))
             stops = [cb.on_epoch_end(state, epochs.finished_copy) for cb in self.callbacks]
             state.stopped = any(stops)
-            state.seconds = time.monotonic() - begin
+            state.seconds = on_first(lambda: time.monotonic() - begin)
             finished.take(epochs.objective, state)
             if checkpoint is not None:
                 checkpoint.keep(state, finished.tensors, epochs.objective, epochs.steps)
@@ -254,13 +260,13 @@ class _Epochs:
         draws = self.seeds.generator("augment", number, device=self.device)
         noise = self.seeds.generator("noise", number, device=self.device)
         sums: Tensor | None = None
-        for index, stored in self.source.batches(plan.flatten(1)):
+        n_views = plan.shape[1]
+        for index, stored in self.source.batches(rows_to_read(plan, self.augment)):
             x = self.preprocess(stored)
-            views = self._transform(x, self.augment.sample(x.shape, draws)).chunk(plan.shape[1])
-            batch = Batch(
-                views, index[: steps.batch_size], objective.sample_noise(steps.batch_size, noise)
-            )
-            with autocast(self.device, self.config.precision):
+            views = vary(x, n_views, self.augment, self._transform, draws)
+            rows = index[: len(index) // n_views]
+            batch = Batch(views, rows, objective.sample_noise(steps.batch_size, noise))
+            with autocast(self.device, self.config.precision), global_batch_norm():
                 output = steps.loss(batch)
             steps.descend(output.total)
             with torch.no_grad():
@@ -272,8 +278,14 @@ class _Epochs:
 
     def prepare(self, number: int, *, progress: float) -> None:
         """Let the objective prepare an epoch."""
+        neighbors = self.objective.neighbors
+        graph = neighbors.graph
         with torch.no_grad():
             self.objective.before_epoch(progress, _RowMap(self, self.objective, number))
+        # k-means may round differently on every rank
+        share_state(self.objective)
+        if world_size() > 1 and neighbors.graph is not graph:
+            neighbors.load_state(on_first(neighbors.state))
 
     def finished_copy(self) -> Objective:
         """Return a copy of the objective as if the run ended here."""
@@ -286,6 +298,7 @@ class _Epochs:
         self.calibrate(objective, self.config.max_epochs)  # as the epoch after the last one
         with torch.no_grad():
             objective.after_training(_RowMap(self, objective, self.steps.n_epochs))
+        share_state(objective)
         objective.eval()
         objective.zero_grad(set_to_none=True)  # gradients are no part of a fitted estimator
 
@@ -293,11 +306,14 @@ class _Epochs:
         """Measure batch norm's statistics for the final weights, on views as in training."""
         draws = self.seeds.generator("augment", number, device=self.device)
         plan = self.steps.plan(self.source.n_samples, self.seeds.generator("order", number))
-        batches = self.source.batches(plan[:_CALIBRATION_BATCHES])
+        plan = rows_to_read(plan[:_CALIBRATION_BATCHES, None], self.augment)
         with self.seeds.fork_global("global", number, device=self.device):
             calibrate_batch_norm(
                 objective.encoder,
-                (self.augment(self.preprocess(stored), draws) for _, stored in batches),
+                (
+                    vary(self.preprocess(stored), 1, self.augment, self.augment.transform, draws)[0]
+                    for _, stored in self.source.batches(plan)
+                ),
             )
 
     def _check_finite(self, record: EpochRecord, number: int) -> None:

@@ -30,6 +30,7 @@ from numpy.random import RandomState
 from torch import Tensor, nn
 
 from ._base import BaseDeepClusterer
+from ._distributed import gather
 from ._modules import FeatureQueue, MomentumCopy, projection_head
 from ._neighbors import NeighborStage, better_centroids, kmeans_centroids
 from ._objective import Batch, LossOutput, MapAll, Objective
@@ -223,11 +224,11 @@ class TwinContrastObjective(Objective):
         """Evaluate ``alpha L_1 + (1 - alpha) L_2``; before the start only the contrast of v."""
         query, key = batch.views
         gumbel, noise = batch.noise
-        v, mu = self.project(self.encoder(query)), self.prototypes()
+        v, mu = gather(self.project(self.encoder(query))), self.prototypes()
         logits = v @ mu.mT / self.assign_temperature
         pi = logits.softmax(dim=1)
         sample = gumbel_softmax(logits, gumbel, temperature=self.gumbel_temperature)
-        keys = F.normalize(self.key_projector(self.key_encoder(key)).float(), dim=1)
+        keys = gather(F.normalize(self.key_projector(self.key_encoder(key)).float(), dim=1))
         mu_key = self.key_prototypes()
         pi_key = (keys @ mu_key.mT / self.assign_temperature).softmax(dim=1)
 

@@ -240,6 +240,23 @@ def check_n_samples(n_samples: int, n_clusters: int) -> None:
         )
 
 
+def check_equal_parts(batch_size: int, n_processes: int, *, compiled: bool) -> None:
+    """Refuse what several processes cannot do together."""
+    if n_processes == 1:
+        return
+    if batch_size % n_processes:
+        fitting = batch_size - batch_size % n_processes
+        raise ValueError(
+            f"A batch of {batch_size} samples cannot be cut into equal parts for {n_processes} "
+            f"processes. Pass batch_size={fitting or n_processes}, or start another number of them."
+        )
+    if compiled:
+        raise ValueError(
+            f"compile=True was passed in a job of {n_processes} processes, whose messages cannot "
+            "be part of a graph. Pass compile=False, or start a single process."
+        )
+
+
 def check_rows_to_contrast(n_samples: int) -> None:
     """Refuse a single sample: there is nothing to tell it from."""
     if n_samples < 2:

@@ -160,3 +160,17 @@ def test_the_configurations_run(script, method, data_folder, tmp_path):
     assert record["n_images"] == 40
     assert record["configuration"]["encoder"].startswith("resnet")
     assert 0 <= record["result"]["NMI"] <= 1
+
+
+# ---- many processes
+
+
+@pytest.mark.slow
+def test_distributed_script_counts_gradients_and_gathered_rows(script, capsys):
+    script("distributed", "--methods", "CueCo", "--encoders", "mlp", "--batch-size", 8)
+    cells = capsys.readouterr().out.splitlines()[-1].split(" | ")
+    # (64 + 512) x 512 weights and four vectors of batch norm; a projector of 512, 256 and 128
+    n_weights = 576 * 512 + 4 * 512 + 513 * 256 + 257 * 128
+    assert cells[2] == f"{4 * n_weights / 1e3:,.0f} kB"
+    assert cells[4] == f"{2 * 4 * 8 * 128 / 1e3:,.0f} kB"  # queries and keys of 8 samples
+    assert cells[5] == f"{4 * 8 * 128 / 1e3:,.0f} kB"  # of the queries alone

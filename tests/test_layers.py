@@ -10,15 +10,15 @@ import deepcluster_sk
 PACKAGE = Path(deepcluster_sk.__file__).parent
 DISPLAYS = ["_cluster_number", "_embedding", "_gallery", "_loss_curve", "_match", "_sizes"]
 FLOORS = [
-    {"exceptions", "_random", "_device", "_file_format", "_warnings"},
-    {"losses", "metrics", "encoders", "_modules", "_neighbors", "_cluster_heads"}
+    {"exceptions", "_random", "_device", "_file_format", "_warnings", "_distributed"},
+    {"losses", "metrics", "encoders", "_modules", "_neighbors", "_cluster_heads", "_batch_norm"}
     | {"_preprocessing", "_data", "_streams", "_image_files", "datasets"}
     | {"_papers", "_assignments", "_pictures", "model_selection"}
     | {
         f"augmentations.{name}" for name in ("_base", "_images", "_tabular", "_recipes", "__init__")
     },
     {"_objective", "_state"},
-    {"_callbacks", "_steps", "_checkpoint", "_inference", "_frozen", "_trainer"},
+    {"_callbacks", "_steps", "_shares", "_checkpoint", "_inference", "_frozen", "_trainer"},
     {"_validation", "_onnx", "_saving", "_sklearn_callbacks", "_fitting", "_base"},
     {
         "_contrastive_clustering",
@@ -35,6 +35,7 @@ FLOORS = [
 SAME_FLOOR = {
     "_device": {"exceptions"},
     "_random": {"_device"},
+    "_distributed": {"_device", "exceptions"},
     "_file_format": {"exceptions"},
     "_cluster_heads": {"_neighbors"},
     "_preprocessing": {"_data"},
@@ -44,7 +45,7 @@ SAME_FLOOR = {
     "_pictures": {"_image_files"},
     "_frozen": {"_inference"},
     "_checkpoint": {"_steps"},
-    "_trainer": {"_callbacks", "_checkpoint", "_inference", "_steps"},
+    "_trainer": {"_callbacks", "_checkpoint", "_inference", "_shares", "_steps"},
     "_saving": {"_onnx"},
     "_fitting": {"_validation", "_onnx", "_saving", "_sklearn_callbacks"},
     "_base": {"_validation", "_saving", "_fitting"},

@@ -38,6 +38,9 @@ class Augmentation(nn.Module, ABC):
 
     compilable: ClassVar[bool] = True
     """Whether ``torch.compile`` can turn ``transform`` into one graph."""
+    per_sample: bool = False
+    """Whether each sample is transformed by itself, and the tensors of a draw have one row per
+    sample, or one for all. Then each process of a job transforms its own samples only."""
 
     @abstractmethod
     def sample(self, shape: torch.Size, generator: torch.Generator) -> Draw:
@@ -149,6 +152,11 @@ class Compose(Augmentation):
         self.steps = nn.ModuleList(steps)
         self.padding = padding
         self.size = size
+
+    @property
+    def per_sample(self) -> bool:  # type: ignore[override]
+        """Whether all steps transform each sample by itself."""
+        return all(step.per_sample for step in self._steps())
 
     def _steps(self) -> list[Augmentation]:
         return cast(list[Augmentation], list(self.steps))

@@ -42,6 +42,8 @@ class RandomResizedCrop(GeometricStep):
         If a range is empty or outside of its domain.
     """
 
+    per_sample = True
+
     def __init__(
         self,
         scale: tuple[float, float] = (0.08, 1.0),
@@ -80,6 +82,8 @@ class RandomHorizontalFlip(GeometricStep):
         Probability, per image.
     """
 
+    per_sample = True
+
     def __init__(self, p: float = 0.5) -> None:
         super().__init__()
         self.p = _probability(p)
@@ -115,6 +119,8 @@ class RandomAffine(GeometricStep):
     ValueError
         If a range is empty or outside of its domain.
     """
+
+    per_sample = True
 
     def __init__(
         self,
@@ -180,6 +186,8 @@ class ElasticTransform(DisplacementStep):
     analysis", ICDAR 2003.
     """
 
+    per_sample = True
+
     def __init__(self, magnitude: float = 0.07, knots: int = 4) -> None:
         super().__init__()
         if magnitude < 0:
@@ -227,6 +235,8 @@ class ColorJitter(ColorStep):
     ValueError
         If a value is negative or `hue` is above 0.5.
     """
+
+    per_sample = True
 
     def __init__(
         self,
@@ -286,6 +296,8 @@ class RandomGrayscale(ColorStep):
         Probability, per image.
     """
 
+    per_sample = True
+
     def __init__(self, p: float = 0.1) -> None:
         super().__init__()
         self.p = _probability(p)
@@ -318,6 +330,8 @@ class RandomGamma(Augmentation):
     ValueError
         If `strength` is negative.
     """
+
+    per_sample = True
 
     def __init__(self, strength: float = 0.5) -> None:
         super().__init__()
@@ -352,6 +366,8 @@ class GaussianBlur(Augmentation):
     ValueError
         If `kernel_size` is even or not positive, or `sigma` is an empty range.
     """
+
+    per_sample = True
 
     def __init__(
         self, kernel_size: int = 23, sigma: tuple[float, float] = (0.1, 2.0), p: float = 0.5

@@ -20,6 +20,8 @@ class GaussianNoise(Augmentation):
         If `std` is negative.
     """
 
+    per_sample = True
+
     def __init__(self, std: float = 0.1) -> None:
         super().__init__()
         if std < 0:

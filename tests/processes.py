@@ -1,0 +1,61 @@
+"""Functions that run in several processes at once, which exchange tensors."""
+
+import multiprocessing
+import os
+import pickle
+import tempfile
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+
+def run_ranks(function, *args, n=2, timeout=120):
+    """Call ``function(rank, *args)`` in n processes of one group.
+
+    Returns what they return; in its place an exception that one raised, or the exit code of one
+    that was killed.
+    """
+    context = multiprocessing.get_context("forkserver")
+    # the server imports once what every process needs
+    context.set_forkserver_preload(["deepcluster_sk._loading", "sklearn.datasets", "pytest"])
+    with tempfile.TemporaryDirectory() as folder:
+        workers = [
+            context.Process(target=_work, args=(folder, rank, n, function, args))
+            for rank in range(n)
+        ]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join(timeout)
+        hanging = [rank for rank, worker in enumerate(workers) if worker.is_alive()]
+        for worker in workers:
+            worker.kill()
+            worker.join()
+        assert not hanging, f"ranks {hanging} hang"
+        return [_outcome(Path(folder, str(rank)), w) for rank, w in enumerate(workers)]
+
+
+def values(outcomes):
+    """The outcomes; raises the first exception among them."""
+    for outcome in outcomes:
+        if isinstance(outcome, Exception):
+            raise outcome
+    return outcomes
+
+
+def _outcome(path, worker):
+    return pickle.loads(path.read_bytes()) if path.exists() else worker.exitcode
+
+
+def _work(folder, rank, n, function, args):
+    torch.set_num_threads(1)
+    os.environ["LOCAL_RANK"] = str(rank)
+    store = dist.FileStore(os.path.join(folder, "store"), n)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=n)
+    try:
+        outcome = function(rank, *args)
+    except Exception as error:
+        outcome = error
+    Path(folder, f"{rank}.part").write_bytes(pickle.dumps(outcome))
+    Path(folder, f"{rank}.part").rename(Path(folder, str(rank)))
