@@ -11,6 +11,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 from estimators import each
 from sklearn.exceptions import ConvergenceWarning
 from torch import nn
@@ -18,8 +19,11 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from deepcluster_sk import ContrastiveClustering, load
+from deepcluster_sk import _distributed as distributed
+from deepcluster_sk._batch_norm import global_batch_norm
 from deepcluster_sk._objective import Batch
 from deepcluster_sk._preprocessing import Layout, Preprocessor
+from deepcluster_sk._shares import vary
 from deepcluster_sk._trainer import _Epochs
 from deepcluster_sk.augmentations import images
 from deepcluster_sk.augmentations._recipes import make_augmentation
@@ -125,6 +129,45 @@ def test_a_step_stays_on_the_device_and_never_waits(
     assert waiting.found == []
     assert losses.device == DEVICE
     assert {p.device for p in objective.parameters()} == {DEVICE}
+
+
+@pytest.fixture
+def two_ranks(monkeypatch):
+    """A place in a job whose messages are not sent."""
+    monkeypatch.setattr(distributed, "_place", distributed._Place(1, 2))
+    monkeypatch.setattr(dist, "all_gather", lambda parts, x: [part.copy_(x) for part in parts])
+    monkeypatch.setattr(dist, "all_reduce", lambda x: x)
+
+
+@each
+@pytest.mark.parametrize(
+    ("layout", "dtype", "augmentation"), LAYOUTS, ids=["colour", "grey", "blurred", "rows"]
+)
+def test_a_step_of_many_stays_on_its_device_and_never_waits(
+    pretended, two_ranks, estimator, layout, dtype, augmentation
+):
+    model = estimator(4)
+    zero = torch.zeros((), dtype=torch.float64)
+    preprocess = model._preprocessor = Preprocessor(layout, zero, zero + 1)
+    encoder = build_encoder("auto", layout.sample_shape)
+    feature_dim = encoder.eval()(torch.zeros(2, *layout.sample_shape)).shape[1]
+    objective = model._make_objective(encoder.train(), feature_dim)
+    augment = make_augmentation(augmentation, layout.sample_shape, input_size(encoder))
+    n_read = 16 if augment.per_sample else 32
+    stored = torch.zeros(n_read, int(np.prod(layout.shape)), dtype=dtype)
+    with Waiting() as waiting:
+        views = vary(preprocess(stored), 2, augment, augment.transform, Generator)
+        noise = objective.sample_noise(16, Generator)
+        with global_batch_norm():
+            output = objective(Batch(views, torch.zeros(n_read // 2, dtype=torch.int64), noise))
+        for parameter in objective.parameters():  # there is no backward pass without a device
+            parameter.grad = torch.zeros_like(parameter)
+        distributed.average_gradients(objective.parameters())
+        with torch.no_grad():
+            objective.after_step(output.carry, 0.5)
+    assert waiting.found == []
+    assert [len(view) for view in views] == [8, 8]
+    assert output.total.device == DEVICE
 
 
 def test_waiting_is_found(pretended):

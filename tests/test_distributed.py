@@ -24,6 +24,7 @@ from torch import nn
 from deepcluster_sk import ClusterContrast, ContrastiveClustering, DeepRobustClustering, load
 from deepcluster_sk import _distributed as distributed
 from deepcluster_sk import _inference as inference
+from deepcluster_sk import _trainer as trainer
 from deepcluster_sk._batch_norm import global_batch_norm
 from deepcluster_sk._file_format import read_file
 from deepcluster_sk.augmentations import images as image_recipe
@@ -315,6 +316,18 @@ def test_half_precision_trains_in_ranks():
     assert_same(first, second)
     expected = fitted_state(0, *case)["history"]["total"]
     np.testing.assert_allclose(first["history"]["total"], expected, 0.02)
+
+
+def fitted_in_channels_last(rank):
+    """Train in the memory format of GPUs."""
+    trainer.convolution_format = lambda *device: torch.channels_last
+    return fitted_state(rank, ClusterContrast, "images", PARAMETERS, True)
+
+
+def test_the_memory_format_of_gpus_is_no_hindrance():
+    first, second = values(run_ranks(fitted_in_channels_last))
+    assert_same(first, second)
+    assert_close(first, fitted_state(0, ClusterContrast, "images", PARAMETERS, True), 1e-8)
 
 
 def going_on(rank, estimator):
