@@ -123,6 +123,8 @@ class SavingMixin(BaseEstimator):
         check_is_fitted(self)
         if dtype not in get_args(Dtype):
             raise ValueError(f"dtype={dtype!r}, expected one of {list(get_args(Dtype))}.")
+        if not may_write():
+            return
         metadata = {
             "class": type(self).__name__,
             "n_clusters": str(len(self.cluster_sizes_)),
