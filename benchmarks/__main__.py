@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-SCRIPTS = ("startup.py", "speed.py", "growth.py", "memory.py")
+SCRIPTS = ("startup.py", "speed.py", "growth.py", "memory.py", "distributed.py")
 
 
 def main() -> None:

@@ -96,6 +96,8 @@ def clustpy(method: str) -> Callable[..., np.ndarray]:
     def run(X: np.ndarray, k: int, seed: int) -> np.ndarray:
         import clustpy.deep
 
+        if method == "VaDE":  # its loss is for values in [0, 1]
+            X = (X - X.min()) / (X.max() - X.min())
         return getattr(clustpy.deep, method)(k, random_state=seed).fit_predict(X)
 
     return run
