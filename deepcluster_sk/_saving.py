@@ -18,7 +18,7 @@ from ._frozen import network_of
 from ._objective import Objective
 from ._onnx import Dtype, PredictProba, write_onnx
 from ._preprocessing import Layout, Preprocessor
-from .encoders import build_encoder, is_channels_last, keep_contiguous
+from .encoders import build_encoder, is_kept_contiguous, keep_contiguous
 from .exceptions import SavedModelError
 
 _CUSTOM = ("encoder", "augmentation")  # parameters that may be code
@@ -82,7 +82,7 @@ class SavingMixin(BaseEstimator):
             "params": params,
             "custom": [name for name in _CUSTOM if not isinstance(getattr(self, name), str)],
             "layout": {"shape": layout.shape, "channels": layout.channels},
-            "channels_last": is_channels_last(self._objective),
+            "kept_contiguous": is_kept_contiguous(network_of(self._objective)),
             "fitted": fitted,
         }
         write_file(path, header, tensors)
@@ -180,10 +180,10 @@ class SavingMixin(BaseEstimator):
         prefix = "objective."
         state = {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
         objective.load_state_dict(state, assign=True)
-        if header["channels_last"]:  # for the same speed, and the same bits
-            objective.to(memory_format=torch.channels_last)
-        else:
+        if header["kept_contiguous"]:
             keep_contiguous(network)
+        elif layout.is_image:  # as in training: for the same speed, and the same bits
+            objective.to(memory_format=torch.channels_last)
         model._objective = objective.eval()
         model.encoder_ = network_of(objective)
         model.labels_ = tensors["labels_"].numpy()

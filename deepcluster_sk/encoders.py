@@ -156,19 +156,12 @@ def make_encoder(
         output is not a finite tensor of shape (n, d).
     """
     encoder = build_encoder(spec, sample_shape)
-    if len(sample_shape) == 3:
-        _try_channels_last(encoder, sample_shape)
     return encoder, _probe(encoder, sample_shape)
 
 
-def is_channels_last(network: nn.Module) -> bool:
-    """Tell whether the convolutions of a network are in that memory format."""
-    return any(
-        parameter.ndim == 4
-        and parameter.is_contiguous(memory_format=torch.channels_last)
-        and not parameter.is_contiguous()
-        for parameter in network.parameters()
-    )
+def is_kept_contiguous(encoder: nn.Module) -> bool:
+    """Tell whether a module did not work in channels last."""
+    return _contiguous_inputs in encoder._forward_pre_hooks.values()
 
 
 def build_encoder(
@@ -257,13 +250,17 @@ def _replace(network: nn.Module, path: str, module: nn.Module) -> None:
     setattr(network.get_submodule(parent), name, module)
 
 
-def _try_channels_last(encoder: nn.Module, sample_shape: tuple[int, ...]) -> None:
-    """Bring convolutions into the memory format that is fastest for them, in place."""
+def _try_channels_last(encoder: nn.Module, sample_shape: tuple[int, ...]) -> Tensor | None:
+    """Bring convolutions into the memory format that is fastest for them, in place.
+
+    Return the output for two samples of zeros, or None if the module does not work in it.
+    """
     try:
         encoder.to(memory_format=torch.channels_last)
-        _features_of_zeros(encoder, sample_shape, torch.channels_last)
+        return _features_of_zeros(encoder, sample_shape, torch.channels_last)
     except Exception:
         keep_contiguous(encoder)
+        return None
 
 
 def keep_contiguous(encoder: nn.Module) -> None:
@@ -298,8 +295,10 @@ def _features_of_zeros(
 
 def _probe(encoder: nn.Module, sample_shape: tuple[int, ...]) -> int:
     """Run two zero samples through the encoder and return the number of features."""
+    features = _try_channels_last(encoder, sample_shape) if len(sample_shape) == 3 else None
     try:
-        features = _features_of_zeros(encoder, sample_shape, torch.contiguous_format)
+        if features is None:
+            features = _features_of_zeros(encoder, sample_shape, torch.contiguous_format)
     except Exception as error:
         raise EncoderError(
             f"The encoder failed on a float32 batch of shape {(2, *sample_shape)}: {error}"
