@@ -315,8 +315,8 @@ class ClusterContrast(BaseDeepClusterer):
     centroid_momentum : float, default=0.9
         Share of the old centroid in the moving average, in [0, 1).
     momentum : float, default=0.9
-        Share of the old weights in the key network's average, in [0, 1). Long runs want more: .99
-        to .999.
+        Share of the old weights in the key network's average, in [0, 1). Long runs and
+        photographs want more: .99 to .999.
     queue_size : int, default=256
         Number of past keys that serve as negatives; 0 for none.
     batch_negatives : bool, default=True

@@ -440,8 +440,8 @@ class TwinContrastClustering(BaseDeepClusterer):
         Share of the epochs after which prototypes come into play, from k-means on the projections,
         in [0, 1). Until then projections alone are contrasted. 0 is the paper's method.
     momentum : float, default=0.9
-        Share of the old weights in the key network's average, in [0, 1). Long runs want more: .99
-        to .999.
+        Share of the old weights in the key network's average, in [0, 1). Long runs and
+        photographs want more: .99 to .999.
     queue_size : int, default=256
         J: number of past instance keys that serve as negatives; 0 for none.
     n_cluster_sets : int, default=2
