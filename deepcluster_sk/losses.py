@@ -53,8 +53,8 @@ def nt_xent(a: Tensor, b: Tensor, *, temperature: float) -> Tensor:
     with torch.autocast(a.device.type, enabled=False):
         z = at_least_float32(torch.cat([a, b], dim=-2))
         scaled = z / temperature
-        similarity = scaled @ z.mT
-        similarity.diagonal(dim1=-2, dim2=-1).fill_(float("-inf"))
+        itself = torch.eye(2 * n, dtype=torch.bool, device=z.device)
+        similarity = (scaled @ z.mT).masked_fill_(itself, float("-inf"))
         partner = (scaled[..., :n, :] * z[..., n:, :]).sum(dim=-1)  # the same for both
         return _logsumexp(similarity, dim=-1).mean(dim=-1) - partner.mean(dim=-1)
 
