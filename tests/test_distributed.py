@@ -719,6 +719,7 @@ def torchrun(folder, what):
     )
 
 
+@pytest.mark.slow
 def test_a_script_needs_no_change_for_torchrun(tmp_path):
     job = torchrun(tmp_path, "finish")
     assert job.returncode == 0, job.stderr
