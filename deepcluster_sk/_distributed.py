@@ -23,6 +23,12 @@ from torch import Tensor, nn
 from ._device import claim_device, resolve_device
 from .exceptions import DeviceError
 
+if dist.is_available():
+    # Its functions take the group that runs when they are imported as a default argument. Were
+    # torch to import them during a fit, they would keep the group's threads alive to the end of
+    # the interpreter, and a thread that drops a tensor then aborts the process.
+    import torch.distributed.nn
+
 T = TypeVar("T")
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from estimators import ESTIMATORS, each
 from processes import run_ranks, values
@@ -668,6 +669,19 @@ def test_workers_of_joblib_are_no_ranks(monkeypatch):
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
 
 
+def references_before_and_after_a_fit(rank):
+    before = sys.getrefcount(dist.group.WORLD)
+    model = ContrastiveClustering(3, **{**PARAMETERS, "max_epochs": 1}).fit(some_rows())
+    model.predict(some_rows())
+    return before, sys.getrefcount(dist.group.WORLD)
+
+
+def test_a_fit_keeps_no_reference_to_the_group():
+    """Otherwise its threads outlive it, and abort the process when Python ends."""
+    for before, after in values(run_ranks(references_before_and_after_a_fit)):
+        assert after == before
+
+
 # ---- jobs of torchrun
 
 JOB = """
@@ -675,6 +689,7 @@ import os, signal, sys, warnings
 import numpy as np
 warnings.simplefilter("error")
 import torch
+import torch.distributed as dist
 from torch import nn
 from deepcluster_sk import TwinContrastClustering
 torch.set_num_threads(1)
@@ -719,7 +734,6 @@ def torchrun(folder, what):
     )
 
 
-@pytest.mark.slow
 def test_a_script_needs_no_change_for_torchrun(tmp_path):
     job = torchrun(tmp_path, "finish")
     assert job.returncode == 0, job.stderr
