@@ -9,8 +9,9 @@ their defaults: nothing is set but ``n_clusters`` and ``random_state``.
 
 The folder holds ``mnist.npz`` and ``fashion_mnist.npz`` (arrays X_train, y_train, X_test, y_test)
 and ``coil20.npz``, ``pendigits.npz``, ``letter.npz``, ``landsat_train.npz``, ``isolet1.npz``
-(arrays X, y). UMAP and the methods of ClustPy are skipped where they are not installed
-(``pip install -e ".[bench]"``).
+(arrays X, y) and ``scrna_worm_neuron.npz`` (counts of genes in cells: the parts data, indices,
+indptr and shape of a CSR matrix, and y). UMAP and the methods of ClustPy are skipped where they
+are not installed (``pip install -e ".[bench]"``).
 """
 
 import argparse
@@ -22,11 +23,12 @@ from typing import Any
 
 import numpy as np
 from machine import describe
+from scipy.sparse import csr_array
 from sklearn.cluster import KMeans
 from sklearn.datasets import load_digits
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from sklearn.mixture import GaussianMixture
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import StandardScaler, normalize
 
 from deepcluster_sk import (
     ClusterContrast,
@@ -50,8 +52,9 @@ FILES = {
     "letter": "letter.npz",
     "landsat": "landsat_train.npz",
     "isolet": "isolet1.npz",
+    "worm": "scrna_worm_neuron.npz",
 }
-TABLES = {"pendigits", "letter", "landsat", "isolet"}
+TABLES = {"pendigits", "letter", "landsat", "isolet", "worm"}
 
 
 def load(name: str, folder: Path | None) -> Data:
@@ -65,11 +68,21 @@ def load(name: str, folder: Path | None) -> Data:
         with np.load(folder / FILES[name]) as data:
             if "X" in data:
                 X, y = data["X"], data["y"]
+            elif "indptr" in data:
+                X, y = expression(data), data["y"]
             else:
                 X = np.concatenate([data["X_train"], data["X_test"]])
                 y = np.concatenate([data["y_train"], data["y_test"]])
     order = np.random.default_rng(0).permutation(len(X))
     return X[order], y[order]
+
+
+def expression(data: np.lib.npyio.NpzFile, n_genes: int = 2000) -> np.ndarray:
+    """Return log counts per 10,000 of the genes that vary most, as is usual for single cells."""
+    counts = csr_array((data["data"], data["indices"], data["indptr"]), shape=tuple(data["shape"]))
+    rows = np.log1p(normalize(counts, norm="l1") * 1e4).toarray()
+    most_variable = np.sort(rows.var(axis=0).argsort()[-n_genes:])
+    return rows[:, most_variable].astype(np.float32)
 
 
 def baseline_rows(X: np.ndarray, name: str) -> np.ndarray:
