@@ -64,6 +64,7 @@ sphinx_gallery_conf = {
     "write_computation_times": False,
     "show_signature": False,
     "abort_on_example_error": True,
+    "capture_repr": ("_repr_html_",),  # diagrams of estimators, but no <Display object at 0x...>
 }
 
 html_theme = "pydata_sphinx_theme"
