@@ -1,7 +1,8 @@
 """The command ``deepcluster-sk``: a folder of images in, clusters out.
 
 Results go to files or to standard output, everything else to standard error. Exit codes: 0 for
-success, 1 for data that cannot be used, 2 for wrong usage, 130 after Ctrl-C.
+success, 1 for data that cannot be used, 2 for wrong usage, 130 after Ctrl-C. Ctrl-C in training
+ends it with the last finished epoch, from which everything is still written.
 """
 
 import argparse
@@ -9,11 +10,13 @@ import ast
 import csv
 import os
 import shutil
+import signal
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
@@ -29,6 +32,7 @@ _METHODS = {
 }
 _ARRAYS = (".npy", ".npz", ".csv")
 _NAME = "deepcluster-sk"
+_INTERRUPTED = 130  # as shells have it: 128 and the number of the signal
 
 
 class UsageError(Exception):
@@ -49,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; return its exit code."""
     arguments = _parser().parse_args(argv)
     try:
-        with _warnings_in_one_line():
+        with _warnings_in_one_line(), _noticed_interrupts() as interrupts:
             arguments.run(arguments)
     except UsageError as error:
         arguments.parser.error(str(error))
@@ -58,8 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         print(f"{_NAME}: interrupted", file=sys.stderr)
-        return 130
-    return 0
+        return _INTERRUPTED
+    return _INTERRUPTED if interrupts else 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -141,7 +145,7 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
 
 def _fit(arguments: argparse.Namespace) -> None:
     source = _open(arguments.sources)
-    _check_targets(arguments, source, [arguments.save])
+    _check_targets(arguments, source, {"--save": arguments.save}, arguments.sources)
     from ._loading import CLASSES  # only now: torch takes its time
 
     method = CLASSES[_METHODS[arguments.method]]
@@ -167,7 +171,7 @@ def _fit(arguments: argparse.Namespace) -> None:
 
 def _predict(arguments: argparse.Namespace) -> None:
     source = _open(arguments.sources)
-    _check_targets(arguments, source, [])
+    _check_targets(arguments, source, {}, [*arguments.sources, arguments.model])
     from ._loading import load
 
     model = load(arguments.model, device=arguments.device)
@@ -280,14 +284,13 @@ def _read_csv(path: str) -> np.ndarray:
 
 
 def _check_targets(
-    arguments: argparse.Namespace, source: Source, more: Sequence[Path | None]
+    arguments: argparse.Namespace,
+    source: Source,
+    more: dict[str, Path | None],
+    inputs: Sequence[str | Path],
 ) -> None:
-    """Refuse what could not be written, before hours of training."""
-    for target in (arguments.out, arguments.report, *more):
-        if target and not target.absolute().parent.is_dir():
-            raise UsageError(f"{str(target)!r}: its folder does not exist. Create it first.")
-        if target and target.is_dir():
-            raise UsageError(f"{str(target)!r} is a folder, expected the name of a file.")
+    """Refuse what could not be written, or would be lost, before hours of training."""
+    _check_files({"--out": arguments.out, "--report": arguments.report, **more}, source, inputs)
     folder = arguments.copy_to
     if not folder:
         return
@@ -306,6 +309,29 @@ def _check_targets(
             )
 
 
+def _check_files(
+    targets: dict[str, Path | None], source: Source, inputs: Sequence[str | Path]
+) -> None:
+    """Refuse files that cannot be written, that are read, or that are named twice."""
+    taken = {Path(path).resolve(): "an input" for path in [*inputs, *(source.paths or [])]}
+    for option, target in targets.items():
+        if target is None:
+            continue
+        folder = target.absolute().parent
+        if not folder.is_dir():
+            raise UsageError(f"{str(target)!r}: its folder does not exist. Create it first.")
+        if target.is_dir():
+            raise UsageError(f"{str(target)!r} is a folder, expected the name of a file.")
+        if not os.access(target if target.exists() else folder, os.W_OK):
+            raise UsageError(f"{option} {str(target)!r} cannot be written: permission denied.")
+        other = taken.setdefault(target.resolve(), option)
+        if other != option:
+            raise UsageError(
+                f"{option} {str(target)!r} is {other} as well, which would be overwritten. "
+                "Name another file."
+            )
+
+
 def _given(arguments: argparse.Namespace, *names: str) -> dict[str, Any]:
     """Return the arguments that the user has set."""
     values = {name: getattr(arguments, name) for name in names}
@@ -315,6 +341,25 @@ def _given(arguments: argparse.Namespace, *names: str) -> dict[str, Any]:
 def _say(arguments: argparse.Namespace, text: str) -> None:
     if not arguments.quiet:
         print(f"{_NAME}: {text}", file=sys.stderr)
+
+
+@contextmanager
+def _noticed_interrupts() -> Iterator[list[int]]:
+    """Yield a list that has an item for every Ctrl-C, also for those that training answers."""
+    seen: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        seen.append(number)
+        signal.default_int_handler(number, frame)
+
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:  # ignored, or another's
+        yield seen
+        return
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield seen
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @contextmanager

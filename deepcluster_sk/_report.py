@@ -116,7 +116,6 @@ def report(
     classes = None if y is None else column_or_1d(y).astype(str)
     image = is_image(samples, fitted.input_shape_)
     losses = {"loss": fitted.loss_curve_, **fitted.history_}
-    image = is_image(samples, fitted.input_shape_)
     chosen = [_examples(found, cluster) for cluster in range(found.n_clusters)]
     sprites, places = _sprites(samples, found, chosen, fitted.input_shape_) if image else ("", {})
     stand_out = {} if image else features_that_stand_out(samples, found)
@@ -131,6 +130,7 @@ def report(
         clusters=cluster_table(found, classes),
         gallery_text=_GALLERY_TEXT[image],
         what="number or name" if classes is None else "number, class or name",
+        what_sample="name" if classes is None else "name or class",
         gallery="\n".join(
             cluster_details(found, cluster, pair, texts, classes, places, stand_out.get(cluster))
             for cluster, pair in enumerate(chosen)

@@ -123,12 +123,11 @@ def cluster_details(
     """Render one cluster of the gallery: a line with some pictures that opens to all of them."""
     size, confidence = int(found.sizes[cluster]), found.mean_confidence[cluster]
     typical, uncertain = examples
-    words = [f"cluster {cluster}"]
+    majority = ""
     about = f"{size:,} members · {confidence:.1%} confidence" if size else "empty"
     if classes is not None and size:
-        name, share = _majority(classes[found.labels == cluster])
-        words.append(name)
-        about += f" · {share:.0%} of class {escape(name)}"
+        majority, share = _majority(classes[found.labels == cluster])
+        about += f" · {share:.0%} of class {escape(majority)}"
     preview = "".join(_tile(places[r]) for r in typical[:_PREVIEW].tolist() if r in places)
     if preview:
         preview = f'<span class="preview" aria-hidden="true">{preview}</span>'
@@ -145,7 +144,7 @@ def cluster_details(
     value = "" if np.isnan(confidence) else f"{confidence:.6f}"
     return (
         f'<details class="cluster" data-cluster="{cluster}" data-size="{size}" '
-        f'data-confidence="{value}" data-words="{escape(" ".join(words))}">'
+        f'data-confidence="{value}" data-majority="{escape(majority)}">'
         f'<summary><b>Cluster {cluster}</b><span class="soft">{about}</span>'
         f"{preview}</summary>{stand_out or ''}{body}</details>"
     )

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import signal
 import subprocess
 import sys
 import warnings
@@ -12,7 +13,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 import deepcluster_sk
-from deepcluster_sk import ContrastiveClustering
+from deepcluster_sk import ContrastiveClustering, _trainer
 from deepcluster_sk._cli import main
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -208,6 +209,8 @@ def test_file_that_is_no_model_ends_with_1(photos, tmp_path, capsys):
         ([*FAST, "--copy-to", "photos"], "is not an empty folder, and nothing is ever overwritten"),
         ([*FAST, "--copy-to", "photos/notes.txt"], "is not an empty folder"),
         ([*FAST, "--copy-to", "photos/sorted"], "is inside of 'photos'"),
+        ([*FAST, "--out", "photos/odd/00.png"], "'photos/odd/00.png' is an input as well"),
+        ([*FAST, "--out", "x", "--save", "./x"], "--save 'x' is --out as well"),
     ],
 )
 def test_wrong_usage_ends_with_2_before_anything_is_written(
@@ -220,6 +223,29 @@ def test_wrong_usage_ends_with_2_before_anything_is_written(
     assert message in text
     assert text.startswith("usage: deepcluster-sk fit")
     assert files_below(tmp_path) == before
+
+
+def test_inputs_are_never_overwritten(photos, tmp_path, capsys):
+    rows, model = tmp_path / "rows.csv", tmp_path / "model"
+    np.savetxt(rows, np.random.default_rng(0).normal(size=(30, 3)), delimiter=",")
+    before = rows.read_bytes()
+    assert code_and_message(["fit", rows, *FAST, "--out", rows], capsys)[0] == 2
+    arguments = ["fit", str(rows), *FAST, "--save", str(model), "--quiet"]
+    assert main([*arguments, "--out", str(tmp_path / "x.csv")]) == 0
+    code, text = code_and_message(["predict", model, rows, "--report", model], capsys)
+    assert code == 2
+    assert "is an input as well" in text
+    assert rows.read_bytes() == before
+    deepcluster_sk.load(model)
+
+
+def test_a_file_that_may_not_be_written_is_refused_before_training(
+    photos, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    code, text = code_and_message(["fit", photos, *FAST, "--out", tmp_path / "x.csv"], capsys)
+    assert code == 2
+    assert "cannot be written: permission denied" in text
 
 
 def test_numbers_cannot_be_copied_nor_mixed_with_images(photos, tmp_path, capsys):
@@ -251,14 +277,47 @@ def test_a_copy_never_overwrites(photos, tmp_path, monkeypatch, capsys):
     assert {path.read_text() for path in folder.glob("*/even/00.png")} == {"mine"}
 
 
-def test_interruption_ends_with_130(photos, monkeypatch, capsys):
-    def interrupt(self, X, y=None):
-        raise KeyboardInterrupt
+def interrupt_after(name, monkeypatch):
+    """Let a method of the estimator be followed by Ctrl-C."""
+    method = getattr(ContrastiveClustering, name)
 
-    monkeypatch.setattr(ContrastiveClustering, "fit", interrupt)
-    code, text = code_and_message(["fit", photos, *FAST], capsys)
+    def interrupted(self, *args):
+        result = method(self, *args)
+        signal.raise_signal(signal.SIGINT)
+        return result
+
+    monkeypatch.setattr(ContrastiveClustering, name, interrupted)
+
+
+def test_interruption_outside_of_training_ends_with_130(photos, tmp_path, monkeypatch, capsys):
+    interrupt_after("fit", monkeypatch)
+    code, text = code_and_message(["fit", photos, *FAST, "--out", tmp_path / "x.csv"], capsys)
     assert code == 130
     assert text.endswith("deepcluster-sk: interrupted\n")
+    assert not (tmp_path / "x.csv").exists()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_interrupted_training_ends_with_130_and_writes_its_last_epoch(
+    photos, tmp_path, monkeypatch, capsys
+):
+    warnings.filterwarnings("default", "Training was interrupted")
+    epochs = []
+
+    def interrupt(self, *args, **kwargs):
+        epochs.append(1)
+        if len(epochs) == 3:
+            signal.raise_signal(signal.SIGINT)
+        return run(self, *args, **kwargs)
+
+    run = _trainer._Epochs.run
+    monkeypatch.setattr(_trainer._Epochs, "run", interrupt)
+    arguments = ["fit", photos, "--n-clusters", "3", "--max-epochs", "9", "--save"]
+    code, text = code_and_message([*arguments, tmp_path / "model", "--out", tmp_path / "x"], capsys)
+    assert code == 130
+    assert "interrupted: the estimator is that of epoch 2 of 9" in text
+    assert deepcluster_sk.load(tmp_path / "model").n_iter_ == 2
+    assert len(rows_of(tmp_path / "x")) == 60
 
 
 @pytest.mark.filterwarnings("default:something is odd:UserWarning")

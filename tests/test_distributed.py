@@ -659,7 +659,6 @@ def fit_as_a_worker():
     assert len(model.predict(some_rows())) == N_SAMPLES
 
 
-@pytest.mark.slow
 def test_workers_of_joblib_are_no_ranks(monkeypatch):
     for name, value in {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0"}.items():
         monkeypatch.setenv(name, value)
@@ -746,7 +745,6 @@ def test_a_script_needs_no_change_for_torchrun(tmp_path):
     assert job.stdout == ""
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("how", ["kill", "raise"])
 def test_a_job_ends_with_a_rank_that_dies(how, tmp_path):
     job = torchrun(tmp_path, how)

@@ -188,7 +188,6 @@ def test_grid_search_on_paths(container, paths):
     assert search.predict(paths).shape == (24,)
 
 
-@pytest.mark.slow  # processes of joblib's have to start and to import
 @pytest.mark.parametrize("container", [list, np.array, pd.Series])
 def test_grid_search_on_paths_in_two_processes_under_progress_bars(container, paths, images, capfd):
     callback = pytest.importorskip("sklearn.callback", reason="scikit-learn < 1.9")

@@ -305,6 +305,32 @@ def test_gallery_is_ordered_and_searched(page):
     assert page.inner_text("#gallery-count") == "1 of 12 clusters"
 
 
+def test_gallery_finds_numbers_among_clusters_classes_and_samples(browser, tmp_path):
+    labels = np.repeat(np.arange(6), 50)
+    path = report(
+        fixed(labels, np.linspace(0.6, 1, 300)),
+        np.random.default_rng(0).random((300, 8, 8)),
+        tmp_path / "page.html",
+        labels + 3,
+        names=[f"some/{i:04}.jpg" for i in range(300)],
+    )
+    page = browser.new_page()
+    page.goto(path.as_uri())
+    for wanted, expected in [
+        ("4", [1, 4]),  # the class 4 is cluster 1
+        ("0120", [2]),  # a file that no row of pictures shows
+        ("0120.jpg", [2]),
+        ("12", []),
+        ("", [0, 1, 2, 3, 4, 5]),
+    ]:
+        page.fill("#find-cluster", wanted)
+        found = "all => all.filter(e => !e.hidden).map(e => Number(e.dataset.cluster))"
+        assert page.eval_on_selector_all("details.cluster", found) == expected
+    page.fill("#find-sample", "4")
+    assert page.inner_text("#page") == "1 to 50 of 102"  # 50 of the class, and names with a 4
+    page.close()
+
+
 def test_samples_are_paged_searched_filtered_and_sorted(page):
     assert page.inner_text("#page") == "1 to 50 of 200"
     assert page.locator("#previous").is_disabled()

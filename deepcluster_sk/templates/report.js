@@ -59,17 +59,24 @@ byId("order-clusters").addEventListener("change", (event) => {
   const value = (one) => (one.dataset[key] === "" ? null : Number(one.dataset[key]));
   galleryList.append(...clusters.sort((a, b) => compare(value(a), value(b), sign)));
 });
-const names = clusters.map((one) =>
-  [one.dataset.words, ...[...one.querySelectorAll(".tiles .name")].map((n) => n.title)]
-    .join("\n").toLowerCase());
-const texts = new Map(clusters.map((one, i) => [one, names[i]]));
+// a number is looked for as a whole, else "1" would be found nearly everywhere
+const stem = (name) => name.slice(name.lastIndexOf("/") + 1).replace(/\.\w+$/, "");
+const matches = (text, wanted) => /^\d+$/.test(wanted)
+  ? [text, stem(text)].includes(wanted) : text.toLowerCase().includes(wanted);
+const titles = new Map(clusters.map((one) => [
+  one, [...one.querySelectorAll(".tiles .name")].map((name) => name.title)]));
 function findClusters() {
   const wanted = byId("find-cluster").value.trim().toLowerCase();
-  const number = /^\d+$/.test(wanted) ? wanted : null;
+  const withSample = new Set();
+  data.samples.name.forEach((name, i) => {
+    if (wanted !== "" && matches(name, wanted)) withSample.add(String(data.samples.cluster[i]));
+  });
   let shown = 0;
   clusters.forEach((one) => {
-    const exact = number !== null && one.dataset.cluster === number;
-    one.hidden = !(wanted === "" || exact || (number === null && texts.get(one).includes(wanted)));
+    const { cluster, majority } = one.dataset;
+    one.hidden = wanted !== "" && !withSample.has(cluster) && ![
+      `cluster ${cluster}`, cluster, majority, ...titles.get(one),
+    ].some((text) => matches(text, wanted));
     shown += !one.hidden;
   });
   byId("gallery-count").textContent = `${shown} of ${clusters.length} clusters`;
@@ -128,7 +135,8 @@ function findSamples() {
   const cluster = byId("of-cluster").value;
   const most = byId("at-most").value === "" ? 1 : Number(byId("at-most").value) / 100;
   found = order.filter((i) =>
-    (wanted === "" || samples.name[i].toLowerCase().includes(wanted)) &&
+    (wanted === "" || samples.name[i].toLowerCase().includes(wanted) ||
+      (samples.class !== undefined && matches(samples.class[i], wanted))) &&
     (cluster === "" || samples.cluster[i] === Number(cluster)) &&
     samples.confidence[i] <= most);
   page = 0;
