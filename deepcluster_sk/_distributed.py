@@ -52,7 +52,9 @@ def world_size() -> int:
 
 def may_write() -> bool:
     """Tell whether this is the process that writes files, inside or outside of a block."""
-    return not (dist.is_available() and dist.is_initialized() and dist.get_rank() > 0)
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_rank() == 0
+    return not _started_by_torchrun() or int(os.environ["RANK"]) == 0
 
 
 @contextmanager
@@ -104,9 +106,7 @@ def _joined(device: str | torch.device) -> bool:
     if not dist.is_available():
         return False
     if not dist.is_initialized():
-        started = "RANK" in os.environ and int(os.environ.get("WORLD_SIZE", 1)) > 1
-        # workers of joblib inherit the environment, and are no part of the job
-        if not started or multiprocessing.parent_process() is not None:
+        if not _started_by_torchrun():
             return False
         dist.init_process_group(claim_device(device, int(os.environ.get("LOCAL_RANK", 0))))
         atexit.register(_leave)
@@ -118,6 +118,13 @@ def _joined(device: str | torch.device) -> bool:
             "group with a backend for it."
         )
     return True
+
+
+def _started_by_torchrun() -> bool:
+    """Tell whether this process is one of several of a job."""
+    several = "RANK" in os.environ and int(os.environ.get("WORLD_SIZE", 1)) > 1
+    # workers of joblib inherit the environment, and are no part of the job
+    return several and multiprocessing.parent_process() is None
 
 
 def _leave() -> None:

@@ -12,7 +12,7 @@ from ._contrastive_clustering import ContrastiveClustering
 from ._deep_robust_clustering import DeepRobustClustering
 from ._file_format import read_file
 from ._twin_contrast_clustering import TwinContrastClustering
-from .exceptions import DeepClusterError, SavedModelError
+from .exceptions import DeviceError, SavedModelError
 
 CLASSES: dict[str, type[BaseDeepClusterer]] = {
     cls.__name__: cls
@@ -82,7 +82,7 @@ def load(
         )
     try:
         return CLASSES[name]._from_saved(header, tensors, encoder=encoder, device=device)
-    except DeepClusterError:
+    except (SavedModelError, DeviceError):
         raise
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, IndexError) as error:
         raise SavedModelError(

@@ -17,6 +17,7 @@ from PIL import Image
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
 from ._assignments import Assignments, final_estimator, from_probabilities
+from ._distributed import may_write
 from ._pictures import as_samples, is_image, pictures
 from ._report_parts import (
     SPRITE_COLUMNS,
@@ -69,7 +70,7 @@ def report(
     X : array-like
         What ``estimator.predict_proba`` accepts.
     path : path-like, default="report.html"
-        The file is replaced if it exists.
+        The file is replaced if it exists. In a job of several processes, rank 0 writes it.
     y : array-like of shape (n_samples,) or None, default=None
         Classes, if they are known; adds accuracy, NMI, ARI and the matched table.
     names : sequence of str or None, default=None
@@ -141,7 +142,8 @@ def report(
         parameters=parameter_table(estimator, fitted),
         **sample_table(found, probabilities, texts, classes, places),
     )
-    path.write_text(page, encoding="utf-8", errors="replace")
+    if may_write():
+        path.write_text(page, encoding="utf-8", errors="replace")
     return path
 
 

@@ -18,6 +18,7 @@ from ._frozen import network_of
 from ._objective import Objective
 from ._onnx import Dtype, PredictProba, write_onnx
 from ._preprocessing import Layout, Preprocessor
+from ._random import Seeds
 from .encoders import build_encoder, is_kept_contiguous, keep_contiguous
 from .exceptions import SavedModelError
 
@@ -50,7 +51,8 @@ class SavingMixin(BaseEstimator):
 
         :func:`deepcluster_sk.load` opens it. The weights of a custom encoder are written, its code
         is not: the module has to be passed to ``load`` again. A custom augmentation, which only
-        training needs, is left out, and so is a ``RandomState`` instance. In a job of several
+        training needs, is left out, and so are a ``RandomState`` instance and the path of a
+        `checkpoint`. In a job of several
         processes, rank 0 writes the file, and the others return at once.
 
         Parameters
@@ -69,6 +71,7 @@ class SavingMixin(BaseEstimator):
         if not may_write():
             return
         params = {name: _plain(value) for name, value in self.get_params(deep=False).items()}
+        params["checkpoint"] = None  # a path of this machine
         tensors = {f"objective.{k}": v for k, v in self._objective.state_dict().items()}
         tensors |= {f"preprocessor.{k}": v for k, v in self._preprocessor.state_dict().items()}
         tensors["labels_"] = torch.from_numpy(self.labels_)
@@ -161,6 +164,7 @@ class SavingMixin(BaseEstimator):
             params[name] = tuple(value) if isinstance(value, list) else value
         if device is not None:
             params["device"] = device
+        params["checkpoint"] = None  # a stranger's path, which fit would write to
         model = cls(**params)
         model._validate_params()
         layout = Layout(tuple(header["layout"]["shape"]), header["layout"]["channels"])
@@ -174,9 +178,10 @@ class SavingMixin(BaseEstimator):
         model._preprocessor = Preprocessor(
             layout, tensors["preprocessor.offset"], tensors["preprocessor.scale"]
         )
-        with torch.device("meta"):  # a hostile file cannot make this allocate anything
-            network = build_encoder(model.encoder, layout.sample_shape)
-            objective = model._build_objective(network)
+        with Seeds(0).fork_global("init"):  # weights are drawn in vain
+            network = build_encoder(model.encoder, layout.sample_shape, weights=False)
+            with torch.device("meta"):  # a hostile file cannot make this allocate anything
+                objective = model._build_objective(network)
         prefix = "objective."
         state = {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
         objective.load_state_dict(state, assign=True)
@@ -235,4 +240,6 @@ def _plain(value: Any) -> Any:
         return None
     if isinstance(value, np.generic):
         return value.item()
-    return value if isinstance(value, int | float | str | tuple | list | None) else "auto"
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    return value if isinstance(value, int | float | str | None) else "auto"

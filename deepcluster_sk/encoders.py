@@ -1,12 +1,14 @@
 """Encoders: modules that map a batch to rows of features."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from .exceptions import EncoderError
 
@@ -165,11 +167,19 @@ def is_kept_contiguous(encoder: nn.Module) -> bool:
 
 
 def build_encoder(
-    spec: str | nn.Module | Callable[[], nn.Module], sample_shape: tuple[int, ...]
+    spec: str | nn.Module | Callable[[], nn.Module],
+    sample_shape: tuple[int, ...],
+    *,
+    weights: bool = True,
 ) -> nn.Module:
-    """Return the module of :func:`make_encoder` without trying it out."""
+    """Return the module of :func:`make_encoder` without trying it out.
+
+    Without `weights`, the parameters of an encoder by name are on torch's meta device, and whoever
+    chose the name and the shape has no memory taken.
+    """
     if isinstance(spec, str):
-        return _named_encoder(spec, sample_shape)
+        with nullcontext() if weights else _without_weights():
+            return _named_encoder(spec, sample_shape)
     encoder = copy.deepcopy(spec) if isinstance(spec, nn.Module) else spec()
     if not isinstance(encoder, nn.Module):
         raise EncoderError(
@@ -177,6 +187,23 @@ def build_encoder(
             "torch.nn.Module. Return the module that maps a batch to features of shape (n, d)."
         )
     return encoder
+
+
+@contextmanager
+def _without_weights() -> Iterator[None]:
+    """Let parameters be moved to the meta device as soon as a module has them.
+
+    With ``torch.device("meta")``, constructors that compute with other tensors would fail.
+    """
+
+    def to_meta(module: nn.Module, name: str, parameter: nn.Parameter) -> nn.Parameter:
+        return nn.Parameter(parameter.to("meta"), requires_grad=parameter.requires_grad)
+
+    hook = register_module_parameter_registration_hook(to_meta)  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def input_size(encoder: nn.Module) -> tuple[int, int] | None:
