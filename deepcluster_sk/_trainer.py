@@ -2,9 +2,11 @@
 
 import copy
 import math
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +28,7 @@ from ._random import Seeds
 from ._shares import rows_to_read, vary
 from ._state import EpochRecord, TrainConfig, TrainState
 from ._steps import Steps, StepsState, compile_whole
+from ._warnings import warn_user
 from .augmentations import Augmentation
 from .exceptions import DivergenceError
 
@@ -68,7 +71,8 @@ class Trainer:
     ) -> TrainState:
         """Train in place; return the history.
 
-        Ctrl-C after the first epoch ends the run in the state of the last finished epoch.
+        Ctrl-C after the first epoch ends the run in the state of the last finished epoch. After
+        the last one, it waits for the end.
 
         Parameters
         ----------
@@ -94,20 +98,24 @@ class Trainer:
         objective.train()
         for callback in self.callbacks:
             callback.on_fit_begin(state)
-        try:
-            with epochs.explained_out_of_memory(), deferred_interrupts() as interrupted:
-                self._loop(state, epochs, finished, checkpoint, interrupted)
-        except KeyboardInterrupt:
-            if not finished.n_epochs:
-                raise
-            finished.restore(objective, state)
-            state.interrupted = True
-        finally:
-            if checkpoint is not None:
-                checkpoint.write()
-            for callback in self.callbacks:
-                callback.on_fit_end(state)
-        epochs.finish(objective)
+        with ExitStack() as closing:
+            try:
+                with epochs.explained_out_of_memory(), deferred_interrupts() as interrupted:
+                    self._loop(state, epochs, finished, checkpoint, interrupted)
+                    if interrupted():  # in the last epoch, which needs no cut
+                        _warn_of_late_interrupt()
+            except KeyboardInterrupt:
+                if not finished.n_epochs:
+                    raise
+                finished.restore(objective, state)
+                state.interrupted = True
+            finally:
+                closing.enter_context(interrupts_wait(state))
+                if checkpoint is not None:
+                    checkpoint.write()
+                for callback in self.callbacks:
+                    callback.on_fit_end(state)
+            epochs.finish(objective)
         return state
 
     def run_one_pass(
@@ -192,6 +200,45 @@ class Trainer:
         return min(
             self.config.max_epochs, done + int((self.config.max_time - state.seconds) / pace)
         )
+
+
+@contextmanager
+def interrupts_wait(state: TrainState) -> Iterator[None]:
+    """Let the first Ctrl-C wait for the end of a block after the last epoch; warn of it then.
+
+    The second one interrupts at once. A handler that is not Python's own stays, and so does every
+    one outside of the main thread, where none can be set.
+
+    Warns
+    -----
+    UserWarning
+        If Ctrl-C came and has cut no epochs: somebody may have meant more than this fit.
+    """
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if not in_main_thread or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    seen: list[int] = []
+
+    def note(number: int, frame: object) -> None:
+        seen.append(number)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if seen and not state.interrupted:
+        _warn_of_late_interrupt()
+
+
+def _warn_of_late_interrupt() -> None:
+    warn_user(
+        "Ctrl-C came after the last epoch: the fit is complete, and the script goes on. Press it "
+        "again to stop the script; while a fit ends, twice.",
+        UserWarning,
+    )
 
 
 class _Finished:

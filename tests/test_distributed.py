@@ -512,13 +512,15 @@ class Signalling(nn.Module):
         return self.layers(x)
 
 
-def signalled(rank, number, path):
+def signalled(rank, number, path, max_epochs=5):
     Signalling.number = number
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        parameters = {**PARAMETERS, "encoder": Signalling, "checkpoint": path, "max_epochs": 5}
+        parameters = {**PARAMETERS, "encoder": Signalling, "checkpoint": path}
+        parameters["max_epochs"] = max_epochs
         model = ContrastiveClustering(3, **parameters).fit(some_rows())
-    return state(model, some_rows()), [str(w.message) for w in caught if "interr" in str(w.message)]
+    messages = [str(w.message) for w in caught]
+    return state(model, some_rows()), [m for m in messages if "interr" in m or "Ctrl-C" in m]
 
 
 def test_ctrl_c_in_one_rank_ends_the_epoch_in_all(tmp_path):
@@ -529,6 +531,15 @@ def test_ctrl_c_in_one_rank_ends_the_epoch_in_all(tmp_path):
     assert len(told) == 1
     assert not told_again
     assert len(read_file(tmp_path / "run")[0]["history"]) == 3
+
+
+def test_ctrl_c_in_the_last_epoch_of_one_rank_is_told(tmp_path):
+    outcomes = values(run_ranks(signalled, signal.SIGINT, tmp_path / "run", 3))
+    (first, told), (second, told_again) = outcomes
+    assert_same(first, second)
+    assert len(first["history"]["total"]) == 3
+    assert [message.partition(":")[0] for message in told] == ["Ctrl-C came after the last epoch"]
+    assert not told_again
 
 
 def test_a_killed_rank_is_an_error_of_the_others(tmp_path):

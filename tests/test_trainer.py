@@ -2,6 +2,8 @@
 
 import math
 import re
+import signal
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -253,6 +255,79 @@ def test_interrupt_within_the_first_epoch_goes_through():
     with pytest.raises(KeyboardInterrupt):
         run(Mean(event=interrupt), callbacks=[recorder])
     assert recorder.calls == ["begin", "epoch 0", "finish"]
+
+
+class InterruptedAtItsEnd(Mean):
+    """Get Ctrl-C after the last epoch."""
+
+    def __init__(self, times=1, event=None):
+        super().__init__(event)
+        self.times = times
+
+    def after_training(self, map_all):
+        for _ in range(self.times):
+            signal.raise_signal(signal.SIGINT)
+        super().after_training(map_all)
+
+
+def test_ctrl_c_after_the_last_epoch_waits_and_is_told():
+    objective, whole = InterruptedAtItsEnd(), Mean()
+    run(whole)
+    with pytest.warns(UserWarning, match="Ctrl-C came after the last epoch: the fit is complete"):
+        state = run(objective)
+    assert objective.calls == whole.calls
+    assert len(state.history) == 3
+    assert not state.interrupted
+    assert not objective.training
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_ctrl_c_waits_while_callbacks_end_the_fit():
+    class Slow(Recorder):
+        def on_fit_end(self, state):
+            signal.raise_signal(signal.SIGINT)
+            super().on_fit_end(state)
+
+    recorder, objective = Slow(), Mean()
+    with pytest.warns(UserWarning, match="after the last epoch"):
+        run(objective, callbacks=[recorder], max_epochs=1)
+    assert recorder.calls[-1] == objective.calls[-1] == "finish"
+
+
+def test_a_second_ctrl_c_after_the_last_epoch_interrupts_at_once():
+    objective = InterruptedAtItsEnd(times=2)
+    with pytest.raises(KeyboardInterrupt):
+        run(objective)
+    assert "finish" not in objective.calls
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_ctrl_c_again_while_an_interrupted_fit_ends_waits_as_well():
+    def interrupt(objective, loss):
+        if objective.calls.count("forward") == 6:
+            raise KeyboardInterrupt
+        return loss
+
+    objective = InterruptedAtItsEnd(event=interrupt)
+    state = run(objective)  # warnings are errors: the interruption itself is told by the estimator
+    assert state.interrupted
+    assert objective.calls[-1] == "finish"
+
+
+def test_a_handler_of_the_users_own_stays():
+    seen = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: seen.append(number))
+    try:
+        run(InterruptedAtItsEnd(times=2))
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert seen == [signal.SIGINT] * 2
+
+
+def test_a_run_in_another_thread_leaves_the_handler_alone():
+    with ThreadPoolExecutor(1) as pool:
+        state = pool.submit(run, Mean()).result()
+    assert len(state.history) == 3
 
 
 def test_a_callback_ends_the_run():
