@@ -20,8 +20,16 @@ from ._device import (
     is_out_of_memory,
     training_switches,
 )
-from ._distributed import deferred_interrupts, on_first, share_state, world_size
-from ._inference import calibrate_batch_norm, collect, map_batches
+from ._distributed import (
+    all_sum,
+    dealt,
+    deferred_interrupts,
+    on_first,
+    rank,
+    share_state,
+    world_size,
+)
+from ._inference import calibrate_batch_norm, collect, default_batch_size, map_batches
 from ._neighbors import sampled_rows
 from ._objective import Batch, Objective
 from ._random import Seeds
@@ -394,13 +402,32 @@ class _RowMap:
         self._epochs = epochs
         self._objective = objective
         self._number = number
-        self.sampled = sampled_rows(epochs.source.n_samples)
+        source = epochs.source
+        self.sampled = sampled_rows(source.n_samples)
+        n_sampled = source.n_samples if self.sampled is None else len(self.sampled)
+        self.sampled_shape = n_sampled, source.n_features
 
     def __call__(self, function: Callable[[Tensor], Tensor], /) -> Tensor:
         return self._map(function, None)
 
     def on_sampled(self, function: Callable[[Tensor], Tensor], /) -> Tensor:
         return self._map(function, self.sampled)
+
+    def sum_on_sampled(self, function: Callable[[Tensor], Tensor], /) -> Tensor:
+        preprocess, source = self._epochs.preprocess, self._epochs.source
+        rows = torch.arange(source.n_samples) if self.sampled is None else self.sampled
+        plan = torch.split(rows, default_batch_size(source.n_features))
+        total: Tensor | None = None
+        for number, (_, x) in enumerate(source.batches(dealt(plan))):
+            value = function(preprocess(x))
+            if number * world_size() + rank() >= len(plan):
+                value.zero_()  # a batch of another rank, dealt again to fill up the round
+            total = value if total is None else total.add_(value)
+        assert total is not None
+        if world_size() > 1:
+            total = all_sum(total.to(self._epochs.device)).cpu()  # messages go between devices
+        self._check_finite(total)
+        return total
 
     def _map(self, function: Callable[[Tensor], Tensor], rows: Tensor | None) -> Tensor:
         preprocess, source = self._epochs.preprocess, self._epochs.source
@@ -409,9 +436,12 @@ class _RowMap:
         n_rows = source.n_samples if rows is None else len(rows)
         values = collect(batches, n_rows).to(self._epochs.device)
         self._objective.train()
+        self._check_finite(values)
+        return values
+
+    def _check_finite(self, values: Tensor) -> None:
         if not values.isfinite().all():
             raise DivergenceError(
                 f"Features became NaN or infinite after epoch {self._number}. Lower learning_rate "
                 f"(now {self._epochs.config.learning_rate:g})."
             )
-        return values

@@ -144,6 +144,25 @@ def test_ranks_fit_what_one_process_fits_in_single_precision():
         assert_same(first[number], second[number])
 
 
+def fitted_on_wide_rows(rank, batch_size):
+    """Fit with neighbours among the principal components of inputs, in batches of a size."""
+    X = make_blobs(150, n_features=80, centers=3, cluster_std=5.0, random_state=0)[0]
+    before, inference.BATCH_SIZE = inference.BATCH_SIZE, batch_size
+    try:
+        with double_precision(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return state(ContrastiveClustering(3, **PARAMETERS).fit(X), X)
+    finally:
+        inference.BATCH_SIZE = before
+
+
+@pytest.mark.parametrize("batch_size", [64, 1024])  # three batches and one, for two ranks
+def test_ranks_find_the_neighbors_of_wide_rows_that_one_process_finds(batch_size):
+    first, second = values(run_ranks(fitted_on_wide_rows, batch_size))
+    assert_same(first, second)
+    assert_close(first, fitted_on_wide_rows(0, 1024), 1e-8)
+
+
 # ---- the parts
 
 

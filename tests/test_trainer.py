@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from deepcluster_sk import _neighbors
+from deepcluster_sk import _inference, _neighbors
 from deepcluster_sk._callbacks import Callback
 from deepcluster_sk._data import ResidentSource
 from deepcluster_sk._objective import LossOutput, Objective
@@ -508,3 +508,23 @@ def test_constant_stays_after_the_warm_up():
 def test_low_precision_trains_close_to_float32():
     totals = [run(Mean(), precision=p).history[-1].total for p in ("float32", "bfloat16")]
     assert totals[1] == pytest.approx(totals[0], rel=0.05)
+
+
+def test_hooks_sum_over_batches_of_the_rows_that_stand_for_all(monkeypatch):
+    monkeypatch.setattr(_neighbors, "_MAX_SAMPLED", 100)
+    monkeypatch.setattr(_inference, "BATCH_SIZE", 32)
+    X, seen, lengths = data(120), {}, []
+
+    class Summed(Mean):
+        def before_epoch(self, progress, map_all):
+            seen["rows"], seen["shape"] = map_all.sampled, map_all.sampled_shape
+            seen["sum"] = map_all.sum_on_sampled(self.sums)
+
+        def sums(self, x):
+            lengths.append(len(x))
+            return x.sum(dim=0).double()
+
+    run(Summed(), X, max_epochs=1)
+    assert lengths == [32, 32, 32, 4]
+    assert seen["shape"] == (100, 2)
+    np.testing.assert_allclose(seen["sum"], X[seen["rows"]].sum(axis=0), rtol=1e-5)
