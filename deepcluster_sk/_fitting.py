@@ -38,7 +38,7 @@ from ._saving import fit_identity
 from ._sklearn_callbacks import CallbackSupportMixin, FitTasks, with_callbacks
 from ._state import EpochRecord, TrainConfig, TrainState
 from ._steps import StepsState
-from ._trainer import Trainer
+from ._trainer import Trainer, interrupts_wait
 from ._validation import (
     FileOptions,
     Samples,
@@ -118,10 +118,11 @@ class FittingMixin(CallbackSupportMixin, BaseEstimator):
         callbacks = [*self._watchers(objective, data), OnFirst(tasks)]
         trainer = Trainer(config, seeds=seeds, device=device, callbacks=callbacks)
         state = trainer.run(objective, data.source, data.preprocess, data.augment, checkpoint)
-        fitted = attributes(objective, state)
-        self._set_fitted(fitted)
-        self.__dict__.pop("_online", None)
-        on_first(lambda: tasks.on_success(fitted))
+        with interrupts_wait(state):
+            fitted = attributes(objective, state)
+            self._set_fitted(fitted)
+            self.__dict__.pop("_online", None)
+            on_first(lambda: tasks.on_success(fitted))
         return state
 
     def _train_one_pass(self, X: Any) -> None:

@@ -1,7 +1,8 @@
 """Image files: finding, decoding, and reading them piece by piece."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from numbers import Integral
 from pathlib import Path
@@ -31,7 +32,8 @@ _MODE = {1: "L", 3: "RGB", 4: "RGBA"}  # by number of channels
 def find_image_files(folder: str | os.PathLike[str]) -> list[str]:
     """Return the image files of a folder and its subfolders, sorted by path.
 
-    Files are taken by suffix, in upper or lower case; hidden files and folders are left out.
+    Files are taken by suffix, in upper or lower case; hidden files and folders are left out. Links
+    to folders are followed; a folder that can be reached in several ways is searched once.
 
     Raises
     ------
@@ -44,18 +46,30 @@ def find_image_files(folder: str | os.PathLike[str]) -> list[str]:
         raise ImageFileError(
             f"{os.fspath(folder)!r} is {what}. Pass the folder of the images, or a list of paths."
         )
-    found = sorted(
-        path
-        for path in root.rglob("*")
-        if path.suffix.lower() in SUFFIXES
-        and not any(part.startswith(".") for part in path.relative_to(root).parts)
-    )
+    found = sorted(path for path in _visible_files(root) if path.suffix.lower() in SUFFIXES)
     if not found:
         raise ImageFileError(
             f"The folder {os.fspath(folder)!r} holds no image files, expected at least one with a "
             f"suffix among {', '.join(sorted(SUFFIXES))}."
         )
     return [os.fspath(path) for path in found]
+
+
+def _visible_files(root: Path) -> Iterator[Path]:
+    """Yield what is no folder, links last: so a folder beside a link to it keeps its own name."""
+    seen: set[str] = set()
+    waiting = deque([os.fspath(root)])
+    while waiting:
+        for folder, subfolders, names in os.walk(waiting.popleft()):
+            real = os.path.realpath(folder)
+            if real in seen:
+                subfolders.clear()
+                continue
+            seen.add(real)
+            subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+            inside = (os.path.join(folder, name) for name in subfolders)
+            waiting += [path for path in inside if os.path.islink(path)]
+            yield from (Path(folder, name) for name in names if not name.startswith("."))
 
 
 def to_array(image: Image.Image, layout: Layout) -> np.ndarray:

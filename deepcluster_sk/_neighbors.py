@@ -7,6 +7,7 @@ from typing import Protocol
 import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy.linalg import eigh
 from scipy.sparse import csr_array
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
@@ -14,6 +15,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import mutual_info_score
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor, nn
+
+from ._distributed import on_first
 
 _SEARCH_DIM = 64  # the time of a search grows with it; 84 % of the neighbours are the exact ones
 _MAX_SAMPLED = 70_000  # time and memory of a search grow with the square of it, and no further
@@ -24,6 +27,8 @@ class MapAll(Protocol):
 
     sampled: Tensor | None
     """Rows that stand for all where those are too many, ascending, int64; None for all rows."""
+    sampled_shape: tuple[int, int]
+    """Number of the sampled rows, and of values in each."""
 
     def __call__(self, function: Callable[[Tensor], Tensor], /) -> Tensor:
         """Return a function's values on all rows, float32."""
@@ -31,6 +36,13 @@ class MapAll(Protocol):
 
     def on_sampled(self, function: Callable[[Tensor], Tensor], /) -> Tensor:
         """Return a function's values on the sampled rows, float32."""
+        ...
+
+    def sum_on_sampled(self, function: Callable[[Tensor], Tensor], /) -> Tensor:
+        """Return the sum of what a function makes of batches of the sampled rows, on the CPU.
+
+        It makes tensors of one shape on the CPU, of any floating dtype.
+        """
         ...
 
 
@@ -170,7 +182,8 @@ class NeighborStage:
         if not self.n_neighbors:
             return None
         if self.among_inputs and self.graph is None:
-            self._connect(map_all.on_sampled(_flat), map_all, _flat)
+            columns = _compared_columns(map_all)
+            self._connect(map_all.on_sampled(columns), map_all, columns)
         due = sum(progress >= time for time in self._times)
         if self._n_searches >= due:
             return None
@@ -221,6 +234,39 @@ class NeighborStage:
 
 def _flat(x: Tensor) -> Tensor:
     return x.flatten(1)
+
+
+def _compared_columns(map_all: MapAll) -> Callable[[Tensor], Tensor]:
+    """Return what maps samples to the rows that a search compares: of few columns, or all.
+
+    The 64 principal components are those of :class:`_Search`, of rows that are never together in
+    memory. Where there are no more rows than columns, the rows take less than the second moments.
+    """
+    n_rows, n_columns = map_all.sampled_shape
+    if not _SEARCH_DIM < n_columns < n_rows:
+        return _flat
+    moments = map_all.sum_on_sampled(_moments)
+    mean, axes = on_first(lambda: _principal_axes(moments))  # rounded differently, rows differ
+    return lambda x: (_flat(x) - mean.to(x)) @ axes.to(x)
+
+
+def _moments(x: Tensor) -> Tensor:
+    """Return number, sums and sums of products of the columns in one matrix (1 + d, 1 + d)."""
+    rows = F.pad(_flat(x).cpu().double(), (1, 0), value=1.0)
+    return rows.mT @ rows
+
+
+def _principal_axes(moments: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the mean (d,) and the first principal axes (d, 64) of rows, by their moments."""
+    mean = moments[0, 1:] / moments[0, 0]
+    covariance = (moments[1:, 1:] / moments[0, 0]).addr_(mean, mean, alpha=-1)
+    last = len(mean) - 1
+    _, axes = eigh(
+        covariance.numpy().T,  # the order of LAPACK: nothing is copied
+        subset_by_index=(last - _SEARCH_DIM + 1, last),
+        overwrite_a=True,
+    )
+    return mean.float(), torch.from_numpy(axes).float()
 
 
 def better_centroids(vectors: Tensor, centroids: Tensor, graph: NeighborGraph) -> Tensor:

@@ -2,9 +2,11 @@
 
 import copy
 import math
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -18,14 +20,23 @@ from ._device import (
     is_out_of_memory,
     training_switches,
 )
-from ._distributed import deferred_interrupts, on_first, share_state, world_size
-from ._inference import calibrate_batch_norm, collect, map_batches
+from ._distributed import (
+    all_sum,
+    dealt,
+    deferred_interrupts,
+    on_first,
+    rank,
+    share_state,
+    world_size,
+)
+from ._inference import calibrate_batch_norm, collect, default_batch_size, map_batches
 from ._neighbors import sampled_rows
 from ._objective import Batch, Objective
 from ._random import Seeds
 from ._shares import rows_to_read, vary
 from ._state import EpochRecord, TrainConfig, TrainState
 from ._steps import Steps, StepsState, compile_whole
+from ._warnings import warn_user
 from .augmentations import Augmentation
 from .exceptions import DivergenceError
 
@@ -68,7 +79,8 @@ class Trainer:
     ) -> TrainState:
         """Train in place; return the history.
 
-        Ctrl-C after the first epoch ends the run in the state of the last finished epoch.
+        Ctrl-C after the first epoch ends the run in the state of the last finished epoch. After
+        the last one, it waits for the end.
 
         Parameters
         ----------
@@ -94,20 +106,24 @@ class Trainer:
         objective.train()
         for callback in self.callbacks:
             callback.on_fit_begin(state)
-        try:
-            with epochs.explained_out_of_memory(), deferred_interrupts() as interrupted:
-                self._loop(state, epochs, finished, checkpoint, interrupted)
-        except KeyboardInterrupt:
-            if not finished.n_epochs:
-                raise
-            finished.restore(objective, state)
-            state.interrupted = True
-        finally:
-            if checkpoint is not None:
-                checkpoint.write()
-            for callback in self.callbacks:
-                callback.on_fit_end(state)
-        epochs.finish(objective)
+        with ExitStack() as closing:
+            try:
+                with epochs.explained_out_of_memory(), deferred_interrupts() as interrupted:
+                    self._loop(state, epochs, finished, checkpoint, interrupted)
+                    if interrupted():  # in the last epoch, which needs no cut
+                        _warn_of_late_interrupt()
+            except KeyboardInterrupt:
+                if not finished.n_epochs:
+                    raise
+                finished.restore(objective, state)
+                state.interrupted = True
+            finally:
+                closing.enter_context(interrupts_wait(state))
+                if checkpoint is not None:
+                    checkpoint.write()
+                for callback in self.callbacks:
+                    callback.on_fit_end(state)
+            epochs.finish(objective)
         return state
 
     def run_one_pass(
@@ -192,6 +208,45 @@ class Trainer:
         return min(
             self.config.max_epochs, done + int((self.config.max_time - state.seconds) / pace)
         )
+
+
+@contextmanager
+def interrupts_wait(state: TrainState) -> Iterator[None]:
+    """Let the first Ctrl-C wait for the end of a block after the last epoch; warn of it then.
+
+    The second one interrupts at once. A handler that is not Python's own stays, and so does every
+    one outside of the main thread, where none can be set.
+
+    Warns
+    -----
+    UserWarning
+        If Ctrl-C came and has cut no epochs: somebody may have meant more than this fit.
+    """
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if not in_main_thread or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    seen: list[int] = []
+
+    def note(number: int, frame: object) -> None:
+        seen.append(number)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if seen and not state.interrupted:
+        _warn_of_late_interrupt()
+
+
+def _warn_of_late_interrupt() -> None:
+    warn_user(
+        "Ctrl-C came after the last epoch: the fit is complete, and the script goes on. Press it "
+        "again to stop the script; while a fit ends, twice.",
+        UserWarning,
+    )
 
 
 class _Finished:
@@ -347,13 +402,32 @@ class _RowMap:
         self._epochs = epochs
         self._objective = objective
         self._number = number
-        self.sampled = sampled_rows(epochs.source.n_samples)
+        source = epochs.source
+        self.sampled = sampled_rows(source.n_samples)
+        n_sampled = source.n_samples if self.sampled is None else len(self.sampled)
+        self.sampled_shape = n_sampled, source.n_features
 
     def __call__(self, function: Callable[[Tensor], Tensor], /) -> Tensor:
         return self._map(function, None)
 
     def on_sampled(self, function: Callable[[Tensor], Tensor], /) -> Tensor:
         return self._map(function, self.sampled)
+
+    def sum_on_sampled(self, function: Callable[[Tensor], Tensor], /) -> Tensor:
+        preprocess, source = self._epochs.preprocess, self._epochs.source
+        rows = torch.arange(source.n_samples) if self.sampled is None else self.sampled
+        plan = torch.split(rows, default_batch_size(source.n_features))
+        total: Tensor | None = None
+        for number, (_, x) in enumerate(source.batches(dealt(plan))):
+            value = function(preprocess(x))
+            if number * world_size() + rank() >= len(plan):
+                value.zero_()  # a batch of another rank, dealt again to fill up the round
+            total = value if total is None else total.add_(value)
+        assert total is not None
+        if world_size() > 1:
+            total = all_sum(total.to(self._epochs.device)).cpu()  # messages go between devices
+        self._check_finite(total)
+        return total
 
     def _map(self, function: Callable[[Tensor], Tensor], rows: Tensor | None) -> Tensor:
         preprocess, source = self._epochs.preprocess, self._epochs.source
@@ -362,9 +436,12 @@ class _RowMap:
         n_rows = source.n_samples if rows is None else len(rows)
         values = collect(batches, n_rows).to(self._epochs.device)
         self._objective.train()
+        self._check_finite(values)
+        return values
+
+    def _check_finite(self, values: Tensor) -> None:
         if not values.isfinite().all():
             raise DivergenceError(
                 f"Features became NaN or infinite after epoch {self._number}. Lower learning_rate "
                 f"(now {self._epochs.config.learning_rate:g})."
             )
-        return values

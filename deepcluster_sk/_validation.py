@@ -216,19 +216,59 @@ class _CheckedRows:
 def _checked_rows(estimator: BaseEstimator, X: Any, *, reset: bool) -> Rows:
     """Flatten and validate; what is not in memory, by its first samples and then as it is read."""
     streamed = isinstance(X, ArrayReader | DatasetReader | ImageFiles)
-    checked = validate_data(
-        estimator,
-        _flattened(X.read(slice(0, 2)) if streamed else X),
-        reset=reset,
-        dtype=_DTYPES,
-        ensure_all_finite=False,
-        ensure_min_samples=2 if reset else 1,
-    )
     name = type(estimator).__name__
+    least = 2 if reset else 1
+    if _shape(X) == (0,):
+        raise ValueError(
+            f"X is empty: found 0 samples, expected at least {least}. Pass rows, images, or paths "
+            "of image files; a pattern of file names may have matched none."
+        )
+    rows = _flattened(X.read(slice(0, 2)) if streamed else X)
+    try:
+        checked = validate_data(
+            estimator,
+            rows,
+            reset=reset,
+            dtype=_DTYPES,
+            ensure_all_finite=False,
+            ensure_min_samples=least,
+        )
+    except (TypeError, ValueError) as error:
+        text = _first_text(rows)
+        if text is None:
+            raise
+        raise ValueError(_not_numbers(rows, text, name)) from error
     if streamed:
         return _CheckedRows(X, checked.dtype, name)
     _check_finite(checked, name)
     return np.asarray(checked)
+
+
+def _first_text(X: Any) -> str | bytes | os.PathLike[str] | None:
+    """Return the first element that is text, and not the text of a number."""
+    values = np.asarray(X)
+    for value in values.ravel().tolist() if values.dtype.kind in "OSTU" else []:
+        if isinstance(value, os.PathLike):
+            return value
+        if isinstance(value, str | bytes):
+            try:
+                float(value)
+            except ValueError:
+                return value
+    return None
+
+
+def _not_numbers(X: Any, text: str | bytes | os.PathLike[str], name: str) -> str:
+    """Say how text is passed that names image files."""
+    if isinstance(text, bytes):
+        mend = "Decode bytes: [os.fsdecode(path) for path in X]"
+    else:
+        mend = "Pass the column of a DataFrame, such as df['path'], or np.ravel(X) of an array"
+    return (
+        f"X ({type(X).__name__} of shape {_shape(X)}) holds text, such as {text!r}. {name} expects "
+        f"numbers, or a flat list, array or Series of paths of image files. {mend}; encode text of "
+        "any other kind as numbers."
+    )
 
 
 def check_n_samples(n_samples: int, n_clusters: int) -> None:

@@ -3,7 +3,7 @@
 import inspect
 import warnings
 
-_NOT_THE_USERS = {__name__.partition(".")[0], "sklearn", "joblib"}
+_NOT_THE_USERS = {__name__.partition(".")[0], "sklearn", "joblib", "contextlib"}
 
 
 def warn_user(message: str, category: type[Warning]) -> None:

@@ -144,6 +144,25 @@ def test_ranks_fit_what_one_process_fits_in_single_precision():
         assert_same(first[number], second[number])
 
 
+def fitted_on_wide_rows(rank, batch_size):
+    """Fit with neighbours among the principal components of inputs, in batches of a size."""
+    X = make_blobs(150, n_features=80, centers=3, cluster_std=5.0, random_state=0)[0]
+    before, inference.BATCH_SIZE = inference.BATCH_SIZE, batch_size
+    try:
+        with double_precision(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return state(ContrastiveClustering(3, **PARAMETERS).fit(X), X)
+    finally:
+        inference.BATCH_SIZE = before
+
+
+@pytest.mark.parametrize("batch_size", [64, 1024])  # three batches and one, for two ranks
+def test_ranks_find_the_neighbors_of_wide_rows_that_one_process_finds(batch_size):
+    first, second = values(run_ranks(fitted_on_wide_rows, batch_size))
+    assert_same(first, second)
+    assert_close(first, fitted_on_wide_rows(0, 1024), 1e-8)
+
+
 # ---- the parts
 
 
@@ -512,13 +531,15 @@ class Signalling(nn.Module):
         return self.layers(x)
 
 
-def signalled(rank, number, path):
+def signalled(rank, number, path, max_epochs=5):
     Signalling.number = number
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        parameters = {**PARAMETERS, "encoder": Signalling, "checkpoint": path, "max_epochs": 5}
+        parameters = {**PARAMETERS, "encoder": Signalling, "checkpoint": path}
+        parameters["max_epochs"] = max_epochs
         model = ContrastiveClustering(3, **parameters).fit(some_rows())
-    return state(model, some_rows()), [str(w.message) for w in caught if "interr" in str(w.message)]
+    messages = [str(w.message) for w in caught]
+    return state(model, some_rows()), [m for m in messages if "interr" in m or "Ctrl-C" in m]
 
 
 def test_ctrl_c_in_one_rank_ends_the_epoch_in_all(tmp_path):
@@ -529,6 +550,15 @@ def test_ctrl_c_in_one_rank_ends_the_epoch_in_all(tmp_path):
     assert len(told) == 1
     assert not told_again
     assert len(read_file(tmp_path / "run")[0]["history"]) == 3
+
+
+def test_ctrl_c_in_the_last_epoch_of_one_rank_is_told(tmp_path):
+    outcomes = values(run_ranks(signalled, signal.SIGINT, tmp_path / "run", 3))
+    (first, told), (second, told_again) = outcomes
+    assert_same(first, second)
+    assert len(first["history"]["total"]) == 3
+    assert [message.partition(":")[0] for message in told] == ["Ctrl-C came after the last epoch"]
+    assert not told_again
 
 
 def test_a_killed_rank_is_an_error_of_the_others(tmp_path):

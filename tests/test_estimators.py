@@ -1,7 +1,9 @@
 """The promises that every estimator keeps."""
 
 import copy
+import importlib
 import pickle
+import signal
 import subprocess
 import sys
 from functools import partial
@@ -415,6 +417,31 @@ def test_interrupted_fit_is_usable_and_says_so(estimator, few_images):
     assert model.n_iter_ == 4
     assert model.loss_curve_ == whole.loss_curve_[:4]
     np.testing.assert_array_equal(model.predict(few_images), model.labels_)
+
+
+@pytest.mark.parametrize("place", ["_trainer.calibrate_batch_norm", "_fitting.map_batches"])
+@each
+def test_ctrl_c_after_the_last_epoch_completes_the_fit(estimator, place, few_images, monkeypatch):
+    expected = estimator(2, **FAST).fit(few_images)
+    module, name = place.split(".")
+    module = importlib.import_module(f"deepcluster_sk.{module}")
+    function = getattr(module, name)
+
+    def interrupted(*args, **kwargs):
+        monkeypatch.undo()
+        signal.raise_signal(signal.SIGINT)
+        return function(*args, **kwargs)
+
+    monkeypatch.setattr(module, name, interrupted)
+    model = estimator(2, **FAST)
+    with pytest.warns(UserWarning, match="Ctrl-C came after the last epoch") as caught:
+        model.fit(few_images)
+    assert caught[0].filename == __file__
+    assert model.loss_curve_ == expected.loss_curve_
+    np.testing.assert_array_equal(model.labels_, expected.labels_)
+    np.testing.assert_array_equal(
+        model.predict_proba(few_images), expected.predict_proba(few_images)
+    )
 
 
 @each

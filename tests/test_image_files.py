@@ -349,6 +349,55 @@ def test_a_folder_is_searched_in_sorted_order_without_hidden_files(tmp_path):
     assert find_image_files(tmp_path) == found
 
 
+def touch(*paths):
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+def test_a_folder_named_like_an_image_is_searched_and_is_no_image(tmp_path):
+    touch(tmp_path / "album.jpg" / "1.png", tmp_path / "album.png" / "notes.txt")
+    assert find_image_files(tmp_path) == [str(tmp_path / "album.jpg" / "1.png")]
+
+
+@pytest.fixture
+def linked(tmp_path):
+    """A folder of links only, to two folders elsewhere."""
+    touch(*(tmp_path / "elsewhere" / name for name in ("cats/1.png", "dogs/deep/2.png")))
+    root = tmp_path / "linked"
+    root.mkdir()
+    try:
+        (root / "b_cats").symlink_to(tmp_path / "elsewhere" / "cats", target_is_directory=True)
+    except OSError:  # on Windows, not everybody may
+        pytest.skip("no links here")
+    (root / "a_dogs").symlink_to(tmp_path / "elsewhere" / "dogs", target_is_directory=True)
+    return root
+
+
+def test_links_to_folders_are_followed(linked):
+    expected = [str(linked / name) for name in ("a_dogs/deep/2.png", "b_cats/1.png")]
+    assert find_image_files(linked) == expected
+    touch(linked.parent / "elsewhere" / "hidden" / "3.png")
+    (linked / ".hidden").symlink_to(linked.parent / "elsewhere" / "hidden")
+    assert find_image_files(linked) == expected
+
+
+def test_a_folder_that_links_lead_to_again_is_searched_once(linked):
+    expected = [str(linked / name) for name in ("a_dogs/deep/2.png", "b_cats/1.png", "real/3.png")]
+    touch(linked / "real" / "3.png")
+    (linked / "a_link_to_real").symlink_to(linked / "real")
+    (linked / "c_cats_again").symlink_to(linked.parent / "elsewhere" / "cats")
+    (linked / "real" / "cycle").symlink_to(linked)
+    (linked.parent / "elsewhere" / "dogs" / "cycle").symlink_to(linked.parent / "elsewhere")
+    assert find_image_files(linked) == expected
+
+
+def test_a_link_to_nowhere_is_named_among_the_unreadable(linked):
+    (linked / "lost.png").symlink_to(linked / "nowhere.png")
+    with pytest.raises(ImageFileError, match=r"lost\.png': no such file"):
+        model().fit(linked)
+
+
 @pytest.mark.parametrize("method", ["fit", "predict"])
 def test_what_is_no_folder_of_images_is_refused(method, folder, paths, tmp_path):
     estimator = model().fit(folder) if method == "predict" else model()

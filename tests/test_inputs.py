@@ -1,5 +1,7 @@
 """What X may be, and the errors for what it may not be."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -206,8 +208,14 @@ def with_value(X, row, value):
         (np.zeros((4, 2, 8, 8, 3)), ValueError, r"X has 5 dimensions \(shape \(4, 2, 8, 8, 3\)\)"),
         ([[1.0, 2.0], [3.0]], ValueError, "X is a ragged list: its elements differ in shape"),
         (["a.png", "b.png"], ValueError, r"2 of 2 image files cannot be read:\n  'a.png': no such"),
-        ([["a.png"], ["b.png"]], ValueError, "could not convert string to float"),
-        (np.array([["x", {}]] * 4, dtype=object), ValueError, "could not convert string to float"),
+        ([], ValueError, "X is empty: found 0 samples, expected at least 2. Pass rows, images, or"),
+        (pd.Series([], dtype=object), ValueError, "X is empty: found 0 samples"),
+        (
+            [["a.png"], ["b.png"]],
+            ValueError,
+            r"X \(ndarray of shape \(2, 1\)\) holds text, such as",
+        ),
+        (np.array([["x", {}]] * 4, dtype=object), ValueError, "holds text, such as 'x'.* encode"),
         (np.array([[{}, {}]] * 4, dtype=object), TypeError, "argument must be .* string.* number"),
         (ROWS + 1j, ValueError, "Complex data not supported"),
         (scipy.sparse.csr_matrix(ROWS), TypeError, "Sparse data was passed.*dense data"),
@@ -220,6 +228,36 @@ def test_bad_training_data_is_refused(X, error, message):
     with pytest.raises(error, match=message):
         estimator.fit(X)
     assert vars(estimator) == model().get_params(deep=False), "partial state was left"
+
+
+PATHS = ["a.png", "b.png"]
+
+
+@pytest.mark.parametrize(
+    ("X", "got", "mend"),
+    [
+        (pd.DataFrame({"path": PATHS}), "DataFrame of shape (2, 1)", "such as df['path']"),
+        (pd.DataFrame({"y": [0, 1], "path": PATHS}), "DataFrame of shape (2, 2)", "df['path']"),
+        (pl.DataFrame({"path": PATHS}), "DataFrame of shape (2, 1)", "such as df['path']"),
+        (np.array(PATHS)[:, None], "ndarray of shape (2, 1)", "np.ravel(X)"),
+        (np.array([[Path("a.png")]] * 2), "ndarray of shape (2, 1)", "np.ravel(X)"),
+        ([b"a.png", b"b.png"], "such as", "[os.fsdecode(path) for path in X]"),
+        (np.array([[b"a.png"]] * 2), "such as", "[os.fsdecode(path) for path in X]"),
+    ],
+)
+@pytest.mark.parametrize("method", ["fit", "predict"])
+@pytest.mark.filterwarnings("ignore:X has feature names")
+def test_paths_in_another_form_are_refused_with_the_form_to_pass(method, X, got, mend, few_images):
+    estimator = model().fit(few_images) if method == "predict" else model()
+    with pytest.raises(ValueError, match=r"holds text, such as \S*'a\.png'.* numbers") as caught:
+        getattr(estimator, method)(X)
+    assert got in str(caught.value)
+    assert mend in str(caught.value)
+
+
+def test_numbers_in_text_are_accepted():
+    X = np.random.default_rng(0).normal(size=(20, 3)).round(3)
+    assert history_of(X.astype(str)) == history_of(X.astype(np.float32))
 
 
 def test_fewer_samples_than_clusters_are_refused():

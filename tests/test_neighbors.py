@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 from row_maps import RowMap
+from sklearn.decomposition import PCA
 from sklearn.metrics import adjusted_rand_score
 from torch import nn
 
@@ -116,6 +117,70 @@ def test_neighbors_among_inputs_are_those_of_the_flattened_samples():
     neighbors.search(0.0, RowMap(rows.view(12, 1, 2, 3)), nn.Identity())
     for i, expected in enumerate(expected_neighbors(rows, 2)):
         assert set(neighbors.graph.neighbors(i).tolist()) == expected
+
+
+class Widths(RowMap):
+    """Keep the shape of all that is collected."""
+
+    def __init__(self, rows, sampled=None):
+        super().__init__(rows, sampled)
+        self.collected = []
+
+    def __call__(self, function):
+        values = super().__call__(function)
+        self.collected.append(tuple(values.shape))
+        return values
+
+    def on_sampled(self, function):
+        values = super().on_sampled(function)
+        self.collected.append(tuple(values.shape))
+        return values
+
+
+def wide_rows(n=300, d=100):
+    """Rows far from zero whose columns differ in spread, so that the last ones are left out."""
+    return (vectors(n, d) * torch.linspace(1, 0.3, d) + torch.linspace(-3, 3, d)).reshape(n, -1)
+
+
+def test_wide_inputs_are_searched_by_their_principal_components_and_never_collected():
+    rows = wide_rows()
+    components = PCA(64, svd_solver="covariance_eigh").fit_transform(rows.double().numpy())
+    map_all = Widths(rows.view(300, 1, 10, 10))
+    neighbors = stage(n_neighbors=5, among_inputs=True)
+    neighbors.search(0.0, map_all, nn.Identity())
+    for i, expected in enumerate(expected_neighbors(torch.from_numpy(components), 5)):
+        assert set(neighbors.graph.neighbors(i).tolist()) == expected
+    assert map_all.collected == [(300, 64)]
+
+
+def test_wide_inputs_outside_of_the_sample_are_projected_as_those_inside():
+    rows, sampled = wide_rows(), torch.arange(0, 300, 2)
+    pca = PCA(64, svd_solver="covariance_eigh").fit(rows[sampled].double().numpy())
+    outside = torch.from_numpy(pca.transform(rows.double().numpy()))
+    nearest = sampled[torch.cdist(outside, outside[sampled]).argsort(dim=1)[:, :3]]
+    map_all = Widths(rows, sampled)
+    neighbors = stage(n_neighbors=3, among_inputs=True)
+    neighbors.search(0.0, map_all, nn.Identity())
+    shown = neighbors.view_rows(torch.arange(300).repeat(50, 1), torch.Generator().manual_seed(0))
+    for row in range(300):
+        assert set(shown[:, 1, row].tolist()) == set(nearest[row].tolist())
+    assert map_all.collected == [(150, 64), (300, 3)]
+
+
+@pytest.mark.parametrize("shape", [(90, 90), (70, 100), (60, 100), (300, 64)])
+def test_inputs_that_are_few_or_narrow_are_searched_as_they_are(shape):
+    rows = wide_rows(*shape)
+    neighbors = stage(among_inputs=True)
+    neighbors.search(0.0, RowMap(rows), nn.Identity())
+    graph = NeighborGraph.among(rows, 2)
+    for i in range(len(rows)):
+        assert neighbors.graph.neighbors(i).tolist() == graph.neighbors(i).tolist()
+
+
+def test_wide_inputs_that_are_all_alike_have_neighbors():
+    neighbors = stage(among_inputs=True)
+    neighbors.search(0.0, RowMap(torch.full((200, 70), 7.0)), nn.Identity())
+    assert all(len(neighbors.graph.neighbors(i)) >= 2 for i in range(200))
 
 
 def test_neighbors_among_features_are_compared_by_the_cosine():

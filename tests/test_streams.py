@@ -16,6 +16,7 @@ from torch.utils.data import Dataset, IterableDataset, Subset, TensorDataset
 
 from deepcluster_sk import ContrastiveClustering
 from deepcluster_sk._data import ResidentSource, StreamedSource, open_source
+from deepcluster_sk._inference import collect
 from deepcluster_sk._streams import ArrayReader, DatasetReader, memory_map
 from deepcluster_sk.exceptions import ResumeError
 from deepcluster_sk.metrics import embedding_silhouette_score
@@ -238,6 +239,24 @@ def test_no_part_of_a_fit_reads_the_whole_array(shape, dtype, monkeypatch):
     fitted = model(max_epochs=1, n_neighbors=2, n_heads=1, **small).fit(X)
     fitted.predict(X), fitted.transform(X), fitted.score(X)
     assert 0 < X.most <= 4096
+
+
+def test_wide_rows_are_never_together_in_memory(tmp_path, monkeypatch):
+    shapes = []
+
+    def spied(batches, n_samples):
+        values = collect(batches, n_samples)
+        shapes.append(tuple(values.shape))
+        return values
+
+    monkeypatch.setattr("deepcluster_sk._trainer.collect", spied)
+    monkeypatch.setattr("deepcluster_sk._neighbors._MAX_SAMPLED", 200)
+    X = np.random.default_rng(0).normal(size=(300, 100)).astype(np.float32)
+    small = {"encoder": lambda: nn.Linear(100, 8), "neighbor_space": "inputs"}
+    fitted = model(n_neighbors=3, **small).fit(mapped(X, tmp_path))
+    assert {(200, 64), (300, 3), (200, 8)} <= set(shapes)  # of inputs, neighbours, features
+    assert max(shape[1] for shape in shapes) == 64
+    assert fitted.loss_curve_ == model(n_neighbors=3, **small).fit(X).loss_curve_
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the memory's map from /proc")

@@ -2,13 +2,15 @@
 
 import math
 import re
+import signal
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from deepcluster_sk import _neighbors
+from deepcluster_sk import _inference, _neighbors
 from deepcluster_sk._callbacks import Callback
 from deepcluster_sk._data import ResidentSource
 from deepcluster_sk._objective import LossOutput, Objective
@@ -255,6 +257,79 @@ def test_interrupt_within_the_first_epoch_goes_through():
     assert recorder.calls == ["begin", "epoch 0", "finish"]
 
 
+class InterruptedAtItsEnd(Mean):
+    """Get Ctrl-C after the last epoch."""
+
+    def __init__(self, times=1, event=None):
+        super().__init__(event)
+        self.times = times
+
+    def after_training(self, map_all):
+        for _ in range(self.times):
+            signal.raise_signal(signal.SIGINT)
+        super().after_training(map_all)
+
+
+def test_ctrl_c_after_the_last_epoch_waits_and_is_told():
+    objective, whole = InterruptedAtItsEnd(), Mean()
+    run(whole)
+    with pytest.warns(UserWarning, match="Ctrl-C came after the last epoch: the fit is complete"):
+        state = run(objective)
+    assert objective.calls == whole.calls
+    assert len(state.history) == 3
+    assert not state.interrupted
+    assert not objective.training
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_ctrl_c_waits_while_callbacks_end_the_fit():
+    class Slow(Recorder):
+        def on_fit_end(self, state):
+            signal.raise_signal(signal.SIGINT)
+            super().on_fit_end(state)
+
+    recorder, objective = Slow(), Mean()
+    with pytest.warns(UserWarning, match="after the last epoch"):
+        run(objective, callbacks=[recorder], max_epochs=1)
+    assert recorder.calls[-1] == objective.calls[-1] == "finish"
+
+
+def test_a_second_ctrl_c_after_the_last_epoch_interrupts_at_once():
+    objective = InterruptedAtItsEnd(times=2)
+    with pytest.raises(KeyboardInterrupt):
+        run(objective)
+    assert "finish" not in objective.calls
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_ctrl_c_again_while_an_interrupted_fit_ends_waits_as_well():
+    def interrupt(objective, loss):
+        if objective.calls.count("forward") == 6:
+            raise KeyboardInterrupt
+        return loss
+
+    objective = InterruptedAtItsEnd(event=interrupt)
+    state = run(objective)  # warnings are errors: the interruption itself is told by the estimator
+    assert state.interrupted
+    assert objective.calls[-1] == "finish"
+
+
+def test_a_handler_of_the_users_own_stays():
+    seen = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: seen.append(number))
+    try:
+        run(InterruptedAtItsEnd(times=2))
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert seen == [signal.SIGINT] * 2
+
+
+def test_a_run_in_another_thread_leaves_the_handler_alone():
+    with ThreadPoolExecutor(1) as pool:
+        state = pool.submit(run, Mean()).result()
+    assert len(state.history) == 3
+
+
 def test_a_callback_ends_the_run():
     recorder, other = Recorder(stop_after=2), Recorder()
     state = run(Mean(), max_epochs=9, callbacks=[recorder, other])
@@ -433,3 +508,23 @@ def test_constant_stays_after_the_warm_up():
 def test_low_precision_trains_close_to_float32():
     totals = [run(Mean(), precision=p).history[-1].total for p in ("float32", "bfloat16")]
     assert totals[1] == pytest.approx(totals[0], rel=0.05)
+
+
+def test_hooks_sum_over_batches_of_the_rows_that_stand_for_all(monkeypatch):
+    monkeypatch.setattr(_neighbors, "_MAX_SAMPLED", 100)
+    monkeypatch.setattr(_inference, "BATCH_SIZE", 32)
+    X, seen, lengths = data(120), {}, []
+
+    class Summed(Mean):
+        def before_epoch(self, progress, map_all):
+            seen["rows"], seen["shape"] = map_all.sampled, map_all.sampled_shape
+            seen["sum"] = map_all.sum_on_sampled(self.sums)
+
+        def sums(self, x):
+            lengths.append(len(x))
+            return x.sum(dim=0).double()
+
+    run(Summed(), X, max_epochs=1)
+    assert lengths == [32, 32, 32, 4]
+    assert seen["shape"] == (100, 2)
+    np.testing.assert_allclose(seen["sum"], X[seen["rows"]].sum(axis=0), rtol=1e-5)
