@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
+from sklearn.base import MetaEstimatorMixin
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
@@ -80,12 +81,34 @@ def from_labels(
 
 def assign(estimator: Any, X: Any) -> Assignments:
     """Ask a fitted estimator."""
-    return from_probabilities(estimator.predict_proba(X))
+    return from_probabilities(soft_assignments(estimator, X))
+
+
+def soft_assignments(estimator: Any, X: Any) -> np.ndarray:
+    """Return what a fitted estimator predicts: (n_samples, n_clusters), float.
+
+    Raises
+    ------
+    TypeError
+        If it has no probabilities.
+    """
+    if not hasattr(estimator, "predict_proba"):
+        raise TypeError(
+            f"{type(estimator).__name__} has no predict_proba. Pass a fitted estimator of "
+            "deepcluster_sk, or a Pipeline or search that ends in one; the labels of any other "
+            "can be drawn by a display's from_predictions."
+        )
+    probabilities: np.ndarray = estimator.predict_proba(X)
+    return probabilities
 
 
 def final_estimator(estimator: Any) -> Any:
-    """Return the estimator itself, or the last step of a pipeline: the one that clusters."""
-    return estimator[-1] if isinstance(estimator, Pipeline) else estimator
+    """Return the one that clusters: itself, the last step of a pipeline, the best of a search."""
+    if isinstance(estimator, Pipeline):
+        return final_estimator(estimator[-1])
+    if isinstance(estimator, MetaEstimatorMixin):
+        return final_estimator(estimator.best_estimator_)
+    return estimator
 
 
 def check_clusters(clusters: Sequence[int] | None, n_clusters: int) -> np.ndarray:

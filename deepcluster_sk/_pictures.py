@@ -20,10 +20,17 @@ def as_samples(X: Any) -> Any:
 
 def is_image(X: Any, input_shape: tuple[int, ...] | None) -> bool:
     """Tell whether the samples of X can be shown as images."""
-    if len(input_shape or ()) > 1:
-        return True
+    if input_shape is not None:
+        return len(input_shape) > 1
     first = _take(X, [0])[0]
     return _is_path(first) or np.ndim(first) > 1
+
+
+def feature_table(X: Any) -> tuple[list[str], np.ndarray]:
+    """Return the names of the features, and the rows (n_samples, n_features), float64."""
+    rows = X if _is_frame(X) else np.stack([np.asarray(row) for row in _take(X, range(len(X)))])
+    values = np.asarray(rows, dtype=np.float64)
+    return [str(name) for name in getattr(X, "columns", range(values.shape[1]))], values
 
 
 def pictures(
@@ -64,11 +71,17 @@ def pictures(
 
 def _take(X: Any, rows: Any) -> list[Any]:
     """Pick samples from anything that is indexed by row: only these are read."""
-    if hasattr(X, "iloc"):
-        X = X.iloc[np.asarray(rows)].to_numpy()
+    if _is_frame(X):
+        places = np.asarray(rows).tolist()
+        X = (X.iloc[places] if hasattr(X, "iloc") else X[places]).to_numpy()
         rows = range(len(X))
     samples = [X[int(row)] for row in rows]
     return [sample[0] if isinstance(sample, tuple) else sample for sample in samples]
+
+
+def _is_frame(X: Any) -> bool:
+    """Tell whether X is a DataFrame or Series, of pandas or polars."""
+    return hasattr(X, "to_numpy")
 
 
 def _is_path(sample: Any) -> bool:

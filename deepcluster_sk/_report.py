@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 from PIL import Image
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
-from ._assignments import Assignments, final_estimator, from_probabilities
+from ._assignments import Assignments, final_estimator, from_probabilities, soft_assignments
 from ._distributed import may_write
 from ._pictures import as_samples, is_image, pictures
 from ._report_parts import (
@@ -66,7 +66,7 @@ def report(
     Parameters
     ----------
     estimator : object
-        A fitted estimator of this package, or a pipeline that ends in one.
+        A fitted estimator of this package, or a pipeline or search that ends in one.
     X : array-like
         What ``estimator.predict_proba`` accepts.
     path : path-like, default="report.html"
@@ -108,7 +108,7 @@ def report(
             f"The report cannot be written to {os.fspath(path)!r}: there is no folder "
             f"{os.fspath(path.parent)!r}. Create it first."
         )
-    probabilities = estimator.predict_proba(X)
+    probabilities = soft_assignments(estimator, X)
     samples = as_samples(X)
     check_consistent_length(probabilities, samples, y, names)
     fitted = final_estimator(estimator)

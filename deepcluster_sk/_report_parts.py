@@ -11,6 +11,7 @@ from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from sklearn.pipeline import Pipeline
 
 from ._assignments import Assignments
+from ._pictures import feature_table
 from .display._gallery import standardized
 from .display._loss_curve import without_start
 from .display._sizes import CERTAIN
@@ -32,8 +33,8 @@ _LONGEST = 400  # characters of a parameter
 
 def features_that_stand_out(samples: Any, found: Assignments) -> dict[int, str]:
     """Name for each cluster the features whose means differ the most, for rows of features."""
-    names = [str(name) for name in getattr(samples, "columns", range(np.shape(samples)[1]))]
-    values, deviations = np.asarray(samples, dtype=np.float64), standardized(samples)
+    names, values = feature_table(samples)
+    deviations = standardized(values)
     tables = {}
     for cluster in np.flatnonzero(found.sizes).tolist():
         members = found.labels == cluster

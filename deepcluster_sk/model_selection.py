@@ -35,7 +35,7 @@ def silhouette_scorer(estimator: Any, X: Any, y: Any = None) -> float:
     Parameters
     ----------
     estimator : object
-        A fitted estimator of this package, or a pipeline that ends in one.
+        A fitted estimator of this package, or a pipeline or search that ends in one.
     X : array-like
         What ``estimator.predict`` accepts. Of more than 10,000 samples, a fixed random subset of
         10,000 is scored.
@@ -60,7 +60,7 @@ def mean_confidence_scorer(estimator: Any, X: Any, y: Any = None) -> float:
     Parameters
     ----------
     estimator : object
-        A fitted estimator of this package, or a pipeline that ends in one.
+        A fitted estimator of this package, or a pipeline or search that ends in one.
     X : array-like
         What ``estimator.predict_proba`` accepts.
     y : None
@@ -87,7 +87,8 @@ def stability_scorer(estimator: Any, X: Any, y: Any = None) -> float:
     Parameters
     ----------
     estimator : object
-        A fitted estimator of this package, or a pipeline that ends in one. It stays as it is.
+        A fitted estimator of this package, or a pipeline or search that ends in one. It stays as
+        it is.
     X : array-like
         What ``estimator.fit`` accepts.
     y : None
@@ -97,11 +98,14 @@ def stability_scorer(estimator: Any, X: Any, y: Any = None) -> float:
     -------
     score : float
         In [-0.5, 1], higher is better, near 0 for chance; -0.5 where either fit finds fewer than
-        two clusters, though any two of these agree.
+        two clusters, though any two of these agree, and where X has fewer samples than clusters.
     """
     del y
+    found = assign(estimator, X)
+    if len(found.labels) < found.n_clusters:
+        return -0.5
     second = with_random_state(estimator, 0 if _seeds(estimator) != {0} else 1).fit(X)
-    return _agreement(assign(estimator, X), assign(second, X))
+    return _agreement(found, assign(second, X))
 
 
 def n_clusters_curve(

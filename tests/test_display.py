@@ -9,13 +9,16 @@ import matplotlib.pyplot
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from estimators import ESTIMATORS
 from PIL import Image
+from sklearn.cluster import KMeans
 from sklearn.datasets import load_wine
+from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from deepcluster_sk import ContrastiveClustering
+from deepcluster_sk import ContrastiveClustering, report
 from deepcluster_sk._assignments import assign, from_probabilities
 from deepcluster_sk._image_files import find_image_files
 from deepcluster_sk._pictures import pictures
@@ -171,6 +174,62 @@ def test_gallery_of_rows_shows_deviations_and_names_features(wine):
     assert display.feature_names == list(wine.columns)
     ticks = [tick.get_text() for tick in display.ax_.get_xticklabels()]
     assert ticks == [*wine.columns, *wine.columns]
+
+
+@pytest.mark.parametrize("kind", ["polars", "dataset", "dataset with labels"])
+def test_rows_in_any_container_are_drawn_as_rows(kind, wine, tmp_path):
+    rows = wine.to_numpy()
+    if kind == "polars":
+        X = pytest.importorskip("polars").from_pandas(wine)
+    else:
+        tensors = [torch.tensor(row) for row in rows]
+        X = Rows(tensors if kind == "dataset" else [(tensor, 0) for tensor in tensors])
+    model = ContrastiveClustering(3, max_epochs=2, n_heads=1, random_state=0).fit(X)
+    gallery = ClusterGalleryDisplay.from_estimator(model, X)
+    expected = ClusterGalleryDisplay.from_predictions(rows, model.labels_)
+    names = list(wine.columns) if kind == "polars" else [str(i) for i in range(rows.shape[1])]
+    assert gallery.feature_names == names
+    member = int(expected.typical[0][0])
+    again = ClusterGalleryDisplay.from_predictions(X, model.labels_)
+    np.testing.assert_allclose(again.samples[member], expected.samples[member])
+    page = report(model, X, tmp_path / "page.html").read_text()
+    assert "What tells cluster 0 from the others" in page
+
+
+class Rows(torch.utils.data.Dataset):
+    def __init__(self, items):
+        self.items = items
+
+    def __len__(self):
+        return len(self.items)
+
+    def __getitem__(self, index):
+        return self.items[index]
+
+
+def test_a_search_is_drawn_as_its_best_estimator(blobs, tmp_path):
+    model = ContrastiveClustering(3, max_epochs=2, n_heads=1, random_state=0)
+    search = GridSearchCV(make_pipeline(StandardScaler(), model), {}, cv=2).fit(blobs[0])
+    best = search.best_estimator_
+    gallery = ClusterGalleryDisplay.from_estimator(search, blobs[0])
+    np.testing.assert_array_equal(gallery.sizes, np.bincount(best.predict(blobs[0]), minlength=3))
+    assert LossCurveDisplay.from_estimator(search).loss_curve == best[-1].loss_curve_
+    assert report(search, blobs[0], tmp_path / "page.html").exists()
+
+
+def test_an_estimator_without_probabilities_is_refused(blobs):
+    kmeans = KMeans(3, n_init=1).fit(blobs[0])
+    with pytest.raises(TypeError, match=r"KMeans has no predict_proba.*from_predictions"):
+        ClusterGalleryDisplay.from_estimator(kmeans, blobs[0])
+
+
+@pytest.mark.parametrize("numbers", [(0, 0), (-2, 1)])
+def test_a_gallery_of_nobody_is_refused(numbers, few_images):
+    n_typical, n_uncertain = numbers
+    with pytest.raises(ValueError, match="at least one member to show"):
+        ClusterGalleryDisplay.from_predictions(
+            few_images, np.arange(60) % 3, n_typical=n_typical, n_uncertain=n_uncertain
+        )
 
 
 def test_labels_that_are_none_are_refused(few_images):

@@ -72,6 +72,11 @@ def test_one_cluster_gets_the_worst_value(name, worst, corners):
     assert SCORERS[name](Halves(1).fit(corners), corners) == worst
 
 
+def test_fewer_samples_than_clusters_get_the_worst_stability(blobs):
+    model = ContrastiveClustering(5, max_epochs=1, n_heads=1, random_state=0).fit(blobs[0])
+    assert stability_scorer(model, blobs[0][:4]) == -0.5
+
+
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_scorers_score_every_method_in_a_search(estimator, blobs):
     X, _ = blobs

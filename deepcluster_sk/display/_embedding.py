@@ -93,7 +93,7 @@ class EmbeddingDisplay:
         Parameters
         ----------
         estimator : object
-            A fitted estimator of this package, or a pipeline that ends in one.
+            A fitted estimator of this package, or a pipeline or search that ends in one.
         X : array-like
             What ``estimator.transform`` accepts.
         projection : {"pca", "tsne"}, default="pca"

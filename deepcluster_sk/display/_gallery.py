@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_consistent_length
 
 from .._assignments import Assignments, assign, check_clusters, final_estimator, from_labels
-from .._pictures import as_samples, is_image, pictures
+from .._pictures import as_samples, feature_table, is_image, pictures
 from ._style import make_axes, pyplot
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class ClusterGalleryDisplay:
         Parameters
         ----------
         estimator : object
-            A fitted estimator of this package, or a pipeline that ends in one.
+            A fitted estimator of this package, or a pipeline or search that ends in one.
         X : array-like
             What ``estimator.predict_proba`` accepts.
         clusters : sequence of int or None, default=None
@@ -208,6 +208,11 @@ class ClusterGalleryDisplay:
         n_uncertain: int,
     ) -> Self:
         """Choose members and take their pictures or features."""
+        if n_typical < 0 or n_uncertain < 0 or n_typical + n_uncertain == 0:
+            raise ValueError(
+                f"n_typical={n_typical} and n_uncertain={n_uncertain}, expected integers from 0 "
+                "on, and at least one member to show."
+            )
         X = as_samples(X)
         check_consistent_length(X, assignments.labels)
         chosen = check_clusters(clusters, assignments.n_clusters)
@@ -217,8 +222,8 @@ class ClusterGalleryDisplay:
         if len(rows) and is_image(X, input_shape):
             shown = pictures(X, rows, input_shape=input_shape, side=_SIDE)
         elif len(rows):
-            names = [str(name) for name in getattr(X, "columns", range(np.shape(X)[1]))]
-            shown = standardized(X)[rows]
+            names, values = feature_table(X)
+            shown = standardized(values)[rows]
         return cls(
             chosen,
             assignments.sizes[chosen],
@@ -352,9 +357,8 @@ class ClusterGalleryDisplay:
         self.ax_.annotate(text, (0, 1), (-6, 3), ha="right", va="bottom", size=8, **above)
 
 
-def standardized(X: Any) -> np.ndarray:
+def standardized(values: np.ndarray) -> np.ndarray:
     """Return rows of features as standard deviations from the mean of their column."""
-    values = np.asarray(X, dtype=np.float64)
     deviation = values.std(axis=0)
     return np.asarray((values - values.mean(axis=0)) / np.where(deviation > 0, deviation, 1))
 

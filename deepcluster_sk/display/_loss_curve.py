@@ -58,7 +58,7 @@ class LossCurveDisplay:
         Parameters
         ----------
         estimator : object
-            A fitted estimator of this package, or a pipeline that ends in one.
+            A fitted estimator of this package, or a pipeline or search that ends in one.
         ax : matplotlib Axes or None, default=None
             Where to draw; None makes a new figure.
 

@@ -55,7 +55,7 @@ class ClusterSizeDisplay:
         Parameters
         ----------
         estimator : object
-            A fitted estimator of this package, or a pipeline that ends in one.
+            A fitted estimator of this package, or a pipeline or search that ends in one.
         X : array-like
             What ``estimator.predict_proba`` accepts.
         ax : matplotlib Axes or None, default=None
