@@ -17,7 +17,7 @@ def load_image_folder(
     *,
     on_error: str = "raise",
 ) -> Bunch:
-    """Load the image files of a folder and its subfolders into one array.
+    """Load the image files of a folder, its subfolders and those linked there into one array.
 
     The images are those that the estimators see when the folder is passed to them.
 
