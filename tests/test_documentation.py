@@ -23,6 +23,7 @@ from sklearn.utils import Bunch
 import deepcluster_sk
 from deepcluster_sk import ContrastiveClustering, _fitting
 from deepcluster_sk._base import DOCUMENTATION_URL, BaseDeepClusterer
+from deepcluster_sk._cli import main
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -160,6 +161,16 @@ def few_digits(*, return_X_y=False):
 def test_pages_have_code_that_is_run():
     assert len(code_blocks(ROOT / "README.md")) >= 3
     assert sum(len(code_blocks(path)) for path in PAGES) > 30
+
+
+@pytest.mark.parametrize("command", ["fit", "predict"])
+def test_command_line_page_names_every_option(command, capsys):
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    options = set(re.findall(r"--[a-z][a-z-]+", capsys.readouterr().out)) - {"--help"}
+    assert len(options) >= 6
+    page = (DOCS / "command_line.md").read_text()
+    assert [option for option in options if f"| `{option}" not in page] == []
 
 
 def needs(*modules):
