@@ -2,14 +2,14 @@
 A folder of images
 ==================
 
-Discs, rings and bars in any colour, size and place, as files in a folder. Clusters without labels, pictures of
-them, and a page for the browser.
+Discs, rings and bars in any colour, size and place, as files in a folder. Clusters without labels,
+pictures of them, and a page for the browser.
 """
 
 # %%
-# Draw a folder of images first, so that this runs anywhere. Put your own in its place. The three kinds
-# are about equally frequent, which suits the method: with 120 discs, 80 rings and 40 bars, as few epochs
-# as here put the bars into one cluster with half of the discs.
+# Draw a folder of images first, so that this runs anywhere. Put your own in its place. The three
+# kinds are about equally frequent, which suits the method: with 120 discs, 80 rings and 40 bars, as
+# few epochs as here put the bars into one cluster with half of the discs.
 
 import tempfile
 from pathlib import Path
@@ -35,8 +35,8 @@ for number, kind in enumerate(["disc"] * 88 + ["ring"] * 80 + ["bar"] * 72):
     image.save(folder / f"{kind}_{number:03}.png")
 
 # %%
-# The folder is all that the estimator needs. 20 pixels tell these shapes apart, and keep the network
-# small.
+# The folder is all that the estimator needs. 20 pixels tell these shapes apart, and keep the
+# network small.
 
 model = ContrastiveClustering(
     3, image_size=20, n_heads=3, max_epochs=25, batch_size=80, random_state=0
@@ -52,8 +52,8 @@ for kind in np.unique(kinds):
 
 # %%
 # Each row is a cluster: its most typical members on the left, and those that the estimator is least
-# certain of on the right. Colours are mixed in each: the augmentation changes them, and so says that
-# they do not matter.
+# certain of on the right. Colours are mixed in each: the augmentation changes them, and so says
+# that they do not matter.
 
 ClusterGalleryDisplay.from_estimator(model, folder)
 
