@@ -1,5 +1,6 @@
 """The documentation says what the package has, its code runs, and it builds."""
 
+import ast
 import importlib
 import inspect
 import os
@@ -22,11 +23,12 @@ from sklearn.utils import Bunch
 import deepcluster_sk
 from deepcluster_sk import ContrastiveClustering, _fitting
 from deepcluster_sk._base import DOCUMENTATION_URL, BaseDeepClusterer
+from deepcluster_sk._cli import main
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 NOTEBOOKS = sorted((ROOT / "examples" / "notebooks").glob("*.ipynb"))
-PAGES = sorted(path.stem for path in DOCS.glob("*.md"))
+PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
 
 
 def public_names():
@@ -123,14 +125,14 @@ def code_blocks(page):
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-@pytest.mark.parametrize("name", [name for name in PAGES if code_blocks(DOCS / f"{name}.md")])
-def test_code_on_the_page_runs(name, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("path", [*filter(code_blocks, PAGES)], ids=lambda path: path.stem)
+def test_code_on_the_page_runs(path, tmp_path, monkeypatch, capsys):
     """All blocks in one namespace, on few digits and photos of noise.
 
     Where the page leaves the number of epochs to "auto", it is one.
     """
     pyplot = pytest.importorskip("matplotlib.pyplot")
-    blocks = code_blocks(DOCS / f"{name}.md")
+    blocks = code_blocks(path)
     for module, reason in [
         ("sklearn.callback", "scikit-learn < 1.9"),
         ("onnxruntime", "extra onnx"),
@@ -145,7 +147,7 @@ def test_code_on_the_page_runs(name, tmp_path, monkeypatch, capsys):
         Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "photos" / f"{number:02}.jpg")
     namespace = {}
     for code in blocks:
-        exec(compile(code, f"{name}.md", "exec"), namespace)
+        exec(compile(code, path.name, "exec"), namespace)
     pyplot.close("all")
 
 
@@ -157,7 +159,18 @@ def few_digits(*, return_X_y=False):
 
 
 def test_pages_have_code_that_is_run():
-    assert sum(len(code_blocks(DOCS / f"{name}.md")) for name in PAGES) > 30
+    assert len(code_blocks(ROOT / "README.md")) >= 3
+    assert sum(len(code_blocks(path)) for path in PAGES) > 30
+
+
+@pytest.mark.parametrize("command", ["fit", "predict"])
+def test_command_line_page_names_every_option(command, capsys):
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    options = set(re.findall(r"--[a-z][a-z-]+", capsys.readouterr().out)) - {"--help"}
+    assert len(options) >= 6
+    page = (DOCS / "command_line.md").read_text()
+    assert [option for option in options if f"| `{option}" not in page] == []
 
 
 def needs(*modules):
@@ -203,6 +216,11 @@ def test_notebook_is_committed_without_outputs(path):
             assert cell.execution_count is None
 
 
+def shows_its_last_value(source):
+    """Tell whether a cell ends with an expression, which a semicolon would hide."""
+    return isinstance(ast.parse(source).body[-1], ast.Expr) and not source.endswith(";")
+
+
 @pytest.mark.slow
 @needs("nbclient", "nbformat", "ipykernel", "matplotlib")
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -215,5 +233,8 @@ def test_notebook_runs(path, tmp_path, monkeypatch):
     monkeypatch.delenv("MPLBACKEND", raising=False)  # the kernel has its own
     notebook = nbformat.read(path, as_version=4)
     NotebookClient(notebook, resources={"metadata": {"path": tmp_path}}).execute()
-    printed = [output for cell in notebook.cells for output in cell.get("outputs", [])]
-    assert any("image/png" in output.get("data", {}) or "text" in output for output in printed)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            types = [mime for output in cell.outputs for mime in output.get("data", {})]
+            assert types.count("image/png") == cell.source.count("Display.from_"), cell.source
+            assert not shows_its_last_value(cell.source) or "text/plain" in types, cell.source
