@@ -137,10 +137,13 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--on-error",
         choices=["raise", "skip"],
-        help="what to do about unreadable images; skipped ones get cluster -1; default: raise",
+        help="what to do about unreadable images; skipped ones get cluster -1; default: raise, or "
+        "what the model was saved with",
     )
     parser.add_argument("--device", help="such as cpu or cuda:1; default: the best one present")
-    parser.add_argument("--quiet", action="store_true", help="no progress, only errors")
+    parser.add_argument(
+        "--quiet", action="store_true", help="no progress, only warnings and errors"
+    )
 
 
 def _fit(arguments: argparse.Namespace) -> None:

@@ -28,7 +28,7 @@ def is_image(X: Any, input_shape: tuple[int, ...] | None) -> bool:
 
 def feature_table(X: Any) -> tuple[list[str], np.ndarray]:
     """Return the names of the features, and the rows (n_samples, n_features), float64."""
-    rows = X if _is_frame(X) else np.stack([np.asarray(row) for row in _take(X, range(len(X)))])
+    rows = _take(X, range(len(X))) if _is_dataset(X) else X
     values = np.asarray(rows, dtype=np.float64)
     return [str(name) for name in getattr(X, "columns", range(values.shape[1]))], values
 
@@ -77,6 +77,11 @@ def _take(X: Any, rows: Any) -> list[Any]:
         rows = range(len(X))
     samples = [X[int(row)] for row in rows]
     return [sample[0] if isinstance(sample, tuple) else sample for sample in samples]
+
+
+def _is_dataset(X: Any) -> bool:
+    """Tell a map-style dataset from arrays, frames and lists."""
+    return not isinstance(X, list | tuple) and not hasattr(X, "shape")
 
 
 def _is_frame(X: Any) -> bool:

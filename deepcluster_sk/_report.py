@@ -17,7 +17,6 @@ from PIL import Image
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
 from ._assignments import Assignments, final_estimator, from_probabilities, soft_assignments
-from ._distributed import may_write
 from ._pictures import as_samples, is_image, pictures
 from ._report_parts import (
     SPRITE_COLUMNS,
@@ -142,6 +141,8 @@ def report(
         parameters=parameter_table(estimator, fitted),
         **sample_table(found, probabilities, texts, classes, places),
     )
+    from ._distributed import may_write  # only now: torch takes its time
+
     if may_write():
         path.write_text(page, encoding="utf-8", errors="replace")
     return path

@@ -342,6 +342,11 @@ def test_sizes_count_certain_members():
     assert heights == [[2, 0, 0], [1, 1, 0]]
 
 
+def test_sizes_have_room_for_their_numbers_where_all_members_are_certain():
+    display = ClusterSizeDisplay.from_predictions(np.arange(60) % 3, confidence=np.ones(60))
+    assert display.ax_.get_ylim()[1] > 20
+
+
 def test_match_shows_the_matched_table_and_its_accuracy():
     rng = np.random.default_rng(0)
     true, pred = rng.integers(4, size=50), rng.integers(6, size=50)
@@ -409,7 +414,9 @@ def test_embedding_of_one_feature_or_few_samples_is_drawn():
 def test_embedding_refuses_what_it_cannot_draw(model, few_images, wine):
     with pytest.raises(ValueError, match="projection='umap', expected 'pca' or 'tsne'"):
         EmbeddingDisplay.from_estimator(model, few_images, projection="umap")
-    with pytest.raises(ValueError, match=r"Thumbnails need images, but the samples have shape"):
+    with pytest.raises(
+        ValueError, match=r"Thumbnails need images, but the samples are rows of 13 features"
+    ):
         EmbeddingDisplay.from_predictions(wine, np.zeros(178, int), images=wine)
 
 

@@ -11,7 +11,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_consistent_length
 
 from .._assignments import Assignments, assign, final_estimator, from_labels
-from .._pictures import as_samples, is_image, pictures
+from .._pictures import as_samples, feature_table, is_image, pictures
 from ._style import COLORS, MARKERS, make_axes, pyplot
 
 if TYPE_CHECKING:
@@ -221,7 +221,8 @@ class EmbeddingDisplay:
         if images is not None:
             if not is_image(images, input_shape):
                 raise ValueError(
-                    f"Thumbnails need images, but the samples have shape {np.shape(images)[1:]}. "
+                    "Thumbnails need images, but the samples are rows of "
+                    f"{len(feature_table(images)[0])} features. "
                     "Draw without thumbnails, or pass images (n, H, W), (n, H, W, C) or paths."
                 )
             middles = _middles(positions, labels)

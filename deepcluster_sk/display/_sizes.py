@@ -135,6 +135,8 @@ class ClusterSizeDisplay:
                 bbox_to_anchor=(1, 1),
                 borderaxespad=0.1,
             )
+        # bars without height would take away the margin above the others
+        self.ax_.set_ylim(0, 1.1 * max(self.sizes.max(), 1))
         if len(self.sizes) <= 20:
             labels = [f"{size:,}" for size in self.sizes]
             self.ax_.bar_label(self.bars_[-1], labels, size=8, padding=2)
