@@ -261,7 +261,7 @@ class ClusterContrast(BaseDeepClusterer):
           are resized to 20 x 20 first.
         - ``"resnet18"``, ``"resnet34"``, ...: untrained, without the classifier, with a 3x3 stem
           and no max-pooling for images of up to 96 pixels.
-        - Any other name of ``torchvision.models.list_models()``, untrained.
+        - Any other classifier of ``torchvision.models``, by its name, untrained.
         - A module: copied, so that the one passed in is never trained; every fit starts from its
           weights.
         - A callable without arguments that returns a module: called within ``random_state``.

@@ -243,13 +243,16 @@ def _torchvision_model(name: str, in_channels: int) -> nn.Module:
     """Build an untrained torchvision classifier, without its last layer."""
     import torchvision
 
-    try:
-        network: nn.Module = torchvision.models.get_model(name, weights=None)
-    except ValueError:
+    # models of other tasks, such as detection, are no encoders, and some download a backbone
+    models = torchvision.models
+    classifiers = models.list_models(models) + models.list_models(models.quantization)
+    if name.lower() not in classifiers:
         raise EncoderError(
             f"encoder={name!r} is unknown. Expected 'auto', 'mlp', 'cnn', a name from "
-            "torchvision.models.list_models(), a torch.nn.Module or a callable that returns one."
-        ) from None
+            "torchvision.models.list_models(torchvision.models), a torch.nn.Module or a callable "
+            "that returns one."
+        )
+    network: nn.Module = models.get_model(name, weights=None)
     first = [(n, m) for n, m in network.named_modules() if isinstance(m, nn.Conv2d)][:1]
     last = [n for n, m in network.named_modules() if isinstance(m, nn.Linear)][-1:]
     for path, convolution in first:

@@ -107,6 +107,7 @@ def test_probing_does_not_change_batch_norm_statistics():
     ("spec", "shape", "message"),
     [
         ("resnet7", (3, 8, 8), "encoder='resnet7' is unknown. Expected 'auto', 'mlp', 'cnn'"),
+        ("maskrcnn_resnet50_fpn", (3, 8, 8), "is unknown. Expected"),  # would download a backbone
         ("cnn", (9,), "encoder='cnn' needs images, but X holds rows of 9 features"),
         (lambda: "net", (9,), "returned str, expected a torch.nn.Module"),
         (nn.Identity(), (3, 8, 8), r"returned \(2, 3, 8, 8\) for a batch of shape \(2, 3, 8, 8\)"),
