@@ -2,7 +2,8 @@
 
 Results go to files or to standard output, everything else to standard error. Exit codes: 0 for
 success, 1 for data that cannot be used, 2 for wrong usage, 130 after Ctrl-C. Ctrl-C in training
-ends it with the last finished epoch, from which everything is still written.
+ends it with the last finished epoch, from which everything is still written; where no epoch was
+left to cut, it only leads to a warning.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple, NoReturn
@@ -348,9 +350,10 @@ def _say(arguments: argparse.Namespace, text: str) -> None:
 
 @contextmanager
 def _noticed_interrupts() -> Iterator[list[int]]:
-    """Yield a list that has an item for every Ctrl-C, also for those that training answers."""
+    """Yield a list that has an item for every Ctrl-C that cut something, training as well."""
     seen: list[int] = []
 
+    @wraps(signal.default_int_handler)  # by which a fit knows that it may hold Ctrl-C back
     def note(number: int, frame: FrameType | None) -> None:
         seen.append(number)
         signal.default_int_handler(number, frame)

@@ -52,8 +52,8 @@ class SavingMixin(BaseEstimator):
         :func:`deepcluster_sk.load` opens it. The weights of a custom encoder are written, its code
         is not: the module has to be passed to ``load`` again. A custom augmentation, which only
         training needs, is left out, and so are a ``RandomState`` instance and the path of a
-        `checkpoint`. In a job of several
-        processes, rank 0 writes the file, and the others return at once.
+        `checkpoint`. In a job of several processes, rank 0 writes the file, and the others return
+        at once.
 
         Parameters
         ----------

@@ -1,6 +1,7 @@
 """The training loop: everything that loops, nothing of any method."""
 
 import copy
+import inspect
 import math
 import signal
 import threading
@@ -214,8 +215,8 @@ class Trainer:
 def interrupts_wait(state: TrainState) -> Iterator[None]:
     """Let the first Ctrl-C wait for the end of a block after the last epoch; warn of it then.
 
-    The second one interrupts at once. A handler that is not Python's own stays, and so does every
-    one outside of the main thread, where none can be set.
+    The second one interrupts at once. A handler that neither is nor wraps Python's own stays, and
+    so does every one outside of the main thread, where none can be set.
 
     Warns
     -----
@@ -223,20 +224,22 @@ def interrupts_wait(state: TrainState) -> Iterator[None]:
         If Ctrl-C came and has cut no epochs: somebody may have meant more than this fit.
     """
     in_main_thread = threading.current_thread() is threading.main_thread()
-    if not in_main_thread or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+    before = signal.getsignal(signal.SIGINT)
+    pythons = callable(before) and inspect.unwrap(before) is signal.default_int_handler
+    if not (in_main_thread and pythons):
         yield
         return
     seen: list[int] = []
 
     def note(number: int, frame: object) -> None:
         seen.append(number)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGINT, before)
 
     signal.signal(signal.SIGINT, note)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGINT, before)
     if seen and not state.interrupted:
         _warn_of_late_interrupt()
 

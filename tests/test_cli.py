@@ -277,20 +277,14 @@ def test_a_copy_never_overwrites(photos, tmp_path, monkeypatch, capsys):
     assert {path.read_text() for path in folder.glob("*/even/00.png")} == {"mine"}
 
 
-def interrupt_after(name, monkeypatch):
-    """Let a method of the estimator be followed by Ctrl-C."""
-    method = getattr(ContrastiveClustering, name)
-
-    def interrupted(self, *args):
-        result = method(self, *args)
-        signal.raise_signal(signal.SIGINT)
-        return result
-
-    monkeypatch.setattr(ContrastiveClustering, name, interrupted)
-
-
 def test_interruption_outside_of_training_ends_with_130(photos, tmp_path, monkeypatch, capsys):
-    interrupt_after("fit", monkeypatch)
+    fit = ContrastiveClustering.fit
+
+    def fit_and_interrupt(self, X):
+        fit(self, X)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(ContrastiveClustering, "fit", fit_and_interrupt)
     code, text = code_and_message(["fit", photos, *FAST, "--out", tmp_path / "x.csv"], capsys)
     assert code == 130
     assert text.endswith("deepcluster-sk: interrupted\n")
@@ -318,6 +312,24 @@ def test_interrupted_training_ends_with_130_and_writes_its_last_epoch(
     assert "interrupted: the estimator is that of epoch 2 of 9" in text
     assert deepcluster_sk.load(tmp_path / "model").n_iter_ == 2
     assert len(rows_of(tmp_path / "x")) == 60
+
+
+@pytest.mark.filterwarnings("default:Ctrl-C came after:UserWarning")
+def test_ctrl_c_after_the_last_epoch_lets_the_command_complete(
+    photos, tmp_path, monkeypatch, capsys
+):
+    finish = _trainer._Epochs.finish
+
+    def interrupt_and_finish(self, objective):
+        signal.raise_signal(signal.SIGINT)
+        finish(self, objective)
+
+    monkeypatch.setattr(_trainer._Epochs, "finish", interrupt_and_finish)
+    code, text = code_and_message(["fit", photos, *FAST, "--out", tmp_path / "x"], capsys)
+    assert code == 0
+    assert "warning: Ctrl-C came after the last epoch" in text
+    assert len(rows_of(tmp_path / "x")) == 60
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 @pytest.mark.filterwarnings("default:something is odd:UserWarning")

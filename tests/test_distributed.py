@@ -718,7 +718,6 @@ import os, signal, sys, warnings
 import numpy as np
 warnings.simplefilter("error")
 import torch
-import torch.distributed as dist
 from torch import nn
 from deepcluster_sk import TwinContrastClustering
 torch.set_num_threads(1)

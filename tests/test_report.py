@@ -208,6 +208,13 @@ def test_errors_say_what_is_wrong(model, few_images, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_other_ranks_return_the_path_and_write_nothing(few_images, tmp_path, monkeypatch):
+    model = ContrastiveClustering(3, max_epochs=1, random_state=0).fit(few_images)
+    monkeypatch.setattr("deepcluster_sk._distributed.may_write", lambda: False)
+    assert report(model, few_images, tmp_path / "page.html") == tmp_path / "page.html"
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.fixture(scope="module")
 def browser():
     """Chromium of the system, or the one that Playwright has installed."""
