@@ -39,8 +39,8 @@ from PIL import Image
 from quality import OURS, SCORES
 from sklearn.exceptions import ConvergenceWarning
 
-from deepcluster_sk._device import resolve_device
-from deepcluster_sk._file_format import read_file
+from deepcluster_sk._runtime.device import resolve_device
+from deepcluster_sk._runtime.file_format import read_file
 from deepcluster_sk.augmentations import images
 
 FILE = "cifar10_jpegs.npz"

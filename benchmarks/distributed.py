@@ -26,8 +26,9 @@ import torch.distributed as dist
 from machine import describe
 from quality import OURS
 
-from deepcluster_sk import _batch_norm, _distributed
-from deepcluster_sk._trainer import _Epochs
+from deepcluster_sk._runtime import batch_norm as _batch_norm
+from deepcluster_sk._runtime import distributed as _distributed
+from deepcluster_sk._training.trainer import _Epochs
 
 SAMPLES = {"cnn": (28, 28), "mlp": (64,)}
 _COLORS = (16, 16, 3)  # for all other encoders

@@ -49,7 +49,7 @@ from speed import (
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from deepcluster_sk import ContrastiveClustering
-from deepcluster_sk._device import inference_switches
+from deepcluster_sk._runtime.device import inference_switches
 from deepcluster_sk.augmentations import images
 from deepcluster_sk.encoders import make_encoder
 

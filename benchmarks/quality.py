@@ -30,12 +30,7 @@ from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from sklearn.mixture import GaussianMixture
 from sklearn.preprocessing import StandardScaler, normalize
 
-from deepcluster_sk import (
-    ClusterContrast,
-    ContrastiveClustering,
-    DeepRobustClustering,
-    TwinContrastClustering,
-)
+from deepcluster_sk.methods import METHODS
 from deepcluster_sk.metrics import clustering_accuracy_score
 
 Data = tuple[np.ndarray, np.ndarray]
@@ -116,12 +111,7 @@ def clustpy(method: str) -> Callable[..., np.ndarray]:
     return run
 
 
-OURS = {
-    "CC": ContrastiveClustering,
-    "TCC": TwinContrastClustering,
-    "DRC": DeepRobustClustering,
-    "CueCo": ClusterContrast,
-}
+OURS = {method.short_name: method.load_class() for method in METHODS.values()}
 BASELINES: dict[str, Callable[..., np.ndarray]] = {
     "KMeans": kmeans,
     "UMAP+KMeans": umap_then(KMeans),

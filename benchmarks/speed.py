@@ -37,16 +37,16 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from deepcluster_sk import ContrastiveClustering
-from deepcluster_sk._contrastive_clustering import cluster_loss, instance_loss
-from deepcluster_sk._data import open_source
-from deepcluster_sk._device import autocast, training_switches
-from deepcluster_sk._preprocessing import Layout, Preprocessor
-from deepcluster_sk._random import Seeds
-from deepcluster_sk._trainer import Trainer, _Epochs
+from deepcluster_sk._data.preprocessing import Layout, Preprocessor
+from deepcluster_sk._data.sources import open_source
+from deepcluster_sk._runtime.device import autocast, training_switches
+from deepcluster_sk._runtime.random import Seeds
+from deepcluster_sk._training.trainer import Trainer, _Epochs
 from deepcluster_sk.augmentations import images
 from deepcluster_sk.augmentations._recipes import make_augmentation
 from deepcluster_sk.encoders import input_size, make_encoder, resnet
 from deepcluster_sk.losses import negative_entropy
+from deepcluster_sk.methods.contrastive_clustering import cluster_loss, instance_loss
 
 CPU = torch.device("cpu")
 Work = Callable[[], Any]

@@ -1,20 +1,34 @@
 """Contrastive deep clustering behind the scikit-learn interface.
 
-The estimators are loaded on first use, so that importing the package does not import torch.
+Estimators and submodules are loaded on first use, so that importing the package imports neither
+torch nor matplotlib.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from ._cluster_contrast import ClusterContrast
-    from ._contrastive_clustering import ContrastiveClustering
-    from ._deep_robust_clustering import DeepRobustClustering
-    from ._loading import load
-    from ._report import report
-    from ._twin_contrast_clustering import TwinContrastClustering
+from ._version import __version__
+from .methods import METHODS
 
-__version__ = "0.1.0"
+if TYPE_CHECKING:
+    from . import (
+        augmentations,
+        callbacks,
+        datasets,
+        display,
+        encoders,
+        exceptions,
+        losses,
+        methods,
+        metrics,
+        model_selection,
+    )
+    from ._inspection.report import report
+    from ._loading import load
+    from .methods.cluster_contrast import ClusterContrast
+    from .methods.contrastive_clustering import ContrastiveClustering
+    from .methods.deep_robust_clustering import DeepRobustClustering
+    from .methods.twin_contrast_clustering import TwinContrastClustering
 
 __all__ = [
     "ClusterContrast",
@@ -22,24 +36,31 @@ __all__ = [
     "DeepRobustClustering",
     "TwinContrastClustering",
     "__version__",
+    "augmentations",
+    "callbacks",
+    "datasets",
+    "display",
+    "encoders",
+    "exceptions",
     "load",
+    "losses",
+    "methods",
+    "metrics",
+    "model_selection",
     "report",
 ]
 
-_MODULE_OF = {
-    "ClusterContrast": "_cluster_contrast",
-    "ContrastiveClustering": "_contrastive_clustering",
-    "DeepRobustClustering": "_deep_robust_clustering",
-    "TwinContrastClustering": "_twin_contrast_clustering",
-    "load": "_loading",
-    "report": "_report",
-}
+_FUNCTIONS = {"load": "_loading", "report": "_inspection.report"}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _MODULE_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_MODULE_OF[name]}", __name__), name)
+    if name in METHODS:
+        return METHODS[name].load_class()
+    if name in _FUNCTIONS:
+        return getattr(import_module(f".{_FUNCTIONS[name]}", __name__), name)
+    if name in __all__:
+        return import_module(f".{name}", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

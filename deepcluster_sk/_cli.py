@@ -23,15 +23,11 @@ from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
-from ._assignments import Assignments, assign
-from ._pictures import as_samples
+from ._inspection.assignments import Assignments, assign
+from ._inspection.pictures import as_samples
+from .methods import METHODS
 
-_METHODS = {
-    "contrastive": "ContrastiveClustering",
-    "twin-contrast": "TwinContrastClustering",
-    "deep-robust": "DeepRobustClustering",
-    "cluster-contrast": "ClusterContrast",
-}
+_METHODS = {method.command_name: method for method in METHODS.values()}
 _ARRAYS = (".npy", ".npz", ".csv")
 _NAME = "deepcluster-sk"
 _INTERRUPTED = 130  # as shells have it: 128 and the number of the signal
@@ -151,9 +147,7 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
 def _fit(arguments: argparse.Namespace) -> None:
     source = _open(arguments.sources)
     _check_targets(arguments, source, {"--save": arguments.save}, arguments.sources)
-    from ._loading import CLASSES  # only now: torch takes its time
-
-    method = CLASSES[_METHODS[arguments.method]]
+    method = _METHODS[arguments.method].load_class()  # only now: torch takes its time
     known = method().get_params()
     chosen = {
         "n_clusters": arguments.n_clusters,
@@ -191,7 +185,7 @@ def _write(arguments: argparse.Namespace, model: Any, source: Source) -> None:
         with open(arguments.out, "w", newline="", encoding="utf-8", errors="surrogateescape") as f:
             _write_csv(f, found, source)
     if arguments.report:
-        from ._report import report
+        from ._inspection.report import report
 
         report(model, source.X, arguments.report, names=None if source.paths else source.names)
     if arguments.copy_to and source.paths:

@@ -6,23 +6,10 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from ._base import BaseDeepClusterer
-from ._cluster_contrast import ClusterContrast
-from ._contrastive_clustering import ContrastiveClustering
-from ._deep_robust_clustering import DeepRobustClustering
-from ._file_format import read_file
-from ._twin_contrast_clustering import TwinContrastClustering
+from ._estimator.base import BaseDeepClusterer
+from ._runtime.file_format import read_file
 from .exceptions import DeviceError, SavedModelError
-
-CLASSES: dict[str, type[BaseDeepClusterer]] = {
-    cls.__name__: cls
-    for cls in (
-        ClusterContrast,
-        ContrastiveClustering,
-        DeepRobustClustering,
-        TwinContrastClustering,
-    )
-}
+from .methods import METHODS
 
 
 def load(
@@ -76,12 +63,15 @@ def load(
             "same parameters, and call fit with the same data."
         )
     name = header.get("class")
-    if not isinstance(name, str) or name not in CLASSES:
+    if not isinstance(name, str) or name not in METHODS:
         raise SavedModelError(
-            f"{os.fspath(path)!r} holds a {name!r}, expected one of {sorted(CLASSES)}."
+            f"{os.fspath(path)!r} holds a {name!r}, expected one of {sorted(METHODS)}."
         )
     try:
-        return CLASSES[name]._from_saved(header, tensors, encoder=encoder, device=device)
+        estimator: BaseDeepClusterer = (
+            METHODS[name].load_class()._from_saved(header, tensors, encoder=encoder, device=device)
+        )
+        return estimator
     except (SavedModelError, DeviceError):
         raise
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, IndexError) as error:

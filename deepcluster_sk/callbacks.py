@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy.special import entr
 
-from ._sklearn_callbacks import ScoringMonitor
+from ._estimator.sklearn_callbacks import ScoringMonitor
 
 __all__ = ["ClusterMonitor"]
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from sklearn.utils import Bunch
 
-from ._image_files import checked_size, find_image_files, open_image_files
+from ._data.image_files import checked_size, find_image_files, open_image_files
 
 __all__ = ["load_image_folder"]
 

@@ -14,7 +14,7 @@ from sklearn.base import clone
 from sklearn.metrics import adjusted_rand_score
 from sklearn.utils import check_random_state
 
-from ._assignments import Assignments, assign
+from ._inspection.assignments import Assignments, assign
 from .metrics import embedding_silhouette_score
 
 __all__ = [

@@ -12,7 +12,7 @@ import warnings
 from torch import nn
 
 from deepcluster_sk import __version__
-from deepcluster_sk._base import DOCUMENTATION_URL
+from deepcluster_sk._estimator.base import DOCUMENTATION_URL
 
 warnings.filterwarnings("error", module="deepcluster_sk")  # also those of the gallery's scripts
 

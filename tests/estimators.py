@@ -2,17 +2,7 @@
 
 import pytest
 
-from deepcluster_sk import (
-    ClusterContrast,
-    ContrastiveClustering,
-    DeepRobustClustering,
-    TwinContrastClustering,
-)
+from deepcluster_sk.methods import METHODS
 
-ESTIMATORS = [
-    ContrastiveClustering,
-    TwinContrastClustering,
-    DeepRobustClustering,
-    ClusterContrast,
-]
+ESTIMATORS = [method.load_class() for method in METHODS.values()]
 each = pytest.mark.parametrize("estimator", ESTIMATORS)

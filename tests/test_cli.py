@@ -13,8 +13,9 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 import deepcluster_sk
-from deepcluster_sk import ContrastiveClustering, _trainer
+from deepcluster_sk import ContrastiveClustering
 from deepcluster_sk._cli import main
+from deepcluster_sk._training import trainer as _trainer
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 

@@ -8,9 +8,9 @@ from row_maps import RowMap
 from torch import nn
 
 from deepcluster_sk import ClusterContrast
-from deepcluster_sk._cluster_contrast import ClusterContrastObjective, clustering_loss
-from deepcluster_sk._neighbors import NeighborStage, kmeans_centroids
-from deepcluster_sk._objective import Batch
+from deepcluster_sk._networks.neighbors import NeighborStage, kmeans_centroids
+from deepcluster_sk._training.objective import Batch
+from deepcluster_sk.methods.cluster_contrast import ClusterContrastObjective, clustering_loss
 
 SETTINGS = {
     "n_clusters": 3,

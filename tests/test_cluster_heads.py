@@ -5,9 +5,9 @@ from row_maps import RowMap
 from sklearn.metrics import adjusted_rand_score
 from torch import nn
 
-from deepcluster_sk._cluster_heads import ClusterHeads
-from deepcluster_sk._modules import projection_head
-from deepcluster_sk._neighbors import NeighborGraph, NeighborStage
+from deepcluster_sk._networks.cluster_heads import ClusterHeads
+from deepcluster_sk._networks.modules import projection_head
+from deepcluster_sk._networks.neighbors import NeighborGraph, NeighborStage
 
 
 def test_one_head_is_a_projection_head():

@@ -15,7 +15,7 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 from deepcluster_sk import ContrastiveClustering, TwinContrastClustering
-from deepcluster_sk._steps import compile_whole
+from deepcluster_sk._training.steps import compile_whole
 from deepcluster_sk.augmentations import digits, images, rows
 from deepcluster_sk.encoders import resnet
 

@@ -7,15 +7,15 @@ from row_maps import RowMap
 from torch import nn
 
 from deepcluster_sk import ContrastiveClustering
-from deepcluster_sk._contrastive_clustering import (
+from deepcluster_sk._estimator.fitting import default_epochs
+from deepcluster_sk._networks.neighbors import NeighborStage
+from deepcluster_sk._training.objective import Batch
+from deepcluster_sk.losses import negative_entropy
+from deepcluster_sk.methods.contrastive_clustering import (
     ContrastiveObjective,
     cluster_loss,
     instance_loss,
 )
-from deepcluster_sk._fitting import default_epochs
-from deepcluster_sk._neighbors import NeighborStage
-from deepcluster_sk._objective import Batch
-from deepcluster_sk.losses import negative_entropy
 
 SETTINGS = {
     "n_clusters": 3,

@@ -19,12 +19,12 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from deepcluster_sk import ContrastiveClustering, load
-from deepcluster_sk import _distributed as distributed
-from deepcluster_sk._batch_norm import global_batch_norm
-from deepcluster_sk._objective import Batch
-from deepcluster_sk._preprocessing import Layout, Preprocessor
-from deepcluster_sk._shares import vary
-from deepcluster_sk._trainer import _Epochs
+from deepcluster_sk._data.preprocessing import Layout, Preprocessor
+from deepcluster_sk._runtime import distributed
+from deepcluster_sk._runtime.batch_norm import global_batch_norm
+from deepcluster_sk._training.objective import Batch
+from deepcluster_sk._training.trainer import _Epochs
+from deepcluster_sk._training.views import vary
 from deepcluster_sk.augmentations import images
 from deepcluster_sk.augmentations._recipes import make_augmentation
 from deepcluster_sk.encoders import build_encoder, input_size

@@ -8,14 +8,14 @@ import torch
 from row_maps import RowMap
 from torch import nn
 
-from deepcluster_sk._deep_robust_clustering import (
+from deepcluster_sk._networks.neighbors import NeighborStage
+from deepcluster_sk._training.objective import Batch
+from deepcluster_sk.methods.deep_robust_clustering import (
     DeepRobustObjective,
     cluster_regularization,
     feature_loss,
     probability_loss,
 )
-from deepcluster_sk._neighbors import NeighborStage
-from deepcluster_sk._objective import Batch
 
 Z_A = torch.tensor([[2.0, 0, -1], [0, 1, 0], [-1, 0, 3], [1, 1, 0]])
 Z_B = torch.tensor([[1.0, 0, 0], [0, 2, -1], [0, 0, 2], [1, 0, 0]])

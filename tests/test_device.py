@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from deepcluster_sk._device import (
+from deepcluster_sk._runtime.device import (
     autocast,
     inference_switches,
     is_out_of_memory,

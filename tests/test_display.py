@@ -19,9 +19,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from deepcluster_sk import ContrastiveClustering, report
-from deepcluster_sk._assignments import assign, from_probabilities
-from deepcluster_sk._image_files import find_image_files
-from deepcluster_sk._pictures import pictures
+from deepcluster_sk._data.image_files import find_image_files
+from deepcluster_sk._inspection.assignments import assign, from_probabilities
+from deepcluster_sk._inspection.pictures import pictures
 from deepcluster_sk.display import (
     ClusterGalleryDisplay,
     ClusterMatchDisplay,

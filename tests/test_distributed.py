@@ -23,11 +23,10 @@ from sklearn.model_selection import GridSearchCV
 from torch import nn
 
 from deepcluster_sk import ClusterContrast, ContrastiveClustering, DeepRobustClustering, load
-from deepcluster_sk import _distributed as distributed
-from deepcluster_sk import _inference as inference
-from deepcluster_sk import _trainer as trainer
-from deepcluster_sk._batch_norm import global_batch_norm
-from deepcluster_sk._file_format import read_file
+from deepcluster_sk._runtime import distributed
+from deepcluster_sk._runtime.batch_norm import global_batch_norm
+from deepcluster_sk._runtime.file_format import read_file
+from deepcluster_sk._training import inference, trainer
 from deepcluster_sk.augmentations import images as image_recipe
 from deepcluster_sk.exceptions import ResumeError
 from deepcluster_sk.losses import info_nce, nt_xent

@@ -21,9 +21,10 @@ from sklearn.datasets import load_digits
 from sklearn.utils import Bunch
 
 import deepcluster_sk
-from deepcluster_sk import ContrastiveClustering, _fitting
-from deepcluster_sk._base import DOCUMENTATION_URL, BaseDeepClusterer
+from deepcluster_sk import ContrastiveClustering
 from deepcluster_sk._cli import main
+from deepcluster_sk._estimator import fitting as _fitting
+from deepcluster_sk._estimator.base import DOCUMENTATION_URL, BaseDeepClusterer
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"

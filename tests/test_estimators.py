@@ -23,7 +23,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-from deepcluster_sk import _neighbors
+from deepcluster_sk._networks import neighbors as _neighbors
 from deepcluster_sk.metrics import clustering_accuracy_scorer, embedding_silhouette_score
 
 # a handful of epochs is too few to fill every cluster
@@ -142,7 +142,7 @@ def test_score_is_worst_when_it_is_undefined(fitted, few_images):
 
 def test_score_of_many_rows_is_that_of_a_fixed_subset(fitted, few_images, monkeypatch):
     few = partial(embedding_silhouette_score, max_samples=20)
-    monkeypatch.setattr("deepcluster_sk._base.embedding_silhouette_score", few)
+    monkeypatch.setattr("deepcluster_sk._estimator.base.embedding_silhouette_score", few)
     score = fitted.score(few_images)
     assert score == fitted.score(few_images)
     subset = np.random.default_rng(0).choice(60, 20, replace=False)
@@ -419,11 +419,13 @@ def test_interrupted_fit_is_usable_and_says_so(estimator, few_images):
     np.testing.assert_array_equal(model.predict(few_images), model.labels_)
 
 
-@pytest.mark.parametrize("place", ["_trainer.calibrate_batch_norm", "_fitting.map_batches"])
+@pytest.mark.parametrize(
+    "place", ["_training.trainer.calibrate_batch_norm", "_estimator.fitting.map_batches"]
+)
 @each
 def test_ctrl_c_after_the_last_epoch_completes_the_fit(estimator, place, few_images, monkeypatch):
     expected = estimator(2, **FAST).fit(few_images)
-    module, name = place.split(".")
+    module, _, name = place.rpartition(".")
     module = importlib.import_module(f"deepcluster_sk.{module}")
     function = getattr(module, name)
 

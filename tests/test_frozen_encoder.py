@@ -13,7 +13,7 @@ from sklearn.metrics import adjusted_rand_score
 from torch import nn
 
 from deepcluster_sk import ContrastiveClustering, load
-from deepcluster_sk._trainer import _Epochs
+from deepcluster_sk._training.trainer import _Epochs
 from deepcluster_sk.augmentations import RandomHorizontalFlip
 from deepcluster_sk.exceptions import EncoderError, ResumeError
 

@@ -11,14 +11,14 @@ from sklearn.model_selection import GridSearchCV, cross_val_predict
 from sklearn.pipeline import make_pipeline
 
 from deepcluster_sk import ContrastiveClustering, load, report
-from deepcluster_sk._image_files import (
+from deepcluster_sk._data.image_files import (
     _MOST_NAMED,
     find_image_files,
     open_image_files,
     to_array,
 )
-from deepcluster_sk._preprocessing import Layout
-from deepcluster_sk._trainer import _Epochs
+from deepcluster_sk._data.preprocessing import Layout
+from deepcluster_sk._training.trainer import _Epochs
 from deepcluster_sk.callbacks import ClusterMonitor
 from deepcluster_sk.datasets import load_image_folder
 from deepcluster_sk.display import ClusterGalleryDisplay
@@ -64,7 +64,7 @@ def paths(folder):
 @pytest.fixture
 def no_memory(monkeypatch):
     """Let no decoded image fit into the memory."""
-    monkeypatch.setattr("deepcluster_sk._image_files.available_memory", lambda: 0)
+    monkeypatch.setattr("deepcluster_sk._data.image_files.available_memory", lambda: 0)
 
 
 @pytest.fixture

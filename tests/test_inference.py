@@ -3,8 +3,8 @@ import pytest
 import torch
 
 from deepcluster_sk import ContrastiveClustering
-from deepcluster_sk._data import ResidentSource
-from deepcluster_sk._inference import collect, default_batch_size, map_batches
+from deepcluster_sk._data.sources import ResidentSource
+from deepcluster_sk._training.inference import collect, default_batch_size, map_batches
 
 ROWS = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
 
@@ -74,7 +74,7 @@ def test_predictions_survive_a_small_memory(few_images, monkeypatch):
         return forward(self, x)
 
     monkeypatch.setattr(type(model.encoder_), "forward", scarce)
-    monkeypatch.setattr("deepcluster_sk._inference.BATCH_SIZE", 64)
+    monkeypatch.setattr("deepcluster_sk._training.inference.BATCH_SIZE", 64)
     with pytest.warns(RuntimeWarning, match="Out of memory"):
         assignments = model.predict_proba(few_images)
     np.testing.assert_allclose(assignments, expected, rtol=1e-4, atol=1e-6)

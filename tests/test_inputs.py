@@ -12,8 +12,8 @@ from estimators import each
 from torch import nn
 
 from deepcluster_sk import ContrastiveClustering
-from deepcluster_sk._preprocessing import Layout, Preprocessor
-from deepcluster_sk._validation import FileOptions, check_input
+from deepcluster_sk._data.preprocessing import Layout, Preprocessor
+from deepcluster_sk._estimator.validation import FileOptions, check_input
 from deepcluster_sk.exceptions import DivergenceError, EncoderError
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")

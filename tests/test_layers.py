@@ -1,6 +1,7 @@
-"""Imports go one way, and no file of the package exceeds its floor's knowledge."""
+"""Imports go one way: from the command down to what knows nothing of this package."""
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -8,65 +9,34 @@ import pytest
 import deepcluster_sk
 
 PACKAGE = Path(deepcluster_sk.__file__).parent
-DISPLAYS = ["_cluster_number", "_embedding", "_gallery", "_loss_curve", "_match", "_sizes"]
-FLOORS = [
-    {"exceptions", "_random", "_device", "_file_format", "_warnings", "_distributed"},
-    {"losses", "metrics", "encoders", "_modules", "_neighbors", "_cluster_heads", "_batch_norm"}
-    | {"_preprocessing", "_data", "_streams", "_image_files", "datasets"}
-    | {"_papers", "_assignments", "_pictures", "model_selection"}
-    | {
-        f"augmentations.{name}" for name in ("_base", "_images", "_tabular", "_recipes", "__init__")
+
+# One rule per folder, and per module that has none: what it may import, beside what is in it.
+MAY_IMPORT = {
+    "_version": set(),
+    "exceptions": set(),
+    "losses": set(),
+    "metrics": set(),
+    "augmentations": set(),
+    "encoders": {"exceptions"},
+    "_runtime": {"exceptions", "_version"},
+    "_data": {"exceptions", "_runtime"},
+    "datasets": {"exceptions", "_data"},
+    "_networks": {"exceptions", "_runtime", "_data"},
+    "_training": {"exceptions", "_version", "_runtime", "_data", "_networks", "augmentations"},
+    "_estimator": {
+        *("exceptions", "_version", "_runtime", "_data", "_networks", "_training"),
+        *("augmentations", "encoders", "metrics"),
     },
-    {"_objective", "_state"},
-    {"_callbacks", "_steps", "_shares", "_checkpoint", "_inference", "_frozen", "_trainer"},
-    {"_validation", "_onnx", "_saving", "_sklearn_callbacks", "_fitting", "_base"},
-    {
-        "_contrastive_clustering",
-        "_twin_contrast_clustering",
-        "_deep_robust_clustering",
-        "_cluster_contrast",
-    }
-    | {f"display.{name}" for name in ("__init__", *DISPLAYS, "_style")},
-    {"_loading", "callbacks", "_report_parts", "_report"},
-    {"_cli"},
-    {"__init__", "__main__"},
-]
-# imports inside of one floor, from named files only
-SAME_FLOOR = {
-    "_device": {"exceptions"},
-    "_random": {"_device"},
-    "_distributed": {"_device", "exceptions"},
-    "_file_format": {"exceptions"},
-    "_cluster_heads": {"_neighbors"},
-    "_preprocessing": {"_data"},
-    "_image_files": {"_preprocessing"},
-    "_streams": {"_data", "_image_files"},
-    "datasets": {"_image_files"},
-    "_pictures": {"_image_files"},
-    "_frozen": {"_inference"},
-    "_checkpoint": {"_steps"},
-    "_trainer": {"_callbacks", "_checkpoint", "_inference", "_shares", "_steps"},
-    "_saving": {"_onnx"},
-    "_fitting": {"_validation", "_onnx", "_saving", "_sklearn_callbacks"},
-    "_base": {"_validation", "_saving", "_fitting"},
-    "model_selection": {"_assignments", "metrics"},
-    "_report": {"_report_parts"},
-    "display.__init__": {f"display.{name}" for name in DISPLAYS},
-    **{f"display.{name}": {"display._style"} for name in DISPLAYS},
-    "augmentations._images": {"augmentations._base"},
-    "augmentations._tabular": {"augmentations._base"},
-    "augmentations._recipes": {
-        "augmentations._base",
-        "augmentations._images",
-        "augmentations._tabular",
-    },
-    "augmentations.__init__": {
-        "augmentations._base",
-        "augmentations._images",
-        "augmentations._tabular",
-        "augmentations._recipes",
-    },
+    "callbacks": {"_estimator"},
+    "methods": {"_runtime", "_networks", "_training", "_estimator", "augmentations", "losses"},
+    "_inspection": {"exceptions", "_version", "_runtime", "_data", "metrics"},
+    "model_selection": {"_inspection", "metrics"},
+    "display": {"_inspection", "model_selection", "metrics"},
+    "_loading": {"exceptions", "_runtime", "_estimator", "methods"},
+    "_cli": {"_version", "_inspection", "_loading", "methods"},
+    "__main__": {"_cli"},
 }
+MOST_LEVELS = 10
 
 
 def module_name(path):
@@ -74,72 +44,90 @@ def module_name(path):
 
 
 FILES = {module_name(path): path for path in PACKAGE.rglob("*.py")}
+TREES = {name: ast.parse(path.read_text("utf-8")) for name, path in FILES.items()}
+INSIDE = sorted(set(FILES) - {"__init__"})  # the public names come from everywhere
 
 
-def internal_imports(name):
+@cache
+def imports(name):
     """Names of the package's modules that a file imports, at any depth of its code."""
     package = name.split(".")[:-1]
-    for node in ast.walk(ast.parse(FILES[name].read_text())):
+    found = set()
+    for node in ast.walk(TREES[name]):
         if isinstance(node, ast.Import):
             assert not any(alias.name.startswith("deepcluster_sk") for alias in node.names)
         if isinstance(node, ast.ImportFrom):
             assert not (node.module or "").startswith("deepcluster_sk")
             if node.level:
-                base = package[: len(package) - node.level + 1]
-                target = ".".join([*base, *filter(None, [node.module])])
-                yield target if target in FILES else f"{target}.__init__"
+                base = [*package[: len(package) - node.level + 1], *filter(None, [node.module])]
+                for alias in node.names:
+                    found.add(file_of([*base, alias.name]) or file_of(base) or "__init__")
+    return found
 
 
-def floor_of(name):
-    return next(number for number, floor in enumerate(FLOORS) if name in floor)
+def file_of(parts):
+    name = ".".join(parts)
+    return next((n for n in (name, f"{name}.__init__") if n in FILES), None)
 
 
-def test_every_file_has_a_floor():
-    assert set().union(*FLOORS) == set(FILES)
+def folder_of(name):
+    return name.partition(".")[0]
 
 
-@pytest.mark.parametrize("name", sorted(set(FILES) - {"__init__"}))
-def test_imports_go_down(name):
-    for target in internal_imports(name):
-        below = floor_of(target) < floor_of(name)
-        assert below or target in SAME_FLOOR.get(name, set()), f"{name} imports {target}"
+def level(name, above=()):
+    """Number of files on the longest way down from a file; fails on a way back to it."""
+    assert name not in above, f"imports in a circle: {' > '.join([*above, name])}"
+    return 1 + max((level(target, (*above, name)) for target in imports(name)), default=0)
+
+
+def test_every_folder_has_a_rule():
+    assert set(MAY_IMPORT) == {folder_of(name) for name in INSIDE}
+
+
+@pytest.mark.parametrize("name", INSIDE)
+def test_imports_obey_the_rule_of_the_folder(name):
+    others = {folder_of(target) for target in imports(name)} - {folder_of(name)}
+    assert others <= MAY_IMPORT[folder_of(name)]
+
+
+def test_rules_have_no_circle():
+    done = set()
+    while done != set(MAY_IMPORT):
+        free = {name for name, below in MAY_IMPORT.items() if below <= done} - done
+        assert free, f"rules in a circle among {set(MAY_IMPORT) - done}"
+        done |= free
+
+
+def test_imports_are_few_levels_deep_and_have_no_circle():
+    levels = {name: level(name) for name in FILES}
+    deepest = max(levels, key=levels.get)
+    assert levels[deepest] <= MOST_LEVELS, f"{deepest} is on level {levels[deepest]}"
+
+
+def files_with(text):
+    return {name for name, path in FILES.items() if text in path.read_text("utf-8")}
 
 
 def test_only_the_device_file_names_an_accelerator():
-    naming = {name for name, path in FILES.items() if '"cuda"' in path.read_text()}
-    assert naming == {"_device"}
-
-
-def test_only_the_validation_file_imports_private_parts_of_scikit_learn():
-    importing = {name for name, path in FILES.items() if "sklearn.utils._" in path.read_text()}
-    assert importing == {"_validation"}
+    assert files_with('"cuda"') == {"_runtime.device"}
 
 
 def test_only_the_adapter_imports_the_callbacks_of_scikit_learn():
-    importing = {
-        name for name, path in FILES.items() if "from sklearn.callback" in path.read_text()
-    }
-    assert importing == {"_sklearn_callbacks"}
+    assert files_with("from sklearn.callback") == {"_estimator.sklearn_callbacks"}
 
 
-METHODS = sorted(name for name in FLOORS[5] if not name.startswith("display."))
+METHOD_FILES = sorted(name for name in FILES if name.startswith("methods.") and "__" not in name)
 
 
-@pytest.mark.parametrize("name", [*METHODS, "losses", "_modules"])
+@pytest.mark.parametrize("name", [*METHOD_FILES, "losses", "_networks.modules"])
 def test_nothing_inside_a_step_reads_from_the_device(name):
     in_step = {"forward", "after_step", "sample_noise", "assign"}
     reads = {"item", "tolist", "cpu", "numpy"}
-    tree = ast.parse(FILES[name].read_text())
-    steps = [n for n in tree.body if isinstance(n, ast.FunctionDef)]
-    steps += [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n.name in in_step]
+    steps = [n for n in TREES[name].body if isinstance(n, ast.FunctionDef)]
+    steps += [
+        n for n in ast.walk(TREES[name]) if isinstance(n, ast.FunctionDef) and n.name in in_step
+    ]
     assert steps
     for step in steps:
         called = {n.attr for n in ast.walk(step) if isinstance(n, ast.Attribute)}
         assert not called & reads, f"{step.name} reads from the device"
-
-
-def test_the_trainer_knows_no_method():
-    code = ast.parse(FILES["_trainer"].read_text())
-    names = {n.id for n in ast.walk(code) if isinstance(n, ast.Name)}
-    names |= {n.attr for n in ast.walk(code) if isinstance(n, ast.Attribute)}
-    assert not {"isinstance", "hasattr", "n_clusters", "assign"} & names

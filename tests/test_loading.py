@@ -17,7 +17,7 @@ from sklearn.exceptions import NotFittedError
 from torch import nn
 
 from deepcluster_sk import ContrastiveClustering, load
-from deepcluster_sk._file_format import read_file, write_file
+from deepcluster_sk._runtime.file_format import read_file, write_file
 from deepcluster_sk.exceptions import SavedModelError
 
 # a handful of epochs is too few to fill every cluster

@@ -59,7 +59,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch):
     clock = Clock()
-    monkeypatch.setattr("deepcluster_sk._trainer.time.monotonic", lambda: clock.now)
+    monkeypatch.setattr("deepcluster_sk._training.trainer.time.monotonic", lambda: clock.now)
     return clock
 
 
@@ -107,7 +107,7 @@ def test_a_stable_assignment_ends_the_training(estimator):
 
 
 def test_stability_is_not_measured_unless_asked_for(few_images, monkeypatch):
-    monkeypatch.setattr("deepcluster_sk._fitting.StableAssignment", None)
+    monkeypatch.setattr("deepcluster_sk._estimator.fitting.StableAssignment", None)
     ContrastiveClustering(2, **FAST).fit(few_images)
 
 

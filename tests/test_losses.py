@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from deepcluster_sk._contrastive_clustering import cluster_loss, instance_loss
 from deepcluster_sk.losses import info_nce, negative_entropy, nt_xent, symmetric_info_nce
+from deepcluster_sk.methods.contrastive_clustering import cluster_loss, instance_loss
 
 REFERENCE = json.loads((Path(__file__).parent / "data" / "cc_reference.json").read_text())
 # batch size, projection dimension, clusters, tau_I, tau_C

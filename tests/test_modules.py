@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from deepcluster_sk._modules import FeatureQueue, MomentumCopy
+from deepcluster_sk._networks.modules import FeatureQueue, MomentumCopy
 
 
 def network():

@@ -6,7 +6,7 @@ from sklearn.decomposition import PCA
 from sklearn.metrics import adjusted_rand_score
 from torch import nn
 
-from deepcluster_sk._neighbors import (
+from deepcluster_sk._networks.neighbors import (
     NeighborGraph,
     NeighborStage,
     better_centroids,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from deepcluster_sk._random import Seeds, draw_entropy
+from deepcluster_sk._runtime.random import Seeds, draw_entropy
 
 
 def test_one_address_names_one_stream_of_draws():

@@ -20,7 +20,7 @@ from deepcluster_sk import (
     TwinContrastClustering,
     load,
 )
-from deepcluster_sk._file_format import read_file, write_file
+from deepcluster_sk._runtime.file_format import read_file, write_file
 from deepcluster_sk.exceptions import ResumeError, SavedModelError
 
 # a handful of epochs is too few to fill every cluster
@@ -210,7 +210,9 @@ def test_a_fit_without_random_state_resumes(tmp_path, monkeypatch):
     interrupt_after(2, ContrastiveClustering, images(), **parameters)
     entropy = read_file(path)[0]["identity"]["entropy"]
     model = ContrastiveClustering(3, encoder=Net, **{**PARAMETERS, **parameters}).fit(images())
-    monkeypatch.setattr("deepcluster_sk._fitting.draw_entropy", lambda random_state: entropy)
+    monkeypatch.setattr(
+        "deepcluster_sk._estimator.fitting.draw_entropy", lambda random_state: entropy
+    )
     parameters = {"random_state": None}
     whole = ContrastiveClustering(3, encoder=Net, **{**PARAMETERS, **parameters}).fit(images())
     assert state(model) == state(whole)
@@ -248,7 +250,7 @@ def test_a_checkpoint_does_not_change_the_fit(estimator, tmp_path):
 
 def written_epochs(monkeypatch, tmp_path, **parameters):
     """After which epochs a fit writes its checkpoint."""
-    from deepcluster_sk import _checkpoint
+    from deepcluster_sk._training import checkpoint as _checkpoint
 
     written = []
 
@@ -358,13 +360,13 @@ def test_settings_of_an_augmentation_are_compared(tmp_path):
 
 
 def test_another_version_of_the_package_is_refused(path, monkeypatch):
-    monkeypatch.setattr("deepcluster_sk._saving.version", lambda name: "9.0")
+    monkeypatch.setattr("deepcluster_sk._estimator.saving.version", lambda name: "9.0")
     with pytest.raises(ResumeError, match=r"deepcluster_sk='[\d.]+', this fit has .*='9\.0'"):
         resume(path)
 
 
 def test_another_version_of_torch_is_named_in_a_warning(path, monkeypatch):
-    monkeypatch.setattr("deepcluster_sk._checkpoint._TORCH", "9.9")
+    monkeypatch.setattr("deepcluster_sk._training.checkpoint._TORCH", "9.9")
     with pytest.warns(RuntimeWarning, match=r"under torch .*, this is 9\.9"):
         resume(path)
 

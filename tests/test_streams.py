@@ -15,9 +15,9 @@ from torch import nn
 from torch.utils.data import Dataset, IterableDataset, Subset, TensorDataset
 
 from deepcluster_sk import ContrastiveClustering
-from deepcluster_sk._data import ResidentSource, StreamedSource, open_source
-from deepcluster_sk._inference import collect
-from deepcluster_sk._streams import ArrayReader, DatasetReader, memory_map
+from deepcluster_sk._data.readers import ArrayReader, DatasetReader, memory_map
+from deepcluster_sk._data.sources import ResidentSource, StreamedSource, open_source
+from deepcluster_sk._training.inference import collect
 from deepcluster_sk.exceptions import ResumeError
 from deepcluster_sk.metrics import embedding_silhouette_score
 
@@ -233,7 +233,7 @@ def test_items_of_datasets_may_be_images_of_every_mode(few_images):
 @pytest.mark.parametrize("dtype", [np.float32, np.uint8])
 def test_no_part_of_a_fit_reads_the_whole_array(shape, dtype, monkeypatch):
     few = partial(embedding_silhouette_score, max_samples=50)
-    monkeypatch.setattr("deepcluster_sk._base.embedding_silhouette_score", few)
+    monkeypatch.setattr("deepcluster_sk._estimator.base.embedding_silhouette_score", few)
     X = InFile(np.random.default_rng(0).integers(0, 9, size=shape).astype(dtype))
     small = {"encoder": lambda: nn.Sequential(nn.Flatten(), nn.Linear(X[:1].size, 4))}
     fitted = model(max_epochs=1, n_neighbors=2, n_heads=1, **small).fit(X)
@@ -249,8 +249,8 @@ def test_wide_rows_are_never_together_in_memory(tmp_path, monkeypatch):
         shapes.append(tuple(values.shape))
         return values
 
-    monkeypatch.setattr("deepcluster_sk._trainer.collect", spied)
-    monkeypatch.setattr("deepcluster_sk._neighbors._MAX_SAMPLED", 200)
+    monkeypatch.setattr("deepcluster_sk._training.trainer.collect", spied)
+    monkeypatch.setattr("deepcluster_sk._networks.neighbors._MAX_SAMPLED", 200)
     X = np.random.default_rng(0).normal(size=(300, 100)).astype(np.float32)
     small = {"encoder": lambda: nn.Linear(100, 8), "neighbor_space": "inputs"}
     fitted = model(n_neighbors=3, **small).fit(mapped(X, tmp_path))
@@ -373,7 +373,9 @@ def test_arrays_in_memory_are_not_streamed_on_the_cpu(rows):
 def test_arrays_larger_than_the_device_are_streamed(rows, monkeypatch):
     device = torch.device("meta")
     assert isinstance(open_source(rows, device=device), ResidentSource)
-    monkeypatch.setattr("deepcluster_sk._data.available_memory", lambda _: 2 * rows.nbytes - 1)
+    monkeypatch.setattr(
+        "deepcluster_sk._data.sources.available_memory", lambda _: 2 * rows.nbytes - 1
+    )
     assert isinstance(open_source(rows, device=device), StreamedSource)
 
 

@@ -10,14 +10,15 @@ import pytest
 import torch
 from torch import nn
 
-from deepcluster_sk import _inference, _neighbors
-from deepcluster_sk._callbacks import Callback
-from deepcluster_sk._data import ResidentSource
-from deepcluster_sk._objective import LossOutput, Objective
-from deepcluster_sk._random import Seeds
-from deepcluster_sk._state import TrainConfig
-from deepcluster_sk._steps import learning_rate_factor
-from deepcluster_sk._trainer import Trainer
+from deepcluster_sk._data.sources import ResidentSource
+from deepcluster_sk._networks import neighbors as _neighbors
+from deepcluster_sk._runtime.random import Seeds
+from deepcluster_sk._training import inference as _inference
+from deepcluster_sk._training.callbacks import Callback
+from deepcluster_sk._training.objective import LossOutput, Objective
+from deepcluster_sk._training.state import TrainConfig
+from deepcluster_sk._training.steps import learning_rate_factor
+from deepcluster_sk._training.trainer import Trainer
 from deepcluster_sk.augmentations import Augmentation
 from deepcluster_sk.exceptions import DivergenceError
 
@@ -391,7 +392,7 @@ def test_passes_with_the_state_of_the_steps_equal_one_run():
 
 def test_epochs_are_planned_from_their_mean_duration(monkeypatch):
     clock = iter([0.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0])  # the first epoch is slow
-    monkeypatch.setattr("deepcluster_sk._trainer.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("deepcluster_sk._training.trainer.time.monotonic", lambda: next(clock))
     objective = Mean()
     state = run(objective, max_epochs=100, max_time=6.5)
     assert (len(state.history), state.seconds) == (5, 6.0)

@@ -7,16 +7,16 @@ import torch
 from row_maps import RowMap
 from torch import nn
 
-from deepcluster_sk._neighbors import NeighborStage, kmeans_centroids
-from deepcluster_sk._objective import Batch
-from deepcluster_sk._twin_contrast_clustering import (
+from deepcluster_sk._networks.neighbors import NeighborStage, kmeans_centroids
+from deepcluster_sk._training.objective import Batch
+from deepcluster_sk.losses import info_nce
+from deepcluster_sk.methods.twin_contrast_clustering import (
     TwinContrastObjective,
     cluster_loss,
     cluster_representations,
     gumbel_softmax,
     uniform_divergence,
 )
-from deepcluster_sk.losses import info_nce
 
 V = torch.tensor([[1.0, 0], [0, 1], [0.6, 0.8], [0.8, -0.6]])
 W = torch.tensor([[0.9, 0.1], [0.2, 0.8], [0.5, 0.5], [0.7, 0.3]])

@@ -10,8 +10,8 @@ from sklearn.manifold import TSNE
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_consistent_length
 
-from .._assignments import Assignments, assign, final_estimator, from_labels
-from .._pictures import as_samples, feature_table, is_image, pictures
+from .._inspection.assignments import Assignments, assign, final_estimator, from_labels
+from .._inspection.pictures import as_samples, feature_table, is_image, pictures
 from ._style import COLORS, MARKERS, make_axes, pyplot
 
 if TYPE_CHECKING:

@@ -7,8 +7,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_consistent_length
 
-from .._assignments import Assignments, assign, check_clusters, final_estimator, from_labels
-from .._pictures import as_samples, feature_table, is_image, pictures
+from .._inspection.assignments import (
+    Assignments,
+    assign,
+    check_clusters,
+    final_estimator,
+    from_labels,
+)
+from .._inspection.pictures import as_samples, feature_table, is_image, pictures
 from ._style import make_axes, pyplot
 
 if TYPE_CHECKING:

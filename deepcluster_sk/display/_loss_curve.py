@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from .._assignments import final_estimator
+from .._inspection.assignments import final_estimator
 from ._style import COLORS, make_axes, only_left_and_bottom, pyplot
 
 if TYPE_CHECKING:

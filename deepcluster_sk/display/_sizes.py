@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .._assignments import Assignments, assign, from_labels
+from .._inspection.assignments import Assignments, assign, from_labels
 from ._style import COLORS, make_axes, only_left_and_bottom
 
 if TYPE_CHECKING:

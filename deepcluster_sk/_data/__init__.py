@@ -1,0 +1,1 @@
+"""From what a user passes as X to batches of tensors."""

@@ -1,0 +1,361 @@
+"""Image files: finding, decoding, and reading them piece by piece."""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from numbers import Integral
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import joblib
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from .._runtime.device import available_memory
+from ..exceptions import ImageFileError
+from .preprocessing import Layout
+
+SUFFIXES = frozenset(
+    {".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+)
+ImageSize = tuple[int, int] | Literal["auto"]
+
+_AUTO_SIDE = 32  # most of "auto": what the small network takes, and clusters without a GPU
+_MEMORY_SHARE = 0.25  # of the available memory that decoded images may take
+_MOST_NAMED = 20  # unreadable files that an error lists
+_AT_ONCE = 4096  # files handed to the threads together
+_GREY = frozenset({"1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N"})
+_MODE = {1: "L", 3: "RGB", 4: "RGBA"}  # by number of channels
+
+
+def find_image_files(folder: str | os.PathLike[str]) -> list[str]:
+    """Return the image files of a folder and its subfolders, sorted by path.
+
+    Files are taken by suffix, in upper or lower case; hidden files and folders are left out. Links
+    to folders are followed; a folder that can be reached in several ways is searched once.
+
+    Raises
+    ------
+    ImageFileError
+        If the path is no folder, or the folder holds no image file.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        what = "a file, not a folder" if root.is_file() else "no folder"
+        raise ImageFileError(
+            f"{os.fspath(folder)!r} is {what}. Pass the folder of the images, or a list of paths."
+        )
+    found = sorted(path for path in _visible_files(root) if path.suffix.lower() in SUFFIXES)
+    if not found:
+        raise ImageFileError(
+            f"The folder {os.fspath(folder)!r} holds no image files, expected at least one with a "
+            f"suffix among {', '.join(sorted(SUFFIXES))}."
+        )
+    return [os.fspath(path) for path in found]
+
+
+def _visible_files(root: Path) -> Iterator[Path]:
+    """Yield what is no folder, links last: so a folder beside a link to it keeps its own name."""
+    seen: set[str] = set()
+    waiting = deque([os.fspath(root)])
+    while waiting:
+        for folder, subfolders, names in os.walk(waiting.popleft()):
+            real = os.path.realpath(folder)
+            if real in seen:
+                subfolders.clear()
+                continue
+            seen.add(real)
+            subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+            inside = (os.path.join(folder, name) for name in subfolders)
+            waiting += [path for path in inside if os.path.islink(path)]
+            yield from (Path(folder, name) for name in names if not name.startswith("."))
+
+
+def to_array(image: Image.Image, layout: Layout) -> np.ndarray:
+    """Return an opened image as uint8 array of ``layout.shape``.
+
+    It is turned as its EXIF orientation says, laid on white if it is transparent and the layout is
+    not, of 16 bits the upper 8 are taken, and it is resized without regard to its aspect ratio.
+    """
+    n_channels, height, width = layout.sample_shape
+    image = _eight_bits(ImageOps.exif_transpose(image))
+    if n_channels < 4 and ("A" in image.getbands() or "transparency" in image.info):
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    image = image.convert(_MODE[n_channels])
+    if image.size != (width, height):
+        image = image.resize((width, height), Image.Resampling.BILINEAR)
+    pixels = np.asarray(image)
+    if layout.channels == "first" and n_channels > 1:
+        pixels = pixels.transpose(2, 0, 1)
+    return pixels.reshape(layout.shape)
+
+
+def pillow_to_array(image: Image.Image) -> np.ndarray:
+    """Return an opened image in its own size, as (H, W) if it is grey and else as (H, W, 3)."""
+    image = ImageOps.exif_transpose(image)
+    size = (image.height, image.width)
+    return to_array(image, Layout(size) if image.mode in _GREY else Layout((*size, 3), "last"))
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Reduce 16 bits to 8; Pillow's own conversion would cut off everything above 255."""
+    if image.mode == "F":
+        raise ValueError("pixels are floating-point numbers of unknown range, save it with 8 bits")
+    if image.mode != "I" and not image.mode.startswith("I;16"):
+        return image
+    pixels = np.asarray(image)
+    if pixels.size and (pixels.min() < 0 or pixels.max() > np.iinfo(np.uint16).max):
+        raise ValueError("pixels have 32 bits and an unknown range, save it with 8 bits")
+    return Image.fromarray((pixels >> 8).astype(np.uint8))
+
+
+def _decode(path: str, layout: Layout) -> np.ndarray:
+    """Read one file."""
+    with Image.open(path) as image:
+        side = 2 * max(layout.sample_shape[1:])
+        image.draft(None, (side, side))  # large JPEGs are decoded at a fraction of their size
+        return to_array(image, layout)
+
+
+class _Header(NamedTuple):
+    """What the header of a file tells."""
+
+    height: int
+    width: int
+    is_grey: bool
+
+
+def _read_header(path: str) -> _Header:
+    with Image.open(path) as image:
+        width, height = image.size
+        if image.getexif().get(0x0112, 1) >= 5:  # turned by a quarter
+            width, height = height, width
+        return _Header(height, width, image.mode in _GREY)
+
+
+def _layout_of(headers: Sequence[_Header], image_size: ImageSize) -> Layout:
+    """Choose size and channels for files.
+
+    "auto" is the median height and the median width, at most 32 pixels each. Grey files alone have
+    no channel axis.
+    """
+    if isinstance(image_size, str):
+        median = np.median([(h.height, h.width) for h in headers], axis=0)
+        height, width = (min(round(float(side)), _AUTO_SIDE) for side in median)
+    else:
+        height, width = image_size
+    if all(header.is_grey for header in headers):
+        return Layout((height, width))
+    return Layout((height, width, 3), "last")
+
+
+def checked_size(image_size: int | Sequence[int] | str) -> ImageSize:
+    """Return the parameter ``image_size`` as height and width, or "auto"."""
+    if image_size == "auto":
+        return "auto"
+    sides = image_size if isinstance(image_size, Sequence) else (image_size, image_size)
+    if len(sides) != 2 or not all(isinstance(side, Integral) and side > 0 for side in sides):
+        raise ValueError(
+            f"image_size={image_size!r}, expected 'auto', a positive integer, or (height, width)."
+        )
+    return int(sides[0]), int(sides[1])
+
+
+class ImageFiles:
+    """Image files that are decoded whenever they are read.
+
+    Parameters
+    ----------
+    paths : sequence of str
+    layout : Layout
+        Size and channels that they are converted to.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        ``(n, *layout.shape)``.
+    dtype : dtype
+        uint8.
+    """
+
+    def __init__(self, paths: Sequence[str], layout: Layout) -> None:
+        self.paths = paths
+        self.layout = layout
+        self.shape = (len(paths), *layout.shape)
+        self.dtype = np.dtype(np.uint8)
+
+    def read(self, rows: slice | np.ndarray) -> np.ndarray:
+        """Decode some files."""
+        positions = np.arange(len(self.paths))[rows]
+        images = np.empty((len(positions), *self.layout.shape), dtype=self.dtype)
+
+        def decode(i: int) -> None:
+            path = self.paths[positions[i]]
+            try:
+                images[i] = _decode(path, self.layout)
+            except (OSError, SyntaxError, ValueError) as error:
+                raise ImageFileError(
+                    f"{path!r} could be read before and cannot any more: {_reason(path, error)}. "
+                    "Leave the files in place while they are in use."
+                ) from error
+
+        with ThreadPoolExecutor(_n_threads()) as pool:
+            list(pool.map(decode, range(len(positions))))
+        return images
+
+
+class OpenedFiles(NamedTuple):
+    """Files that have been decoded once, and what became of them."""
+
+    images: np.ndarray | ImageFiles
+    """Decoded, if they fit into a quarter of the available memory; else read when asked for."""
+    layout: Layout
+    skipped: dict[int, str]
+    """Paths of unreadable files, by position among all."""
+
+
+def open_image_files(
+    paths: Sequence[str],
+    *,
+    layout: Layout | None = None,
+    image_size: ImageSize = "auto",
+    on_error: str = "raise",
+    verbose: bool = False,
+) -> OpenedFiles:
+    """Decode all files once, and keep the images if they fit into the memory.
+
+    Parameters
+    ----------
+    paths : sequence of str
+    layout : Layout or None, default=None
+        Size and channels; None chooses them by `image_size` and the files.
+    image_size : (int, int) or "auto", default="auto"
+    on_error : {"raise", "skip"}, default="raise"
+    verbose : bool, default=False
+        Whether to show a progress bar.
+
+    Raises
+    ------
+    ImageFileError
+        If files cannot be read, or none can with ``on_error="skip"``: one error names them all.
+    """
+    reasons: dict[int, str] = {}
+    if layout is None:
+        headers: dict[int, _Header] = {}
+
+        def look(i: int) -> None:
+            headers[i] = _read_header(paths[i])
+
+        reasons |= _for_each(look, paths, range(len(paths)))
+        if not headers:
+            raise _unreadable(paths, reasons)
+        layout = _layout_of(list(headers.values()), image_size)
+    n_bytes = len(paths) * int(np.prod(layout.shape))
+    fits = n_bytes <= _MEMORY_SHARE * available_memory()
+    cache = np.empty((len(paths) if fits else 0, *layout.shape), dtype=np.uint8)
+
+    def decode(i: int) -> None:
+        pixels = _decode(paths[i], layout)
+        if fits:
+            cache[i] = pixels
+
+    todo = [i for i in range(len(paths)) if i not in reasons]
+    reasons |= _for_each(decode, paths, todo, verbose=verbose)
+    good = [i for i in range(len(paths)) if i not in reasons]
+    if reasons and (on_error == "raise" or not good):
+        raise _unreadable(paths, reasons)
+    skipped = {i: paths[i] for i in sorted(reasons)}
+    if fits:
+        return OpenedFiles(cache[good] if skipped else cache, layout, skipped)
+    return OpenedFiles(ImageFiles([paths[i] for i in good], layout), layout, skipped)
+
+
+def _for_each(
+    function: Callable[[int], None],
+    paths: Sequence[str],
+    positions: Sequence[int],
+    *,
+    verbose: bool = False,
+) -> dict[int, str]:
+    """Call a function for files in several threads; return why some failed, by position."""
+
+    def attempt(i: int) -> str | None:
+        try:
+            function(i)
+        except MemoryError:
+            raise
+        except Exception as error:  # damaged files make Pillow raise errors of many kinds
+            return _reason(paths[i], error)
+        return None
+
+    reasons: dict[int, str] = {}
+    with ThreadPoolExecutor(_n_threads()) as pool, _Bar(len(positions), verbose) as bar:
+        for start in range(0, len(positions), _AT_ONCE):
+            chunk = positions[start : start + _AT_ONCE]
+            for i, reason in zip(chunk, pool.map(attempt, chunk), strict=True):
+                bar.update()
+                if reason is not None:
+                    reasons[i] = reason
+    return reasons
+
+
+class _Bar:
+    """A progress bar, or nothing."""
+
+    def __init__(self, total: int, verbose: bool) -> None:
+        self._bar = None
+        if verbose:
+            from tqdm.auto import tqdm
+
+            self._bar = tqdm(total=total, desc="Reading images", unit="file", leave=False)
+
+    def __enter__(self) -> "_Bar":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def update(self) -> None:
+        if self._bar is not None:
+            self._bar.update()
+
+
+def _n_threads() -> int:
+    n_cores: int = joblib.cpu_count()
+    return min(32, n_cores)
+
+
+def _reason(path: str, error: Exception) -> str:
+    """Say in a few words why a file cannot be read."""
+    try:
+        if not os.path.exists(path):
+            return "no such file"
+        if os.path.isdir(path):
+            return "a folder"
+        if os.path.getsize(path) == 0:
+            return "an empty file of 0 bytes"
+    except (OSError, ValueError) as failure:
+        return str(failure)
+    if isinstance(error, UnidentifiedImageError):
+        return "not an image, or damaged at its beginning"
+    return str(error) or type(error).__name__
+
+
+def _unreadable(paths: Sequence[str], reasons: dict[int, str]) -> ImageFileError:
+    """Name the files that cannot be read."""
+    named = sorted(reasons)[:_MOST_NAMED]
+    lines = [f"  {_shortened(paths[i])}: {reasons[i]}" for i in named]
+    if len(reasons) > len(named):
+        lines.append(f"  and {len(reasons) - len(named)} more")
+    return ImageFileError(
+        f"{len(reasons)} of {len(paths)} image files cannot be read:\n" + "\n".join(lines) + "\n"
+        "Replace or remove them, or pass on_error='skip' to leave out those that cannot be read."
+    )
+
+
+def _shortened(path: str) -> str:
+    text = repr(path)
+    return text if len(text) <= 300 else f"{text[:300]}...'"

@@ -1,0 +1,108 @@
+"""The adapter to scikit-learn's callbacks, which are an experiment there, new in version 1.9.
+
+The only file that imports them. Under older versions estimators have no ``set_callbacks``, and
+everything here does nothing.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import sklearn
+from sklearn.base import BaseEstimator
+
+from .._training.callbacks import Callback
+from .._training.objective import Objective
+from .._training.state import TrainState
+
+try:
+    from sklearn.callback import CallbackSupportMixin, ScoringMonitor
+    from sklearn.callback import with_callbacks as _with_callbacks
+except ImportError:
+
+    class CallbackSupportMixin:  # type: ignore[no-redef]
+        """Stands for scikit-learn's: there is nothing to support."""
+
+        def _init_callback_context(self, max_subtasks: int) -> "_NoContext":
+            return _NoContext()
+
+    class ScoringMonitor:  # type: ignore[no-redef]
+        """Stands for scikit-learn's, and says that it is missing."""
+
+        def __init__(self, *, scoring: Any) -> None:
+            raise ImportError(
+                f"{type(self).__name__} needs the callbacks of scikit-learn >= 1.9, found "
+                f"{sklearn.__version__}. Upgrade scikit-learn."
+            )
+
+    def _with_callbacks(method: Any) -> Any:
+        return method
+
+
+__all__ = ["CallbackSupportMixin", "FitTasks", "ScoringMonitor", "with_callbacks"]
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def with_callbacks(method: Method) -> Method:
+    """Open and close the callbacks around a method; without scikit-learn's, leave it as it is."""
+    wrapped: Method = _with_callbacks(method)
+    return wrapped
+
+
+class _NoContext:
+    """Stands for a context without callbacks."""
+
+    def subcontext(self, task_name: str) -> "_NoContext":
+        return self
+
+    def call_on_fit_task_begin(self, **what: Any) -> None:
+        pass
+
+    def call_on_fit_task_end(self, **what: Any) -> bool:
+        return False
+
+
+class FitTasks(Callback):
+    """Tell scikit-learn's callbacks about a fit and its epochs.
+
+    Parameters
+    ----------
+    estimator : estimator
+        The one that is fitted.
+    X, y : object
+        As the user passed them.
+    attributes : callable
+        Maps a finished objective and the state of the run to the fitted attributes.
+    """
+
+    def __init__(
+        self,
+        estimator: BaseEstimator,
+        X: Any,
+        y: Any,
+        attributes: Callable[[Objective, TrainState], dict[str, Any]],
+    ) -> None:
+        self._data = {"estimator": estimator, "X": X, "y": y}
+        self._estimator = estimator
+        self._attributes = attributes
+
+    def on_fit_begin(self, state: TrainState) -> None:
+        """Open the task of the fit."""
+        self._fit = self._estimator._init_callback_context(max_subtasks=state.max_epochs)
+        self._fit.call_on_fit_task_begin(**self._data)
+
+    def on_epoch_begin(self, state: TrainState) -> None:
+        """Open the task of an epoch."""
+        self._epoch = self._fit.subcontext(task_name="epoch")
+        self._epoch.call_on_fit_task_begin(**self._data)
+
+    def on_epoch_end(self, state: TrainState, finished: Callable[[], Objective]) -> bool:
+        """Close the task of an epoch; stop if a callback says so."""
+        stops: bool = self._epoch.call_on_fit_task_end(
+            **self._data, reconstruction_attributes=lambda: self._attributes(finished(), state)
+        )
+        return stops
+
+    def on_success(self, attributes: dict[str, Any]) -> None:
+        """Close the task of the fit, when the estimator is fitted."""
+        self._fit.call_on_fit_task_end(**self._data, reconstruction_attributes=attributes)

@@ -1,0 +1,1 @@
+"""What is shown of a fitted estimator: assignments, pictures, the report."""

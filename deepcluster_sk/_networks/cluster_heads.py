@@ -1,0 +1,165 @@
+"""Cluster heads: from features to logits of clusters."""
+
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from torch import Tensor, nn
+
+from .neighbors import MapAll, NeighborGraph, NeighborStage, spherical_kmeans
+
+_JUDGES = 10  # neighbours that judge the heads where training had none
+_IMITATED_ROWS = 10_000  # enough to copy a partition into a head
+
+
+class ClusterHeads(nn.Module):
+    """Several linear heads on one hidden layer: ``Linear -> ReLU``, then ``Linear`` for each.
+
+    A single head is caught by chance in a partition where two classes share a cluster and another
+    one is cut in two, and its loss hardly tells. So several are trained side by side, the worst one
+    starts again from k-means now and then, and the best one is kept. With one head this is
+    :func:`projection_head`.
+
+    Parameters
+    ----------
+    in_features, hidden_features, n_clusters : int
+        Widths; 0 hidden features leave the hidden layer out.
+    n_heads : int
+        Number of heads.
+    start : float, default=0.0
+        Share of the training after which the heads begin to learn, in [0, 1): the first ones from
+        k-means, the others from random weights. Until then the features are shaped by the rest of
+        the loss.
+    n_kmeans : int or None, default=None
+        How many heads start from k-means; None for all.
+    """
+
+    started: Tensor
+
+    def __init__(
+        self,
+        in_features: int,
+        hidden_features: int,
+        n_clusters: int,
+        n_heads: int = 1,
+        *,
+        start: float = 0.0,
+        n_kmeans: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.hidden: nn.Module = nn.Identity()
+        if hidden_features:
+            self.hidden = nn.Sequential(
+                nn.Linear(in_features, hidden_features), nn.ReLU(inplace=True)
+            )
+        self.output = nn.Linear(hidden_features or in_features, n_heads * n_clusters)
+        self.n_clusters = n_clusters
+        self.n_heads = n_heads
+        self.start = start
+        self.n_kmeans = n_heads if n_kmeans is None else n_kmeans
+        self.register_buffer("started", torch.tensor(float(start == 0)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map features (n, in_features) to logits (n_heads, n, n_clusters)."""
+        logits = self.output(self.hidden(x))
+        return torch.unflatten(logits, 1, (self.n_heads, -1)).transpose(0, 1)
+
+    def before_epoch(
+        self, progress: float, map_all: MapAll, encoder: nn.Module, neighbors: NeighborStage
+    ) -> None:
+        """Search neighbours and restart heads when it is time to.
+
+        Parameters
+        ----------
+        progress : float
+            Share of the training that is done.
+        map_all : MapAll
+        encoder : torch.nn.Module
+        neighbors : NeighborStage
+        """
+        features = neighbors.search(progress, map_all, encoder)
+        if not self.started and progress >= self.start:
+            self._start(map_all.on_sampled(encoder) if features is None else features)
+        elif features is not None and neighbors.graph is not None and self.n_heads > 1:
+            # heads that share an encoder tend to be caught in the same merged clusters
+            worst = int(self._agreements(features, neighbors.graph).argmin())
+            self._restart(worst, features)
+
+    def keep_best(self, features: Tensor, neighbors: NeighborStage) -> None:
+        """Drop all heads but the one on which neighbours agree the most; end the stage."""
+        if not self.started:  # the training was too short
+            self._start(features)
+        best = 0
+        if self.n_heads > 1:
+            graph = neighbors.graph or NeighborGraph.among(F.normalize(features, dim=1), _JUDGES)
+            best = int(self._agreements(features, graph).argmax())
+        neighbors.end()
+        first = best * self.n_clusters
+        self.select(torch.arange(first, first + self.n_clusters))
+
+    def _start(self, features: Tensor) -> None:
+        self.started.fill_(1)
+        for head in range(min(self.n_kmeans, self.n_heads)):
+            self._restart(head, features)
+
+    def _restart(self, head: int, features: Tensor) -> None:
+        """Let a head imitate k-means on some of the features (n, in_features), its own choice."""
+        generator = torch.Generator().manual_seed(head)
+        some = torch.randperm(len(features), generator=generator)[:_IMITATED_ROWS]
+        labels = spherical_kmeans(features[some], self.n_clusters)
+        if len(torch.unique(labels)) > 1:  # not for one cluster, or rows that are all alike
+            self.imitate(head, features[some], labels)
+
+    def _agreements(self, features: Tensor, graph: NeighborGraph) -> Tensor:
+        """Agreement of neighbours on the clusters of each head: (n_heads,)."""
+        return torch.tensor([graph.agreement(labels) for labels in self(features).argmax(dim=2)])
+
+    def imitate(self, head: int, features: Tensor, labels: Tensor) -> None:
+        """Set one head to a logistic regression of given labels on the hidden layer.
+
+        Parameters
+        ----------
+        head : int
+        features : Tensor of shape (n, in_features)
+        labels : Tensor of shape (n,), int64
+            Clusters in ``[0, n_clusters)``, at least two of them.
+        """
+        hidden = self.hidden(features).cpu().numpy()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # a good start is all it has to be
+            model = LogisticRegression(max_iter=20).fit(hidden, labels.cpu().numpy())
+        weight, bias = (
+            torch.zeros(self.n_clusters, hidden.shape[1]),
+            torch.full((self.n_clusters,), -10.0),
+        )
+        coef, intercept = model.coef_, model.intercept_
+        if len(model.classes_) == 2:  # one row stands for the difference of both
+            coef, intercept = np.vstack([-coef, coef]) / 2, np.hstack([-intercept, intercept]) / 2
+        weight[model.classes_] = torch.from_numpy(coef).float()
+        bias[model.classes_] = torch.from_numpy(intercept).float()
+        outputs = slice(head * self.n_clusters, (head + 1) * self.n_clusters)
+        with torch.no_grad():
+            self.output.weight[outputs] = weight.to(features.device)
+            self.output.bias[outputs] = bias.to(features.device)
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        """Have as many heads as the state: one after training."""
+        n_heads = len(state_dict[prefix + "output.bias"]) // self.n_clusters
+        if n_heads != self.n_heads:
+            first = torch.arange(n_heads * self.n_clusters, device=self.output.bias.device)
+            self.select(first)
+            self.n_heads = n_heads
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+    def select(self, outputs: Tensor) -> None:
+        """Keep the given outputs, numbered over all heads, as one head in this order."""
+        last = self.output
+        last.weight = nn.Parameter(last.weight.detach()[outputs].clone())
+        last.bias = nn.Parameter(last.bias.detach()[outputs].clone())
+        last.out_features, self.n_heads = len(outputs), 1

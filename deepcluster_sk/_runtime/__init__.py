@@ -1,0 +1,1 @@
+"""What a fit needs of the machine: devices, processes, random generators, files."""

@@ -1,0 +1,331 @@
+"""The processes of one job, such as ``torchrun`` starts them: who they are, and what they exchange.
+
+Inside of :func:`together`, every process has a rank, and all of them call the same functions of
+this file in the same order. Elsewhere, and in a process that is alone, these functions return what
+they are given.
+"""
+
+import atexit
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from ..exceptions import DeviceError
+from .device import claim_device, resolve_device
+
+if dist.is_available():
+    # Its functions take the group that runs when they are imported as a default argument. Were
+    # torch to import them during a fit, they would keep the group's threads alive to the end of
+    # the interpreter, and a thread that drops a tensor then aborts the process.
+    import torch.distributed.nn
+
+T = TypeVar("T")
+
+
+class _Place(NamedTuple):
+    rank: int
+    world_size: int
+
+
+_place: _Place | None = None  # None outside of a block
+
+
+def rank() -> int:
+    """Return the number of this process, from 0 on."""
+    return 0 if _place is None else _place.rank
+
+
+def world_size() -> int:
+    """Return the number of processes that work together now."""
+    return 1 if _place is None else _place.world_size
+
+
+def may_write() -> bool:
+    """Tell whether this is the process that writes files, inside or outside of a block."""
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_rank() == 0
+    return not _started_by_torchrun() or int(os.environ["RANK"]) == 0
+
+
+@contextmanager
+def together(device: str | torch.device) -> Iterator[None]:
+    """Work with the other processes of the job for the length of a block; rank 0 alone warns.
+
+    A running process group is used. Where none is running and ``torchrun`` started several
+    processes, one is started, which ends with the process.
+
+    Parameters
+    ----------
+    device : str or torch.device
+        As the user passed it. Where the group is started here, one without a number is that with
+        the process's number on its machine.
+
+    Raises
+    ------
+    DeviceError
+        If the processes cannot exchange tensors of the device.
+    """
+    if _place is not None or not _joined(device):
+        yield
+        return
+    with _placed(_Place(dist.get_rank(), dist.get_world_size())), warnings.catch_warnings():
+        if rank():
+            warnings.simplefilter("ignore")
+        yield
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Work as if there were no other processes, for the length of a block."""
+    with _placed(_Place(0, 1)):
+        yield
+
+
+@contextmanager
+def _placed(place: _Place) -> Iterator[None]:
+    global _place
+    before, _place = _place, place
+    try:
+        yield
+    finally:
+        _place = before
+
+
+def _joined(device: str | torch.device) -> bool:
+    """Start the process group if it is time to; return whether there is one."""
+    if not dist.is_available():
+        return False
+    if not dist.is_initialized():
+        if not _started_by_torchrun():
+            return False
+        dist.init_process_group(claim_device(device, int(os.environ.get("LOCAL_RANK", 0))))
+        atexit.register(_leave)
+    kind, known = resolve_device(device).type, dist.get_backend_config()
+    if dist.get_world_size() > 1 and f"{kind}:" not in known:
+        raise DeviceError(
+            f"device={device!r} was requested, but the processes of this job exchange tensors by "
+            f"{known!r}, none of them of type {kind!r}. Pass another device, or start the process "
+            "group with a backend for it."
+        )
+    return True
+
+
+def _started_by_torchrun() -> bool:
+    """Tell whether this process is one of several of a job."""
+    several = "RANK" in os.environ and int(os.environ.get("WORLD_SIZE", 1)) > 1
+    # workers of joblib inherit the environment, and are no part of the job
+    return several and multiprocessing.parent_process() is None
+
+
+def _leave() -> None:
+    """End the group at the end of a process, unless an error ends it: others may be waiting."""
+    if dist.is_initialized() and getattr(sys, "last_value", None) is None:
+        dist.destroy_process_group()
+
+
+class _Gather(torch.autograd.Function):
+    """The rows of all ranks; a rank's rows get the gradients that all ranks have for them."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return torch.cat(_of_all(x))
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        return all_sum(grads[0]).chunk(world_size())[rank()]
+
+
+def gather(x: Tensor, dim: int = 0) -> Tensor:
+    """Join the tensors of all ranks along a dimension, in the order of the ranks; differentiable.
+
+    The gradient is the sum over the ranks of the incoming gradient, of which a rank gets its own
+    part. So a loss of gathered rows may be computed as a whole on every rank: with gradients that
+    are averaged over the ranks afterwards, it has the gradient of one process.
+
+    Parameters
+    ----------
+    x : Tensor of shape (..., n, ...), float
+        Of the same shape on all ranks.
+    dim : int, default=0
+
+    Returns
+    -------
+    x : Tensor of shape (..., n * world_size, ...), float
+    """
+    if world_size() == 1:
+        return x
+    joined: Tensor = _Gather.apply(x.movedim(dim, 0))
+    return joined.movedim(0, dim)
+
+
+def _of_all(x: Tensor) -> list[Tensor]:
+    """Return the tensors of all ranks, which have one shape; without gradients."""
+    x = x.detach().contiguous()
+    parts = [torch.empty_like(x) for _ in range(world_size())]
+    dist.all_gather(parts, x)
+    return parts
+
+
+def all_sum(x: Tensor) -> Tensor:
+    """Return the sum over the ranks, as a new tensor; without gradients."""
+    if world_size() == 1:
+        return x
+    total = x.detach().clone(memory_format=torch.contiguous_format)
+    dist.all_reduce(total)
+    return total
+
+
+def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Replace the gradients by their means over the ranks, in one message."""
+    if world_size() > 1:
+        _in_one_message([p.grad for p in parameters if p.grad is not None], _average)
+
+
+def _average(flat: Tensor) -> None:
+    dist.all_reduce(flat)
+    flat /= world_size()
+
+
+def share_state(module: nn.Module) -> None:
+    """Give all ranks the parameters and buffers of rank 0, in place."""
+    if world_size() > 1:
+        _in_one_message(list(module.state_dict().values()), dist.broadcast, 0)
+
+
+def _in_one_message(tensors: Sequence[Tensor], send: Callable[..., Any], *args: Any) -> None:
+    """Send the tensors of a dtype as a single one, and put back what it is then."""
+    for dtype in dict.fromkeys(tensor.dtype for tensor in tensors):
+        same = [tensor for tensor in tensors if tensor.dtype == dtype]
+        flat = torch.cat([tensor.reshape(-1) for tensor in same])
+        send(flat, *args)
+        with torch.no_grad():
+            parts = torch.split(flat, [tensor.numel() for tensor in same])
+            for tensor, values in zip(same, parts, strict=True):
+                tensor.copy_(values.view(tensor.shape))
+
+
+def own_part(x: Tensor, dim: int = 0) -> Tensor:
+    """Return a rank's equal part of what all ranks have."""
+    return x.chunk(world_size(), dim)[rank()] if world_size() > 1 else x
+
+
+def dealt(items: Sequence[T]) -> Sequence[T]:
+    """Return what a rank works at: one item of each round of as many items as ranks.
+
+    Where they run out, the last one again: all ranks have the same number.
+    """
+    size = world_size()
+    if size == 1:
+        return items
+    rounds = range(0, len(items), size)
+    return [items[min(first + rank(), len(items) - 1)] for first in rounds]
+
+
+def collected(x: Tensor, number: int, lengths: Sequence[int]) -> Iterator[Tensor]:
+    """Yield what the ranks made of the items of a round of :func:`dealt`, in their order.
+
+    Parameters
+    ----------
+    x : Tensor of shape (n, ...)
+        What this rank made of its item.
+    number : int
+        Of the round.
+    lengths : sequence of int
+        The n of each item, of all rounds.
+    """
+    if world_size() == 1:
+        yield x
+        return
+    padded = x.new_zeros(max(lengths), *x.shape[1:])
+    padded[: len(x)] = x
+    round_lengths = lengths[number * world_size() : (number + 1) * world_size()]
+    for part, length in zip(_of_all(padded), round_lengths, strict=False):  # fewer in the last one
+        yield part[:length]
+
+
+def on_first(function: Callable[[], T]) -> T:
+    """Let rank 0 call a function, alone; return its result, or raise its error, on all ranks.
+
+    Parameters
+    ----------
+    function : callable
+        What it returns or raises has to pickle.
+    """
+    if world_size() == 1:
+        return function()
+    outcome: list[Any] = [None, None]
+    if rank() == 0:
+        try:
+            with alone():
+                outcome[0] = function()
+        except Exception as error:
+            outcome[1] = error
+    dist.broadcast_object_list(outcome, src=0)
+    value: T = outcome[0]
+    if outcome[1] is not None:
+        raise outcome[1]
+    return value
+
+
+def of_all(value: T) -> list[T]:
+    """Return the values of all ranks; they have to pickle."""
+    if world_size() == 1:
+        return [value]
+    values: list[Any] = [None] * world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def check_same(values: dict[str, Any]) -> None:
+    """Refuse to work together on different things.
+
+    Parameters
+    ----------
+    values : dict
+        What has to be the same on all ranks, by name.
+
+    Raises
+    ------
+    ValueError
+        On all ranks, with the first difference.
+    """
+    first, *others = of_all(values)
+    for number, theirs in enumerate(others, start=1):
+        for name, value in first.items():
+            if theirs.get(name) != value:
+                raise ValueError(
+                    f"The processes of this job have different inputs: {name}={value!r} in rank 0, "
+                    f"{name}={theirs.get(name)!r} in rank {number}. Pass the same parameters and "
+                    "the same, whole X in all of them; the rows are shared out inside."
+                )
+
+
+@contextmanager
+def deferred_interrupts() -> Iterator[Callable[[], bool]]:
+    """Let Ctrl-C wait for a point that all ranks reach, for the length of a block.
+
+    Yields
+    ------
+    interrupted : callable
+        Tells whether one of the ranks was interrupted; all ranks ask it together. Alone, always
+        False, and Ctrl-C does what it always does.
+    """
+    if world_size() == 1 or threading.current_thread() is not threading.main_thread():
+        yield lambda: any(of_all(False))
+        return
+    seen: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: seen.append(number))
+    try:
+        yield lambda: any(of_all(bool(seen)))
+    finally:
+        signal.signal(signal.SIGINT, before)

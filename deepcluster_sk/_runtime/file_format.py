@@ -1,0 +1,126 @@
+"""The file of an estimator or a checkpoint: tensors and JSON, in the safetensors format.
+
+Nothing in it is code, and reading it executes nothing. The library checks the sizes that the header
+names against the size of the file before it allocates anything. A digest of the whole content tells
+a damaged file: a flipped bit in a weight would be a weight like any other.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from ..exceptions import SavedModelError
+
+_KEY = "deepcluster_sk"
+_FORMAT = 1
+
+
+def write_file(
+    path: str | os.PathLike[str], header: dict[str, Any], tensors: dict[str, Tensor]
+) -> None:
+    """Write a file at once: it is complete, or it is what was there before.
+
+    Parameters
+    ----------
+    path : path-like
+    header : dict
+        Anything that JSON holds.
+    tensors : dict of str to Tensor
+        On the CPU.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written.
+    """
+    text = json.dumps({"format": _FORMAT, **header}, allow_nan=False)
+    apart = {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
+    # the library's own save_file hides a full disk in an error of another kind, and leaves files
+    # with random names behind when it is killed
+    content = save(apart, metadata={_KEY: f"{_digest(text, apart)}\n{text}"})
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield an empty file to write to, which takes the place of `path` at the end of the block.
+
+    Its name is always the same: what a killed process left is replaced by the next one.
+    """
+    path = Path(path)
+    temporary = path.with_name(f"{path.name}.part")
+    temporary.unlink(missing_ok=True)
+    temporary.touch(exist_ok=False)
+    try:
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())  # or a crash may leave the new name on an empty file
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def read_file(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Read what :func:`write_file` wrote.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    SavedModelError
+        If the file was not written by this package, is damaged, or has a newer format.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{os.fspath(path)!r} is not a file.")
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            digest, _, text = (file.metadata() or {}).get(_KEY, "").partition("\n")
+            header = _parsed(text, path)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise SavedModelError(
+            f"{os.fspath(path)!r} is damaged, or no saved estimator: {error}. Save it again."
+        ) from error
+    if digest != _digest(text, tensors):
+        raise SavedModelError(
+            f"{os.fspath(path)!r} is damaged: its content is not what was written. Save it again."
+        )
+    return header, tensors
+
+
+def _digest(text: str, tensors: dict[str, Tensor]) -> str:
+    """Return a hash of the header and of the names, types, shapes and bytes of all tensors."""
+    digest = hashlib.sha256(text.encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _parsed(text: str, path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return the header, if it is one that this version understands."""
+    try:
+        header: dict[str, Any] = json.loads(text)
+        version = header["format"]
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise SavedModelError(
+            f"{os.fspath(path)!r} was not written by deepcluster_sk. Pass a file that save() wrote."
+        ) from error
+    if version != _FORMAT:
+        raise SavedModelError(
+            f"{os.fspath(path)!r} has format {version!r} and was written by deepcluster_sk "
+            f"{header.get('version')!r}; this version reads format {_FORMAT}. Install a newer "
+            "deepcluster_sk."
+        )
+    return header

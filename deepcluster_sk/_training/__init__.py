@@ -1,0 +1,1 @@
+"""The training loop, and the contract between it and a method."""

@@ -1,0 +1,121 @@
+"""Encoders that are not trained, and what the features of an objective are with one and without.
+
+The frozen encoder of a fitted objective is its ``encoder``. Where the objective holds the encoder
+elsewhere, as in a momentum copy, a stand-in without weights takes its place. In a training, all of
+them are the encoder, or all are stand-ins: then the features are computed once, and are the rows.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .._data.preprocessing import Layout, Preprocessor
+from .._data.sources import DataSource
+from .._networks.modules import FrozenEncoder
+from ..exceptions import EncoderError
+from .inference import collect, map_batches
+from .objective import Objective
+
+
+def stand_in() -> FrozenEncoder:
+    """Return what takes the place of a frozen encoder and leaves features as they are."""
+    return FrozenEncoder(nn.Identity(), nn.Identity())
+
+
+def build_frozen_objective(
+    make: Callable[[nn.Module, int], Objective], network: nn.Module, feature_dim: int
+) -> Objective:
+    """Build an objective as after a training, whose features are not rescaled yet.
+
+    Parameters
+    ----------
+    make : callable
+        Builds an objective from an encoder and the number of its features.
+    network : torch.nn.Module
+        The encoder that stays as it is.
+    feature_dim : int
+    """
+    objective = make(stand_in(), feature_dim)
+    shift, scale = (torch.full((feature_dim,), v, dtype=torch.float64) for v in (0.0, 1.0))
+    objective.encoder = FrozenEncoder(network, Preprocessor(Layout((feature_dim,)), shift, scale))
+    return objective
+
+
+def put_encoder(objective: Objective, encoder: FrozenEncoder) -> None:
+    """Let the encoder, and momentum copies of it, be another one."""
+    for parent in list(objective.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, FrozenEncoder):
+                setattr(parent, name, encoder)
+
+
+def give_back_encoder(objective: Objective, encoder: FrozenEncoder) -> None:
+    """Let the encoder be this one, as after a training."""
+    put_encoder(objective, stand_in())
+    objective.encoder = encoder
+
+
+def check_is_trained(encoder: Any) -> None:
+    """Refuse to freeze random weights.
+
+    Raises
+    ------
+    EncoderError
+        If the parameter is the name of an architecture.
+    """
+    if isinstance(encoder, str):
+        raise EncoderError(
+            f"freeze_encoder=True was passed with encoder={encoder!r}, which is untrained "
+            "and would stay so. Pass a module with trained weights, or freeze_encoder=False."
+        )
+
+
+def compute_features(
+    network: nn.Module, source: DataSource, preprocess: nn.Module, *, multiple: int
+) -> np.ndarray:
+    """Return the features (n, feature_dim) of all rows, float32.
+
+    Raises
+    ------
+    EncoderError
+        If some are NaN or infinite.
+    """
+    batches = map_batches(lambda x: network(preprocess(x)).float(), source, multiple=multiple)
+    features = collect(batches, source.n_samples)
+    bad = (~features.isfinite()).any(dim=1).nonzero()
+    if len(bad):
+        raise EncoderError(
+            f"The frozen encoder returned NaN or infinity for sample {int(bad[0])} "
+            f"({len(bad)} of {len(features)} samples). Check its weights and the range of "
+            "its input: images arrive as float32 in [0, 1]."
+        )
+    return features.numpy()
+
+
+def network_of(objective: Objective) -> nn.Module:
+    """Return the encoder without what belongs to a frozen one."""
+    encoder = objective.encoder
+    return encoder.network if isinstance(encoder, FrozenEncoder) else encoder
+
+
+def encode(objective: Objective, x: Tensor) -> Tensor:
+    """Return the features of a preprocessed batch as users see them."""
+    features: Tensor = network_of(objective)(x)
+    return features
+
+
+def assign(objective: Objective, x: Tensor) -> Tensor:
+    """Return the soft assignments of a preprocessed batch."""
+    return objective.assign(objective.encoder(x))
+
+
+def assign_and_encode(objective: Objective, x: Tensor) -> Tensor:
+    """Return both side by side, from one pass through the encoder."""
+    features = encode(objective, x)
+    encoder, seen = objective.encoder, features
+    if isinstance(encoder, FrozenEncoder):
+        seen = encoder.rescale(features.float())
+    return torch.cat([objective.assign(seen), features], dim=1)

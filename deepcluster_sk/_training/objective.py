@@ -1,0 +1,92 @@
+"""The contract between the training loop and a method.
+
+An objective is the networks and the loss of one method: everything that learns, nothing that
+loops. Its loss is a pure function of parameters, buffers and the batch. All randomness arrives in
+the batch, and every side effect happens in a hook that the trainer calls outside of the loss.
+Where several processes train, the loss is that of the whole batch, in each of them: what it is
+computed from is joined by ``gather``, and so is what it hands over to hooks.
+"""
+
+from abc import ABC, abstractmethod
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from .._networks.neighbors import MapAll as MapAll
+from .._networks.neighbors import NeighborStage
+
+
+class Batch(NamedTuple):
+    """What one loss evaluation sees."""
+
+    views: tuple[Tensor, ...]
+    """Augmented float32 batches (B, *sample_shape), one per view; this process's part of them."""
+    rows: Tensor
+    """Row numbers in the data set, int64 (B,), of all rows that this process has read."""
+    noise: tuple[Tensor, ...] = ()
+    """What ``sample_noise`` returned, for the whole batch of all processes."""
+
+
+class LossOutput(NamedTuple):
+    """What one loss evaluation returns."""
+
+    total: Tensor
+    """The loss, differentiable, shape ()."""
+    terms: dict[str, Tensor]
+    """Its terms by name, detached; averaged over the epoch into the history."""
+    carry: tuple[Tensor, ...] = ()
+    """Detached tensors for ``after_step``."""
+
+
+class Objective(nn.Module, ABC):
+    """Networks and loss of one method."""
+
+    n_views: ClassVar[int] = 2
+    """How many views of a row the default ``view_rows`` asks for."""
+    encoder: nn.Module
+    """Maps (B, *sample_shape) to features (B, feature_dim)."""
+    neighbors: NeighborStage
+    """Whom the second view shows; by default nobody else."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.neighbors = NeighborStage(0, 0.0, among_inputs=False)
+
+    @abstractmethod
+    def forward(self, batch: Batch) -> LossOutput:
+        """Evaluate the loss; pure."""
+
+    @abstractmethod
+    def assign(self, features: Tensor) -> Tensor:
+        """Map features (B, feature_dim) to soft assignments (B, n_clusters), rows summing to 1."""
+
+    @abstractmethod
+    def permute_clusters(self, order: Tensor) -> None:
+        """Renumber the clusters: the new cluster k is the old cluster ``order[k]``."""
+
+    def sample_noise(self, batch_size: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """Draw what the loss needs beside the views. Runs before each step."""
+        return ()
+
+    def view_rows(self, plan: Tensor, generator: torch.Generator) -> Tensor:
+        """Choose the row behind each view: from (steps, B) to (steps, views, B). Runs each epoch.
+
+        By default every view shows the row itself; a method may pair it with a neighbour.
+        """
+        return plan[:, None].expand(-1, self.n_views, -1)
+
+    def after_step(self, carry: tuple[Tensor, ...], progress: float) -> None:
+        """Update what is not learned by gradient. Runs after the optimiser, without gradients."""
+
+    def before_epoch(self, progress: float, map_all: MapAll) -> None:
+        """Prepare an epoch, at a share `progress` in [0, 1) of the run; without gradients.
+
+        In ``partial_fit`` the share is 0 before the first pass and 1 after it and before any other:
+        whatever starts late has started then.
+        ``map_all(function)`` applies a function to all rows, unaugmented, in order and in
+        evaluation mode.
+        """
+
+    def after_training(self, map_all: MapAll) -> None:
+        """Drop what only training needs. Runs once, at the end, without gradients."""

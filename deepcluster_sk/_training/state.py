@@ -1,0 +1,46 @@
+"""Plain data that the loop, its callbacks, checkpoints and the estimator share."""
+
+from dataclasses import dataclass, field
+
+from .._runtime.device import Precision
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Settings of the training loop, resolved: no "auto" is left."""
+
+    max_epochs: int
+    batch_size: int
+    optimizer: str
+    learning_rate: float
+    weight_decay: float
+    schedule: str
+    warmup: float
+    precision: Precision
+    compile: bool = False
+    max_time: float | None = None
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """Means over the batches of one epoch."""
+
+    total: float
+    terms: dict[str, float]
+
+
+@dataclass
+class TrainState:
+    """How far a run has come."""
+
+    max_epochs: int
+    """As planned now: fewer than asked for where the time is short."""
+    history: list[EpochRecord] = field(default_factory=list)
+    seconds: float = 0.0
+    """Duration of the epochs in the history, also of those before an interruption."""
+    n_stable: int = 0
+    """Last epochs in a row in which hardly a sample changed its cluster."""
+    stopped: bool = False
+    """Whether a callback ended the run."""
+    interrupted: bool = False
+    """Whether the user did."""

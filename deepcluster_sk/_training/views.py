@@ -1,0 +1,64 @@
+"""What a rank reads and varies of a batch of all ranks.
+
+Orders and draws belong to the whole batch: every rank draws the same, and takes its part. So the
+number of ranks does not change what a row looks like in a step.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .._runtime.distributed import own_part, world_size
+from ..augmentations import Augmentation
+
+
+def rows_to_read(plan: Tensor, augment: Augmentation) -> Tensor:
+    """Choose the rows that this rank reads: from a plan (steps, views, B) to (steps, m).
+
+    They are all rows of the batch where a row may get something of the others.
+    """
+    return (own_part(plan, dim=2) if augment.per_sample else plan).flatten(1)
+
+
+def vary(
+    x: Tensor,
+    n_views: int,
+    augment: Augmentation,
+    transform: Callable[[Tensor, Any], Tensor],
+    generator: torch.Generator,
+) -> tuple[Tensor, ...]:
+    """Return this rank's part of each view.
+
+    Parameters
+    ----------
+    x : Tensor of shape (m, *sample_shape), float32
+        The rows of :func:`rows_to_read`, preprocessed.
+    n_views : int
+    augment : Augmentation
+    transform : callable
+        Its method of that name, perhaps compiled.
+    generator : torch.Generator
+        In the same state on all ranks.
+
+    Returns
+    -------
+    views : tuple of Tensor of shape (B / world_size, *sample_shape)
+    """
+    if world_size() == 1:
+        return transform(x, augment.sample(x.shape, generator)).chunk(n_views)
+    if not augment.per_sample:
+        views = transform(x, augment.sample(x.shape, generator)).chunk(n_views)
+        return tuple(own_part(view) for view in views)
+    n_drawn = len(x) * world_size()
+    draw = augment.sample(torch.Size((n_drawn, *x.shape[1:])), generator)
+    own = own_part(torch.arange(n_drawn, device=x.device).view(n_views, -1), dim=1).flatten()
+    return transform(x, _rows_of(draw, own)).chunk(n_views)
+
+
+def _rows_of(draw: Any, rows: Tensor) -> Any:
+    """Take rows of all tensors of a draw; a single row is one for all."""
+    if isinstance(draw, Tensor):
+        return draw if len(draw) == 1 else draw[rows]
+    return tuple(_rows_of(part, rows) for part in draw)
