@@ -28,7 +28,7 @@ from quality import OURS
 
 from deepcluster_sk._runtime import batch_norm as _batch_norm
 from deepcluster_sk._runtime import distributed as _distributed
-from deepcluster_sk._training.trainer import _Epochs
+from deepcluster_sk._training.epochs import Epochs
 
 SAMPLES = {"cnn": (28, 28), "mlp": (64,)}
 _COLORS = (16, 16, 3)  # for all other encoders
@@ -54,7 +54,7 @@ class Traffic:
         gather.forward = staticmethod(self._for("gather", gather.forward))
         gather.backward = staticmethod(self._for("gather gradient", gather.backward))
         _batch_norm.all_sum = self._for("batch norm", _batch_norm.all_sum)
-        _Epochs._take_steps = self._for("gradients", _Epochs._take_steps)
+        Epochs._take_steps = self._for("gradients", Epochs._take_steps)
 
     def _for(self, purpose: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any) -> Any:

@@ -41,7 +41,7 @@ from deepcluster_sk._data.preprocessing import Layout, Preprocessor
 from deepcluster_sk._data.sources import open_source
 from deepcluster_sk._runtime.device import autocast, training_switches
 from deepcluster_sk._runtime.random import Seeds
-from deepcluster_sk._training.trainer import Trainer, _Epochs
+from deepcluster_sk._training.epochs import Epochs
 from deepcluster_sk.augmentations import images
 from deepcluster_sk.augmentations._recipes import make_augmentation
 from deepcluster_sk.encoders import input_size, make_encoder, resnet
@@ -107,8 +107,10 @@ class Training:
                 buffer.fill_(1)  # all parts of the loss at work
         self.device = device
         self.config = est._train_config(len(X), device)
-        self.epochs = _Epochs(
-            Trainer(self.config, seeds=seeds, device=device),
+        self.epochs = Epochs(
+            self.config,
+            seeds,
+            device,
             self.objective,
             open_source(rows, device=device),
             est._preprocessor,

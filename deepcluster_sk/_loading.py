@@ -2,14 +2,17 @@
 
 import os
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
-from ._estimator.base import BaseDeepClusterer
 from ._runtime.file_format import read_file
 from .exceptions import DeviceError, SavedModelError
 from .methods import METHODS
+
+if TYPE_CHECKING:
+    from ._estimator.base import BaseDeepClusterer
 
 
 def load(
@@ -17,7 +20,7 @@ def load(
     *,
     encoder: nn.Module | Callable[[], nn.Module] | None = None,
     device: str | torch.device | None = None,
-) -> BaseDeepClusterer:
+) -> "BaseDeepClusterer":
     """Open an estimator that its ``save`` method wrote. Nothing in the file is executed.
 
     Parameters

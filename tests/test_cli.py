@@ -15,7 +15,7 @@ from sklearn.datasets import load_digits
 import deepcluster_sk
 from deepcluster_sk import ContrastiveClustering
 from deepcluster_sk._cli import main
-from deepcluster_sk._training import trainer as _trainer
+from deepcluster_sk._training.epochs import Epochs
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -305,8 +305,8 @@ def test_interrupted_training_ends_with_130_and_writes_its_last_epoch(
             signal.raise_signal(signal.SIGINT)
         return run(self, *args, **kwargs)
 
-    run = _trainer._Epochs.run
-    monkeypatch.setattr(_trainer._Epochs, "run", interrupt)
+    run = Epochs.run
+    monkeypatch.setattr(Epochs, "run", interrupt)
     arguments = ["fit", photos, "--n-clusters", "3", "--max-epochs", "9", "--save"]
     code, text = code_and_message([*arguments, tmp_path / "model", "--out", tmp_path / "x"], capsys)
     assert code == 130
@@ -319,13 +319,13 @@ def test_interrupted_training_ends_with_130_and_writes_its_last_epoch(
 def test_ctrl_c_after_the_last_epoch_lets_the_command_complete(
     photos, tmp_path, monkeypatch, capsys
 ):
-    finish = _trainer._Epochs.finish
+    finish = Epochs.finish
 
     def interrupt_and_finish(self, objective):
         signal.raise_signal(signal.SIGINT)
         finish(self, objective)
 
-    monkeypatch.setattr(_trainer._Epochs, "finish", interrupt_and_finish)
+    monkeypatch.setattr(Epochs, "finish", interrupt_and_finish)
     code, text = code_and_message(["fit", photos, *FAST, "--out", tmp_path / "x"], capsys)
     assert code == 0
     assert "warning: Ctrl-C came after the last epoch" in text

@@ -8,7 +8,8 @@ from row_maps import RowMap
 from torch import nn
 
 from deepcluster_sk import ClusterContrast
-from deepcluster_sk._networks.neighbors import NeighborStage, kmeans_centroids
+from deepcluster_sk._networks.kmeans import kmeans_centroids
+from deepcluster_sk._networks.neighbors import NeighborStage
 from deepcluster_sk._training.objective import Batch
 from deepcluster_sk.methods.cluster_contrast import ClusterContrastObjective, clustering_loss
 

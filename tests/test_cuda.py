@@ -22,8 +22,8 @@ from deepcluster_sk import ContrastiveClustering, load
 from deepcluster_sk._data.preprocessing import Layout, Preprocessor
 from deepcluster_sk._runtime import distributed
 from deepcluster_sk._runtime.batch_norm import global_batch_norm
+from deepcluster_sk._training.epochs import Epochs
 from deepcluster_sk._training.objective import Batch
-from deepcluster_sk._training.trainer import _Epochs
 from deepcluster_sk._training.views import vary
 from deepcluster_sk.augmentations import images
 from deepcluster_sk.augmentations._recipes import make_augmentation
@@ -134,7 +134,7 @@ def test_a_step_stays_on_the_device_and_never_waits(
 @pytest.fixture
 def two_ranks(monkeypatch):
     """A place in a job whose messages are not sent."""
-    monkeypatch.setattr(distributed, "_place", distributed._Place(1, 2))
+    monkeypatch.setattr(distributed, "_place", distributed.Place(1, 2))
     monkeypatch.setattr(dist, "all_gather", lambda parts, x: [part.copy_(x) for part in parts])
     monkeypatch.setattr(dist, "all_reduce", lambda x: x)
 
@@ -306,7 +306,7 @@ def test_fit_opens_on_the_cpu_and_frees_its_memory(estimator, colors):
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 def test_an_epoch_never_waits_for_the_device(estimator, precision, optimizer, colors, monkeypatch):
-    take_steps = _Epochs._take_steps
+    take_steps = Epochs._take_steps
     epochs = []
 
     def watched(self, plan, number):
@@ -318,7 +318,7 @@ def test_an_epoch_never_waits_for_the_device(estimator, precision, optimizer, co
             torch.cuda.set_sync_debug_mode("default")
             epochs.append(number)
 
-    monkeypatch.setattr(_Epochs, "_take_steps", watched)
+    monkeypatch.setattr(Epochs, "_take_steps", watched)
     parameters = {"precision": precision, "optimizer": optimizer, "learning_rate": 1e-3}
     estimator(2, max_epochs=3, batch_size=16, device="cuda", random_state=0, **parameters).fit(
         colors

@@ -23,7 +23,7 @@ from sklearn.model_selection import GridSearchCV
 from torch import nn
 
 from deepcluster_sk import ClusterContrast, ContrastiveClustering, DeepRobustClustering, load
-from deepcluster_sk._runtime import distributed
+from deepcluster_sk._runtime import distributed, process_group
 from deepcluster_sk._runtime.batch_norm import global_batch_norm
 from deepcluster_sk._runtime.file_format import read_file
 from deepcluster_sk._training import inference, trainer
@@ -185,7 +185,7 @@ def both_losses(rank, a, b):
 
 
 def in_block(rank, function, *args):
-    with distributed.together("cpu"):
+    with process_group.together("cpu"):
         return function(rank, *args)
 
 

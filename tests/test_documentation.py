@@ -40,6 +40,7 @@ def public_names():
         f"{module}.{name}"
         for module in ["deepcluster_sk", *modules]
         for name in importlib.import_module(module).__all__
+        if f"{module}.{name}" not in modules
     }
 
 

@@ -23,7 +23,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-from deepcluster_sk._networks import neighbors as _neighbors
+from deepcluster_sk._training import row_map
 from deepcluster_sk.metrics import clustering_accuracy_scorer, embedding_silhouette_score
 
 # a handful of epochs is too few to fill every cluster
@@ -420,7 +420,7 @@ def test_interrupted_fit_is_usable_and_says_so(estimator, few_images):
 
 
 @pytest.mark.parametrize(
-    "place", ["_training.trainer.calibrate_batch_norm", "_estimator.fitting.map_batches"]
+    "place", ["_training.epochs.calibrate_batch_norm", "_estimator.fitting.map_batches"]
 )
 @each
 def test_ctrl_c_after_the_last_epoch_completes_the_fit(estimator, place, few_images, monkeypatch):
@@ -451,7 +451,7 @@ def test_ctrl_c_after_the_last_epoch_completes_the_fit(estimator, place, few_ima
 def test_more_rows_than_are_sampled_are_clustered_all_the_same(
     estimator, neighbor_space, blobs, monkeypatch
 ):
-    monkeypatch.setattr(_neighbors, "_MAX_SAMPLED", 30)  # of 60
+    monkeypatch.setattr(row_map, "_MAX_SAMPLED", 30)  # of 60
     X, y = blobs
     model = estimator(3, max_epochs=30, neighbor_space=neighbor_space, random_state=0, device="cpu")
     assert adjusted_rand_score(y, model.fit_predict(X)) > 0.9

@@ -13,7 +13,7 @@ from sklearn.metrics import adjusted_rand_score
 from torch import nn
 
 from deepcluster_sk import ContrastiveClustering, load
-from deepcluster_sk._training.trainer import _Epochs
+from deepcluster_sk._training.epochs import Epochs
 from deepcluster_sk.augmentations import RandomHorizontalFlip
 from deepcluster_sk.exceptions import EncoderError, ResumeError
 
@@ -193,14 +193,14 @@ def test_a_resumed_fit_equals_the_uninterrupted_one(
     params = {"encoder": encoder, "augmentation": augmentation, **FAST, "max_epochs": 5}
     expected = estimator(3, **params).fit(few_images)
     params["checkpoint"] = tmp_path / "run"
-    run = _Epochs.run
+    run = Epochs.run
 
     def interrupt(self, number, *, progress):
         if number == 3:
             raise KeyboardInterrupt
         return run(self, number, progress=progress)
 
-    monkeypatch.setattr(_Epochs, "run", interrupt)
+    monkeypatch.setattr(Epochs, "run", interrupt)
     with pytest.warns(ConvergenceWarning, match="interrupted"):
         stopped = estimator(3, **params).fit(few_images)
     assert stopped.n_iter_ == 3

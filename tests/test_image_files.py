@@ -18,7 +18,7 @@ from deepcluster_sk._data.image_files import (
     to_array,
 )
 from deepcluster_sk._data.preprocessing import Layout
-from deepcluster_sk._training.trainer import _Epochs
+from deepcluster_sk._training.epochs import Epochs
 from deepcluster_sk.callbacks import ClusterMonitor
 from deepcluster_sk.datasets import load_image_folder
 from deepcluster_sk.display import ClusterGalleryDisplay
@@ -622,14 +622,14 @@ def test_a_fit_on_files_is_resumed_by_what_they_show(estimator, bad_folder, tmp_
     params = {**FAST, "max_epochs": 4, "image_size": 8, "on_error": "skip"}
     expected = estimator(2, **params).fit(files)
     params["checkpoint"] = tmp_path / "run"
-    run = _Epochs.run
+    run = Epochs.run
 
     def interrupt(self, number, *, progress):
         if number == 2:
             raise KeyboardInterrupt
         return run(self, number, progress=progress)
 
-    monkeypatch.setattr(_Epochs, "run", interrupt)
+    monkeypatch.setattr(Epochs, "run", interrupt)
     with pytest.warns(ConvergenceWarning, match="interrupted"):
         estimator(2, **params).fit(files)
     monkeypatch.undo()

@@ -48,12 +48,21 @@ TREES = {name: ast.parse(path.read_text("utf-8")) for name, path in FILES.items(
 INSIDE = sorted(set(FILES) - {"__init__"})  # the public names come from everywhere
 
 
+def nodes(tree, at_run_time):
+    """All nodes of a tree; at run time, those for type checkers are left out."""
+    for child in ast.iter_child_nodes(tree):
+        if at_run_time and isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING":
+            continue
+        yield child
+        yield from nodes(child, at_run_time)
+
+
 @cache
-def imports(name):
+def imports(name, at_run_time=False):
     """Names of the package's modules that a file imports, at any depth of its code."""
     package = name.split(".")[:-1]
     found = set()
-    for node in ast.walk(TREES[name]):
+    for node in nodes(TREES[name], at_run_time):
         if isinstance(node, ast.Import):
             assert not any(alias.name.startswith("deepcluster_sk") for alias in node.names)
         if isinstance(node, ast.ImportFrom):
@@ -77,7 +86,8 @@ def folder_of(name):
 def level(name, above=()):
     """Number of files on the longest way down from a file; fails on a way back to it."""
     assert name not in above, f"imports in a circle: {' > '.join([*above, name])}"
-    return 1 + max((level(target, (*above, name)) for target in imports(name)), default=0)
+    below = imports(name, at_run_time=True)
+    return 1 + max((level(target, (*above, name)) for target in below), default=0)
 
 
 def test_every_folder_has_a_rule():

@@ -6,14 +6,12 @@ from sklearn.decomposition import PCA
 from sklearn.metrics import adjusted_rand_score
 from torch import nn
 
+from deepcluster_sk._networks.kmeans import better_centroids, kmeans_centroids, spherical_kmeans
 from deepcluster_sk._networks.neighbors import (
     NeighborGraph,
     NeighborStage,
-    better_centroids,
-    kmeans_centroids,
-    sampled_rows,
-    spherical_kmeans,
 )
+from deepcluster_sk._training.row_map import sampled_rows
 
 
 def vectors(n=40, d=5):

@@ -210,7 +210,7 @@ def test_errors_say_what_is_wrong(model, few_images, tmp_path):
 
 def test_other_ranks_return_the_path_and_write_nothing(few_images, tmp_path, monkeypatch):
     model = ContrastiveClustering(3, max_epochs=1, random_state=0).fit(few_images)
-    monkeypatch.setattr("deepcluster_sk._runtime.distributed.may_write", lambda: False)
+    monkeypatch.setattr("deepcluster_sk._runtime.process_group.may_write", lambda: False)
     assert report(model, few_images, tmp_path / "page.html") == tmp_path / "page.html"
     assert list(tmp_path.iterdir()) == []
 

@@ -249,8 +249,8 @@ def test_wide_rows_are_never_together_in_memory(tmp_path, monkeypatch):
         shapes.append(tuple(values.shape))
         return values
 
-    monkeypatch.setattr("deepcluster_sk._training.trainer.collect", spied)
-    monkeypatch.setattr("deepcluster_sk._networks.neighbors._MAX_SAMPLED", 200)
+    monkeypatch.setattr("deepcluster_sk._training.row_map.collect", spied)
+    monkeypatch.setattr("deepcluster_sk._training.row_map._MAX_SAMPLED", 200)
     X = np.random.default_rng(0).normal(size=(300, 100)).astype(np.float32)
     small = {"encoder": lambda: nn.Linear(100, 8), "neighbor_space": "inputs"}
     fitted = model(n_neighbors=3, **small).fit(mapped(X, tmp_path))

@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from deepcluster_sk._data.sources import ResidentSource
-from deepcluster_sk._networks import neighbors as _neighbors
 from deepcluster_sk._runtime.random import Seeds
 from deepcluster_sk._training import inference as _inference
+from deepcluster_sk._training import row_map
 from deepcluster_sk._training.callbacks import Callback
 from deepcluster_sk._training.objective import LossOutput, Objective
 from deepcluster_sk._training.state import TrainConfig
@@ -452,7 +452,7 @@ def test_features_that_are_not_finite_name_the_epoch_and_the_learning_rate():
 
 
 def test_hooks_map_all_rows_or_those_that_stand_for_them(monkeypatch):
-    monkeypatch.setattr(_neighbors, "_MAX_SAMPLED", 5)
+    monkeypatch.setattr(row_map, "_MAX_SAMPLED", 5)
     X, seen = data(12), {}
 
     class Mapped(Mean):
@@ -512,7 +512,7 @@ def test_low_precision_trains_close_to_float32():
 
 
 def test_hooks_sum_over_batches_of_the_rows_that_stand_for_all(monkeypatch):
-    monkeypatch.setattr(_neighbors, "_MAX_SAMPLED", 100)
+    monkeypatch.setattr(row_map, "_MAX_SAMPLED", 100)
     monkeypatch.setattr(_inference, "BATCH_SIZE", 32)
     X, seen, lengths = data(120), {}, []
 

@@ -7,7 +7,8 @@ import torch
 from row_maps import RowMap
 from torch import nn
 
-from deepcluster_sk._networks.neighbors import NeighborStage, kmeans_centroids
+from deepcluster_sk._networks.kmeans import kmeans_centroids
+from deepcluster_sk._networks.neighbors import NeighborStage
 from deepcluster_sk._training.objective import Batch
 from deepcluster_sk.losses import info_nce
 from deepcluster_sk.methods.twin_contrast_clustering import (

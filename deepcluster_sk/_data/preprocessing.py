@@ -10,7 +10,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import gen_batches
 from torch import Tensor, nn
 
-from .sources import Rows
+from .protocols import Rows
 
 _CHUNK = 4096  # rows read at a time: a memory map is never loaded whole
 _CHUNK_VALUES = 2**23  # and of long rows, fewer

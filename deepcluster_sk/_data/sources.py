@@ -9,50 +9,16 @@ import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from .._runtime.device import available_memory, to_device
+from .protocols import DataSource, Rows
 
 _MEMORY_SHARE = 0.5  # of an accelerator's free memory that the data may take
 _AHEAD = 2  # batches that are read before they are asked for
-
-
-class Rows(Protocol):
-    """Flattened samples (n, d): an array, or what reads like one, piece by piece."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """``(n, d)``."""
-        ...
-
-    @property
-    def dtype(self) -> np.dtype:
-        """Either uint8, float32 or float64."""
-        ...
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, rows: slice | np.ndarray, /) -> np.ndarray:
-        """Return rows; their numbers are ascending and without repetition."""
-        ...
-
-
-class DataSource(Protocol):
-    """Where training and inference read their batches from."""
-
-    n_samples: int
-    n_features: int
-
-    def batches(self, plan: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield ``(index, x)`` for each index tensor (B,) of the plan.
-
-        ``x`` of shape (B, d) lies on the source's device in its stored dtype.
-        """
-        ...
 
 
 class ResidentSource:

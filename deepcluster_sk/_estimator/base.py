@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from .._data.sources import open_source
 from .._runtime.device import resolve_device
-from .._runtime.distributed import together
+from .._runtime.process_group import together
 from .._runtime.warnings import warn_user
 from .._training.frozen import assign, assign_and_encode, encode
 from .._training.inference import collect, map_batches

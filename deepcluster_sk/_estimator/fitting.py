@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from .._data.image_files import checked_size
 from .._data.preprocessing import Layout, Preprocessor
-from .._data.sources import DataSource, Rows, open_source
+from .._data.protocols import DataSource, Rows
+from .._data.sources import open_source
 from .._networks.modules import FrozenEncoder
 from .._networks.neighbors import NeighborStage
 from .._runtime.device import resolve_device, resolve_precision
@@ -37,7 +38,7 @@ from .._training.objective import Objective
 from .._training.state import EpochRecord, TrainConfig, TrainState
 from .._training.steps import StepsState
 from .._training.trainer import Trainer, interrupts_wait
-from ..augmentations import Augmentation
+from ..augmentations._base import Augmentation
 from ..augmentations._recipes import make_augmentation
 from ..encoders import input_size, make_encoder
 from ..exceptions import DivergenceError

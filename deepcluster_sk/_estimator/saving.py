@@ -13,8 +13,8 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from .._data.preprocessing import Layout, Preprocessor
-from .._runtime.distributed import may_write
 from .._runtime.file_format import write_file
+from .._runtime.process_group import may_write
 from .._runtime.random import Seeds
 from .._training.frozen import network_of
 from .._training.objective import Objective

@@ -23,6 +23,7 @@ from .._data.image_files import (
     open_image_files,
 )
 from .._data.preprocessing import Layout
+from .._data.protocols import Rows
 from .._data.readers import (
     ArrayReader,
     ChunkedArray,
@@ -31,7 +32,6 @@ from .._data.readers import (
     as_numpy,
     is_memory_mapped,
 )
-from .._data.sources import Rows
 from .._runtime.warnings import warn_user
 
 _DTYPES = [np.float32, np.float64, np.uint8]

@@ -141,7 +141,7 @@ def report(
         parameters=parameter_table(estimator, fitted),
         **sample_table(found, probabilities, texts, classes, places),
     )
-    from .._runtime.distributed import may_write  # only now: torch takes its time
+    from .._runtime.process_group import may_write  # only now: torch takes its time
 
     if may_write():
         path.write_text(page, encoding="utf-8", errors="replace")

@@ -10,12 +10,10 @@ import numpy as np
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from sklearn.pipeline import Pipeline
 
-from ..display._gallery import standardized
-from ..display._loss_curve import without_start
-from ..display._sizes import CERTAIN
 from ..metrics import clustering_accuracy_score, matched_contingency
 from .assignments import Assignments
 from .pictures import feature_table
+from .summaries import CERTAIN, standardized, without_start
 
 Places = Mapping[int, tuple[int, int]]
 """By row number of a sample: its sprite, and the number of the picture within it."""

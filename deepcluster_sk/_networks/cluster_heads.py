@@ -10,7 +10,9 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
-from .neighbors import MapAll, NeighborGraph, NeighborStage, spherical_kmeans
+from .._data.protocols import MapAll
+from .kmeans import spherical_kmeans
+from .neighbors import NeighborGraph, NeighborStage
 
 _JUDGES = 10  # neighbours that judge the heads where training had none
 _IMITATED_ROWS = 10_000  # enough to copy a partition into a head

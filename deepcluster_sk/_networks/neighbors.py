@@ -1,57 +1,21 @@
-"""What the vectors of a whole data set tell: neighbours and k-means clusters."""
+"""Nearest neighbours among the vectors of a whole data set, and the stage that shows them."""
 
-import warnings
 from collections.abc import Callable
-from typing import Protocol
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from scipy.linalg import eigh
 from scipy.sparse import csr_array
-from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import mutual_info_score
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor, nn
 
+from .._data.protocols import MapAll
 from .._runtime.distributed import on_first
 
 _SEARCH_DIM = 64  # the time of a search grows with it; 84 % of the neighbours are the exact ones
-_MAX_SAMPLED = 70_000  # time and memory of a search grow with the square of it, and no further
-
-
-class MapAll(Protocol):
-    """Applies functions to the rows of the data set: unaugmented, in order, in evaluation mode."""
-
-    sampled: Tensor | None
-    """Rows that stand for all where those are too many, ascending, int64; None for all rows."""
-    sampled_shape: tuple[int, int]
-    """Number of the sampled rows, and of values in each."""
-
-    def __call__(self, function: Callable[[Tensor], Tensor], /) -> Tensor:
-        """Return a function's values on all rows, float32."""
-        ...
-
-    def on_sampled(self, function: Callable[[Tensor], Tensor], /) -> Tensor:
-        """Return a function's values on the sampled rows, float32."""
-        ...
-
-    def sum_on_sampled(self, function: Callable[[Tensor], Tensor], /) -> Tensor:
-        """Return the sum of what a function makes of batches of the sampled rows, on the CPU.
-
-        It makes tensors of one shape on the CPU, of any floating dtype.
-        """
-        ...
-
-
-def sampled_rows(n_rows: int) -> Tensor | None:
-    """Choose the rows of :attr:`MapAll.sampled`."""
-    if n_rows <= _MAX_SAMPLED:
-        return None
-    generator = torch.Generator().manual_seed(0)
-    return torch.randperm(n_rows, generator=generator)[:_MAX_SAMPLED].sort().values
 
 
 class _Search:
@@ -267,53 +231,3 @@ def _principal_axes(moments: Tensor) -> tuple[Tensor, Tensor]:
         overwrite_a=True,
     )
     return mean.float(), torch.from_numpy(axes).float()
-
-
-def better_centroids(vectors: Tensor, centroids: Tensor, graph: NeighborGraph) -> Tensor:
-    """Return the centroids or those of k-means, whichever neighbours agree on more.
-
-    Parameters
-    ----------
-    vectors : Tensor of shape (n, d), float32
-        Of unit length.
-    centroids : Tensor of shape (K, d), float32
-        Each vector belongs to the one of the largest product.
-    graph : NeighborGraph
-        Of the same n rows.
-
-    Returns
-    -------
-    centroids : Tensor of shape (K, d), float32
-        Those of k-means are of unit length.
-    """
-    fresh = kmeans_centroids(vectors, len(centroids))
-    own, other = ((vectors @ c.mT).argmax(dim=1) for c in (centroids, fresh))
-    return fresh if graph.agreement(other) > graph.agreement(own) else centroids
-
-
-def kmeans_centroids(vectors: Tensor, n_clusters: int) -> Tensor:
-    """Return the centroids (n_clusters, d), of unit length, of k-means on directions."""
-    labels = spherical_kmeans(vectors, n_clusters).to(vectors.device)
-    members = F.one_hot(labels, n_clusters).to(vectors.dtype)
-    return F.normalize(members.mT @ F.normalize(vectors, dim=1), dim=1)
-
-
-def spherical_kmeans(features: Tensor, n_clusters: int) -> Tensor:
-    """Cluster rows by k-means on their directions.
-
-    Parameters
-    ----------
-    features : Tensor of shape (n, d), float32
-    n_clusters : int
-
-    Returns
-    -------
-    labels : Tensor of shape (n,), int64
-        On the CPU; deterministic.
-    """
-    rows = F.normalize(features, dim=1).cpu().numpy()
-    with warnings.catch_warnings():
-        # fewer distinct rows than clusters: some stay empty, which the caller reports
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        labels = KMeans(n_clusters, n_init=5, random_state=0).fit(rows).labels_
-    return torch.from_numpy(labels).long()

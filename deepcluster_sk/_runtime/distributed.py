@@ -1,17 +1,12 @@
-"""The processes of one job, such as ``torchrun`` starts them: who they are, and what they exchange.
+"""The processes of one job: who they are, and what they exchange.
 
-Inside of :func:`together`, every process has a rank, and all of them call the same functions of
-this file in the same order. Elsewhere, and in a process that is alone, these functions return what
-they are given.
+Inside a ``together`` block of ``process_group.py``, every process has a rank, and all of them call
+the same functions of this file in the same order. Elsewhere, and in a process that is alone, these
+functions return what they are given.
 """
 
-import atexit
-import multiprocessing
-import os
 import signal
-import sys
 import threading
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
@@ -19,9 +14,6 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-
-from ..exceptions import DeviceError
-from .device import claim_device, resolve_device
 
 if dist.is_available():
     # Its functions take the group that runs when they are imported as a default argument. Were
@@ -32,12 +24,14 @@ if dist.is_available():
 T = TypeVar("T")
 
 
-class _Place(NamedTuple):
+class Place(NamedTuple):
+    """A process among those that work together."""
+
     rank: int
     world_size: int
 
 
-_place: _Place | None = None  # None outside of a block
+_place: Place | None = None  # None outside of a block
 
 
 def rank() -> int:
@@ -50,87 +44,27 @@ def world_size() -> int:
     return 1 if _place is None else _place.world_size
 
 
-def may_write() -> bool:
-    """Tell whether this is the process that writes files, inside or outside of a block."""
-    if dist.is_available() and dist.is_initialized():
-        return dist.get_rank() == 0
-    return not _started_by_torchrun() or int(os.environ["RANK"]) == 0
-
-
-@contextmanager
-def together(device: str | torch.device) -> Iterator[None]:
-    """Work with the other processes of the job for the length of a block; rank 0 alone warns.
-
-    A running process group is used. Where none is running and ``torchrun`` started several
-    processes, one is started, which ends with the process.
-
-    Parameters
-    ----------
-    device : str or torch.device
-        As the user passed it. Where the group is started here, one without a number is that with
-        the process's number on its machine.
-
-    Raises
-    ------
-    DeviceError
-        If the processes cannot exchange tensors of the device.
-    """
-    if _place is not None or not _joined(device):
-        yield
-        return
-    with _placed(_Place(dist.get_rank(), dist.get_world_size())), warnings.catch_warnings():
-        if rank():
-            warnings.simplefilter("ignore")
-        yield
+def is_together() -> bool:
+    """Tell whether a block has begun in which processes work together."""
+    return _place is not None
 
 
 @contextmanager
 def alone() -> Iterator[None]:
     """Work as if there were no other processes, for the length of a block."""
-    with _placed(_Place(0, 1)):
+    with placed(Place(0, 1)):
         yield
 
 
 @contextmanager
-def _placed(place: _Place) -> Iterator[None]:
+def placed(place: Place) -> Iterator[None]:
+    """Let this process have a place for the length of a block."""
     global _place
     before, _place = _place, place
     try:
         yield
     finally:
         _place = before
-
-
-def _joined(device: str | torch.device) -> bool:
-    """Start the process group if it is time to; return whether there is one."""
-    if not dist.is_available():
-        return False
-    if not dist.is_initialized():
-        if not _started_by_torchrun():
-            return False
-        dist.init_process_group(claim_device(device, int(os.environ.get("LOCAL_RANK", 0))))
-        atexit.register(_leave)
-    kind, known = resolve_device(device).type, dist.get_backend_config()
-    if dist.get_world_size() > 1 and f"{kind}:" not in known:
-        raise DeviceError(
-            f"device={device!r} was requested, but the processes of this job exchange tensors by "
-            f"{known!r}, none of them of type {kind!r}. Pass another device, or start the process "
-            "group with a backend for it."
-        )
-    return True
-
-
-def _started_by_torchrun() -> bool:
-    """Tell whether this process is one of several of a job."""
-    several = "RANK" in os.environ and int(os.environ.get("WORLD_SIZE", 1)) > 1
-    # workers of joblib inherit the environment, and are no part of the job
-    return several and multiprocessing.parent_process() is None
-
-
-def _leave() -> None:
-    """End the group at the end of a process, unless an error ends it: others may be waiting."""
-    if dist.is_initialized() and getattr(sys, "last_value", None) is None:
-        dist.destroy_process_group()
 
 
 class _Gather(torch.autograd.Function):

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._data.sources import DataSource
+from .._data.protocols import DataSource
 from .._runtime.distributed import on_first, rank
 from .._runtime.file_format import read_file, write_file
 from .._runtime.warnings import warn_user

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from .._data.preprocessing import Layout, Preprocessor
-from .._data.sources import DataSource
+from .._data.protocols import DataSource
 from .._networks.modules import FrozenEncoder
 from ..exceptions import EncoderError
 from .inference import collect, map_batches

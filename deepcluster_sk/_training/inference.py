@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 import torch
 from torch import Tensor, nn
 
-from .._data.sources import DataSource
+from .._data.protocols import DataSource
 from .._networks.modules import FrozenEncoder
 from .._runtime.batch_norm import global_batch_norm
 from .._runtime.device import inference_switches, is_out_of_memory

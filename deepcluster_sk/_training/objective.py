@@ -13,7 +13,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .._networks.neighbors import MapAll as MapAll
+from .._data.protocols import MapAll as MapAll
 from .._networks.neighbors import NeighborStage
 
 

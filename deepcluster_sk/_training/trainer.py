@@ -1,8 +1,6 @@
 """The training loop: everything that loops, nothing of any method."""
 
-import copy
 import inspect
-import math
 import signal
 import threading
 import time
@@ -12,36 +10,20 @@ from contextlib import ExitStack, contextmanager
 import torch
 from torch import Tensor, nn
 
-from .._data.sources import DataSource
-from .._networks.neighbors import sampled_rows
-from .._runtime.batch_norm import global_batch_norm
-from .._runtime.device import (
-    autocast,
-    is_out_of_memory,
-    training_switches,
-)
+from .._data.protocols import DataSource
 from .._runtime.distributed import (
-    all_sum,
-    dealt,
     deferred_interrupts,
     on_first,
-    rank,
-    share_state,
-    world_size,
 )
 from .._runtime.random import Seeds
 from .._runtime.warnings import warn_user
-from ..augmentations import Augmentation
-from ..exceptions import DivergenceError
+from ..augmentations._base import Augmentation
 from .callbacks import Callback
 from .checkpoint import Checkpoint
-from .inference import calibrate_batch_norm, collect, default_batch_size, map_batches
-from .objective import Batch, Objective
+from .epochs import Epochs
+from .objective import Objective
 from .state import EpochRecord, TrainConfig, TrainState
-from .steps import Steps, StepsState, compile_whole
-from .views import rows_to_read, vary
-
-_CALIBRATION_BATCHES = 64  # some 10,000 images: more change the statistics by less than 1 %
+from .steps import StepsState
 
 
 class Trainer:
@@ -100,7 +82,7 @@ class Trainer:
             If a step does not fit into memory.
         """
         state = TrainState(self.config.max_epochs)
-        epochs = _Epochs(self, objective, source, preprocess, augment)
+        epochs = self._epochs(objective, source, preprocess, augment)
         if checkpoint is not None and checkpoint.found:
             checkpoint.restore(state, objective, epochs.steps)
         finished = _Finished(objective, state)
@@ -161,7 +143,7 @@ class Trainer:
         record : EpochRecord
         after : StepsState
         """
-        epochs = _Epochs(self, objective, source, preprocess, augment)
+        epochs = self._epochs(objective, source, preprocess, augment)
         if before is not None:
             epochs.steps.load(before)
         objective.train()
@@ -174,10 +156,19 @@ class Trainer:
         objective.zero_grad(set_to_none=True)
         return record, epochs.steps.state()
 
+    def _epochs(
+        self,
+        objective: Objective,
+        source: DataSource,
+        preprocess: nn.Module,
+        augment: Augmentation,
+    ) -> Epochs:
+        return Epochs(self.config, self.seeds, self.device, objective, source, preprocess, augment)
+
     def _loop(
         self,
         state: TrainState,
-        epochs: "_Epochs",
+        epochs: Epochs,
         finished: "_Finished",
         checkpoint: Checkpoint | None,
         interrupted: Callable[[], bool],
@@ -268,183 +259,3 @@ class _Finished:
     def restore(self, objective: Objective, state: TrainState) -> None:
         objective.load_state_dict(self.tensors)
         del state.history[self.n_epochs :]
-
-
-class _Epochs:
-    """One objective on one data set: its epochs, and what follows the last one."""
-
-    def __init__(
-        self,
-        trainer: Trainer,
-        objective: Objective,
-        source: DataSource,
-        preprocess: nn.Module,
-        augment: Augmentation,
-    ) -> None:
-        self.config, self.seeds, self.device = trainer.config, trainer.seeds, trainer.device
-        self.objective = objective
-        self.source = source
-        self.preprocess = preprocess
-        self.augment = augment
-        self._transform = augment.transform
-        if self.config.compile and augment.compilable:
-            self._transform = compile_whole(augment.transform)
-        self.steps = Steps(self.config, objective, source.n_samples)
-
-    def run(self, number: int, *, progress: float) -> EpochRecord:
-        """Run one pass over the data."""
-        with self.seeds.fork_global("global", number, device=self.device):
-            record = self._pass(number, progress)
-        self._check_finite(record, number)
-        return record
-
-    def _pass(self, number: int, progress: float) -> EpochRecord:
-        """Run one pass; the losses are read from the device once, at its end."""
-        objective = self.objective
-        order = self.seeds.generator("order", number)
-        self.prepare(number, progress=progress)
-        plan = objective.view_rows(self.steps.plan(self.source.n_samples, order), order)
-        with training_switches(self.device, self.config.precision):
-            sums, names = self._take_steps(plan, number)
-        total, *terms = (sums / len(plan)).tolist()
-        return EpochRecord(total, dict(zip(names, terms, strict=True)))
-
-    def _take_steps(self, plan: Tensor, number: int) -> tuple[Tensor, list[str]]:
-        """Take a step for each batch of a plan (steps, views, B), and never wait for the device.
-
-        Return the sums of the loss and of its terms, and the names of the terms.
-        """
-        objective, steps = self.objective, self.steps
-        draws = self.seeds.generator("augment", number, device=self.device)
-        noise = self.seeds.generator("noise", number, device=self.device)
-        sums: Tensor | None = None
-        n_views = plan.shape[1]
-        for index, stored in self.source.batches(rows_to_read(plan, self.augment)):
-            x = self.preprocess(stored)
-            views = vary(x, n_views, self.augment, self._transform, draws)
-            rows = index[: len(index) // n_views]
-            batch = Batch(views, rows, objective.sample_noise(steps.batch_size, noise))
-            with autocast(self.device, self.config.precision), global_batch_norm():
-                output = steps.loss(batch)
-            steps.descend(output.total)
-            with torch.no_grad():
-                objective.after_step(output.carry, steps.progress)
-            losses = torch.stack([output.total.detach(), *output.terms.values()])
-            sums = losses if sums is None else sums + losses
-        assert sums is not None
-        return sums, list(output.terms)
-
-    def prepare(self, number: int, *, progress: float) -> None:
-        """Let the objective prepare an epoch."""
-        neighbors = self.objective.neighbors
-        graph = neighbors.graph
-        with torch.no_grad():
-            self.objective.before_epoch(progress, _RowMap(self, self.objective, number))
-        # k-means may round differently on every rank
-        share_state(self.objective)
-        if world_size() > 1 and neighbors.graph is not graph:
-            neighbors.load_state(on_first(neighbors.state))
-
-    def finished_copy(self) -> Objective:
-        """Return a copy of the objective as if the run ended here."""
-        objective = copy.deepcopy(self.objective)
-        self.finish(objective)
-        return objective
-
-    def finish(self, objective: Objective) -> None:
-        """Turn the objective, after its last epoch, into what a fitted estimator keeps."""
-        self.calibrate(objective, self.config.max_epochs)  # as the epoch after the last one
-        with torch.no_grad():
-            objective.after_training(_RowMap(self, objective, self.steps.n_epochs))
-        share_state(objective)
-        objective.eval()
-        objective.zero_grad(set_to_none=True)  # gradients are no part of a fitted estimator
-
-    def calibrate(self, objective: Objective, number: int) -> None:
-        """Measure batch norm's statistics for the final weights, on views as in training."""
-        draws = self.seeds.generator("augment", number, device=self.device)
-        plan = self.steps.plan(self.source.n_samples, self.seeds.generator("order", number))
-        plan = rows_to_read(plan[:_CALIBRATION_BATCHES, None], self.augment)
-        with self.seeds.fork_global("global", number, device=self.device):
-            calibrate_batch_norm(
-                objective.encoder,
-                (
-                    vary(self.preprocess(stored), 1, self.augment, self.augment.transform, draws)[0]
-                    for _, stored in self.source.batches(plan)
-                ),
-            )
-
-    def _check_finite(self, record: EpochRecord, number: int) -> None:
-        if math.isfinite(record.total):
-            return
-        terms = ", ".join(f"{name}={value:.4g}" for name, value in record.terms.items())
-        raise DivergenceError(
-            f"Loss became {record.total} in epoch {number + 1} ({terms}). Lower learning_rate (now "
-            f"{self.config.learning_rate:g}), or use precision='float32' (now "
-            f"{self.config.precision!r})."
-        )
-
-    @contextmanager
-    def explained_out_of_memory(self) -> Iterator[None]:
-        """Say what to do where the memory is too small."""
-        try:
-            yield
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            raise MemoryError(
-                f"Out of memory in a training step on {self.device} with "
-                f"batch_size={self.steps.batch_size}. Lower batch_size, or use a smaller encoder."
-            ) from error
-
-
-class _RowMap:
-    """Applies functions to preprocessed rows, as :class:`MapAll` says."""
-
-    def __init__(self, epochs: _Epochs, objective: Objective, number: int) -> None:
-        self._epochs = epochs
-        self._objective = objective
-        self._number = number
-        source = epochs.source
-        self.sampled = sampled_rows(source.n_samples)
-        n_sampled = source.n_samples if self.sampled is None else len(self.sampled)
-        self.sampled_shape = n_sampled, source.n_features
-
-    def __call__(self, function: Callable[[Tensor], Tensor], /) -> Tensor:
-        return self._map(function, None)
-
-    def on_sampled(self, function: Callable[[Tensor], Tensor], /) -> Tensor:
-        return self._map(function, self.sampled)
-
-    def sum_on_sampled(self, function: Callable[[Tensor], Tensor], /) -> Tensor:
-        preprocess, source = self._epochs.preprocess, self._epochs.source
-        rows = torch.arange(source.n_samples) if self.sampled is None else self.sampled
-        plan = torch.split(rows, default_batch_size(source.n_features))
-        total: Tensor | None = None
-        for number, (_, x) in enumerate(source.batches(dealt(plan))):
-            value = function(preprocess(x))
-            if number * world_size() + rank() >= len(plan):
-                value.zero_()  # a batch of another rank, dealt again to fill up the round
-            total = value if total is None else total.add_(value)
-        assert total is not None
-        if world_size() > 1:
-            total = all_sum(total.to(self._epochs.device)).cpu()  # messages go between devices
-        self._check_finite(total)
-        return total
-
-    def _map(self, function: Callable[[Tensor], Tensor], rows: Tensor | None) -> Tensor:
-        preprocess, source = self._epochs.preprocess, self._epochs.source
-        self._objective.eval()
-        batches = map_batches(lambda x: function(preprocess(x)).float(), source, rows=rows)
-        n_rows = source.n_samples if rows is None else len(rows)
-        values = collect(batches, n_rows).to(self._epochs.device)
-        self._objective.train()
-        self._check_finite(values)
-        return values
-
-    def _check_finite(self, values: Tensor) -> None:
-        if not values.isfinite().all():
-            raise DivergenceError(
-                f"Features became NaN or infinite after epoch {self._number}. Lower learning_rate "
-                f"(now {self._epochs.config.learning_rate:g})."
-            )

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .._runtime.distributed import own_part, world_size
-from ..augmentations import Augmentation
+from ..augmentations._base import Augmentation
 
 
 def rows_to_read(plan: Tensor, augment: Augmentation) -> Tensor:

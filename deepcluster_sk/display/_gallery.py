@@ -15,6 +15,7 @@ from .._inspection.assignments import (
     from_labels,
 )
 from .._inspection.pictures import as_samples, feature_table, is_image, pictures
+from .._inspection.summaries import standardized
 from ._style import make_axes, pyplot
 
 if TYPE_CHECKING:
@@ -361,12 +362,6 @@ class ClusterGalleryDisplay:
             self.ax_.annotate(text, (x, 1), (0, 3), ha="center", va="bottom", size=9, **above)
         text = "size · confidence" if known else "size"
         self.ax_.annotate(text, (0, 1), (-6, 3), ha="right", va="bottom", size=8, **above)
-
-
-def standardized(values: np.ndarray) -> np.ndarray:
-    """Return rows of features as standard deviations from the mean of their column."""
-    deviation = values.std(axis=0)
-    return np.asarray((values - values.mean(axis=0)) / np.where(deviation > 0, deviation, 1))
 
 
 def _longest(lists: list[np.ndarray]) -> int:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from .._inspection.assignments import final_estimator
+from .._inspection.summaries import without_start
 from ._style import COLORS, make_axes, only_left_and_bottom, pyplot
 
 if TYPE_CHECKING:
@@ -106,10 +107,3 @@ class LossCurveDisplay:
             self.axes_.append(panel)
         self.axes_[-1].set_xlabel("epoch", size=9)
         return self
-
-
-def without_start(values: Sequence[float]) -> np.ndarray:
-    """Return the values of a term with NaN in place of zeros before its start."""
-    curve = np.array(values, dtype=np.float64)
-    curve[np.cumsum(curve != 0) == 0] = np.nan
-    return curve

@@ -6,13 +6,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .._inspection.assignments import Assignments, assign, from_labels
+from .._inspection.summaries import CERTAIN
 from ._style import COLORS, make_axes, only_left_and_bottom
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-CERTAIN = 0.9  # confidence from which on a member counts as certain
 
 
 class ClusterSizeDisplay:

@@ -35,8 +35,9 @@ from .._estimator.validation import (
     positive_float,
     positive_int,
 )
+from .._networks.kmeans import better_centroids, kmeans_centroids
 from .._networks.modules import FeatureQueue, MomentumCopy, projection_head
-from .._networks.neighbors import NeighborStage, better_centroids, kmeans_centroids
+from .._networks.neighbors import NeighborStage
 from .._runtime.distributed import gather
 from .._training.objective import Batch, LossOutput, MapAll, Objective
 from ..augmentations import images

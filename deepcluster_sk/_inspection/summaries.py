@@ -1,0 +1,20 @@
+"""Numbers that displays and the report show in the same way."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+CERTAIN = 0.9  # confidence from which on a member counts as certain
+
+
+def standardized(values: np.ndarray) -> np.ndarray:
+    """Return rows of features as standard deviations from the mean of their column."""
+    deviation = values.std(axis=0)
+    return np.asarray((values - values.mean(axis=0)) / np.where(deviation > 0, deviation, 1))
+
+
+def without_start(values: Sequence[float]) -> np.ndarray:
+    """Return the values of a term with NaN in place of zeros before its start."""
+    curve = np.array(values, dtype=np.float64)
+    curve[np.cumsum(curve != 0) == 0] = np.nan
+    return curve

@@ -1,0 +1,96 @@
+"""Passes over the rows of a data set during the training."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from .._data.protocols import DataSource
+from .._runtime.distributed import (
+    all_sum,
+    dealt,
+    rank,
+    world_size,
+)
+from ..exceptions import DivergenceError
+from .inference import collect, default_batch_size, map_batches
+
+_MAX_SAMPLED = 70_000  # time and memory of a search grow with the square of it, and no further
+
+
+class RowMap:
+    """Applies functions to preprocessed rows, as :class:`.protocols.MapAll` says.
+
+    Parameters
+    ----------
+    objective : Objective
+        In evaluation mode for the length of a pass.
+    source : DataSource
+    preprocess : torch.nn.Module
+    device : torch.device
+        Where the values are put.
+    diverged : str
+        When values became NaN or infinite, and what to do about it; for the error.
+    """
+
+    def __init__(
+        self,
+        objective: nn.Module,
+        source: DataSource,
+        preprocess: nn.Module,
+        *,
+        device: torch.device,
+        diverged: str,
+    ) -> None:
+        self._objective = objective
+        self._source = source
+        self._preprocess = preprocess
+        self._device = device
+        self._diverged = diverged
+        self.sampled = sampled_rows(source.n_samples)
+        n_sampled = source.n_samples if self.sampled is None else len(self.sampled)
+        self.sampled_shape = n_sampled, source.n_features
+
+    def __call__(self, function: Callable[[Tensor], Tensor], /) -> Tensor:
+        return self._map(function, None)
+
+    def on_sampled(self, function: Callable[[Tensor], Tensor], /) -> Tensor:
+        return self._map(function, self.sampled)
+
+    def sum_on_sampled(self, function: Callable[[Tensor], Tensor], /) -> Tensor:
+        preprocess, source = self._preprocess, self._source
+        rows = torch.arange(source.n_samples) if self.sampled is None else self.sampled
+        plan = torch.split(rows, default_batch_size(source.n_features))
+        total: Tensor | None = None
+        for number, (_, x) in enumerate(source.batches(dealt(plan))):
+            value = function(preprocess(x))
+            if number * world_size() + rank() >= len(plan):
+                value.zero_()  # a batch of another rank, dealt again to fill up the round
+            total = value if total is None else total.add_(value)
+        assert total is not None
+        if world_size() > 1:
+            total = all_sum(total.to(self._device)).cpu()  # messages go between devices
+        self._check_finite(total)
+        return total
+
+    def _map(self, function: Callable[[Tensor], Tensor], rows: Tensor | None) -> Tensor:
+        preprocess, source = self._preprocess, self._source
+        self._objective.eval()
+        batches = map_batches(lambda x: function(preprocess(x)).float(), source, rows=rows)
+        n_rows = source.n_samples if rows is None else len(rows)
+        values = collect(batches, n_rows).to(self._device)
+        self._objective.train()
+        self._check_finite(values)
+        return values
+
+    def _check_finite(self, values: Tensor) -> None:
+        if not values.isfinite().all():
+            raise DivergenceError(f"Features became NaN or infinite {self._diverged}.")
+
+
+def sampled_rows(n_rows: int) -> Tensor | None:
+    """Choose the rows of :attr:`.protocols.MapAll.sampled`."""
+    if n_rows <= _MAX_SAMPLED:
+        return None
+    generator = torch.Generator().manual_seed(0)
+    return torch.randperm(n_rows, generator=generator)[:_MAX_SAMPLED].sort().values
