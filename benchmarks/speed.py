@@ -37,14 +37,12 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from deepcluster_sk import ContrastiveClustering
-from deepcluster_sk._data.preprocessing import Layout, Preprocessor
-from deepcluster_sk._data.sources import open_source
+from deepcluster_sk._estimator.fitting import build_networks, make_plan, open_data, read
 from deepcluster_sk._runtime.device import autocast, training_switches
 from deepcluster_sk._runtime.random import Seeds
 from deepcluster_sk._training.epochs import Epochs
 from deepcluster_sk.augmentations import images
-from deepcluster_sk.augmentations._recipes import make_augmentation
-from deepcluster_sk.encoders import input_size, make_encoder, resnet
+from deepcluster_sk.encoders import make_encoder, resnet
 from deepcluster_sk.losses import negative_entropy
 from deepcluster_sk.methods.contrastive_clustering import cluster_loss, instance_loss
 
@@ -93,37 +91,25 @@ class Training:
         self, case: Case, method: str, *, device: torch.device = CPU, **settings: Any
     ) -> None:
         X = random_images(case.batch_size * case.steps, case.shape)
-        rows = X.reshape(len(X), -1)
         est = OURS[method](n_clusters=10, encoder=case.encoder, batch_size=case.batch_size)
-        est.set_params(max_epochs=10_000, **settings)
-        layout = Layout(case.shape, "last" if len(case.shape) == 3 else "none")
-        est._preprocessor = Preprocessor.learn(rows, layout).to(device)
+        est.set_params(max_epochs=10_000, device=device, **settings)
         seeds = Seeds(0)
-        self.objective = est._make_networks(seeds, device)
-        size = input_size(self.objective.encoder)
-        augment = make_augmentation(est.augmentation, layout.sample_shape, size).to(device)
+        plan = make_plan(est, read(est, X, goes_on=False), seeds, goes_on=False)
+        self.objective, feature_dim = build_networks(plan)
+        data = open_data(plan, self.objective, feature_dim, first=True).training
         for name, buffer in self.objective.named_buffers():
             if name.endswith("started"):
                 buffer.fill_(1)  # all parts of the loss at work
-        self.device = device
-        self.config = est._train_config(len(X), device)
-        self.epochs = Epochs(
-            self.config,
-            seeds,
-            device,
-            self.objective,
-            open_source(rows, device=device),
-            est._preprocessor,
-            augment,
-        )
+        self.device, self.config = plan.device, plan.config
+        self.epochs = Epochs(plan.config, seeds, plan.device, self.objective, data)
         self.objective.train()
         self.network_outputs = network_outputs
         if est.compile:
             self.network_outputs = torch.compile(network_outputs, fullgraph=True, dynamic=False)
         self._n_bare_steps = case.steps
-        stored = torch.from_numpy(rows[: case.batch_size]).to(device)
+        stored = torch.from_numpy(X[: case.batch_size].reshape(case.batch_size, -1)).to(device)
         self._views = [
-            augment(est._preprocessor(stored), seeds.generator("augment", view, device=device))
+            data.augment(data.preprocess(stored), seeds.generator("augment", view, device=device))
             for view in range(2)
         ]
 

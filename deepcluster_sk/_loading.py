@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from ._estimator.saving import from_saved
 from ._runtime.file_format import read_file
 from .exceptions import DeviceError, SavedModelError
 from .methods import METHODS
@@ -71,8 +72,8 @@ def load(
             f"{os.fspath(path)!r} holds a {name!r}, expected one of {sorted(METHODS)}."
         )
     try:
-        estimator: BaseDeepClusterer = (
-            METHODS[name].load_class()._from_saved(header, tensors, encoder=encoder, device=device)
+        estimator: BaseDeepClusterer = from_saved(
+            METHODS[name].load_class(), header, tensors, encoder=encoder, device=device
         )
         return estimator
     except (SavedModelError, DeviceError):

@@ -9,8 +9,7 @@ from torch import nn
 
 from deepcluster_sk import ClusterContrast
 from deepcluster_sk._networks.kmeans import kmeans_centroids
-from deepcluster_sk._networks.neighbors import NeighborStage
-from deepcluster_sk._training.objective import Batch
+from deepcluster_sk._training.objective import Batch, Settings
 from deepcluster_sk.methods.cluster_contrast import ClusterContrastObjective, clustering_loss
 
 SETTINGS = {
@@ -22,6 +21,9 @@ SETTINGS = {
     "cluster_weight": 0.7,
     "cluster_form": "cross-entropy",
     "cluster_start": 0.0,
+    "n_neighbors": 3,
+    "neighbor_start": 0.9,
+    "neighbor_space": "features",
     "centroid_update": "moving-average",
     "centroid_momentum": 0.9,
     "momentum": 0.8,
@@ -33,10 +35,7 @@ ROWS = torch.randn(12, 6, generator=torch.Generator().manual_seed(3))
 
 def objective(**settings):
     torch.manual_seed(0)
-    neighbors = NeighborStage(3, 0.9, among_inputs=False)
-    return ClusterContrastObjective(
-        nn.Linear(6, 5), 5, neighbors=neighbors, **{**SETTINGS, **settings}
-    )
+    return ClusterContrastObjective(nn.Linear(6, 5), 5, Settings(**{**SETTINGS, **settings}))
 
 
 def started(**settings):

@@ -7,7 +7,8 @@ from torch import nn
 
 from deepcluster_sk._networks.cluster_heads import ClusterHeads
 from deepcluster_sk._networks.modules import projection_head
-from deepcluster_sk._networks.neighbors import NeighborGraph, NeighborStage
+from deepcluster_sk._networks.neighbor_stage import NeighborStage
+from deepcluster_sk._networks.neighbors import NeighborGraph
 
 
 def test_one_head_is_a_projection_head():

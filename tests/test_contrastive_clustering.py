@@ -8,8 +8,7 @@ from torch import nn
 
 from deepcluster_sk import ContrastiveClustering
 from deepcluster_sk._estimator.fitting import default_epochs
-from deepcluster_sk._networks.neighbors import NeighborStage
-from deepcluster_sk._training.objective import Batch
+from deepcluster_sk._training.objective import Batch, Settings
 from deepcluster_sk.losses import negative_entropy
 from deepcluster_sk.methods.contrastive_clustering import (
     ContrastiveObjective,
@@ -27,13 +26,15 @@ SETTINGS = {
     "cluster_weight": 2.0,
     "entropy_weight": 0.5,
     "cluster_start": 0.0,
+    "n_neighbors": 3,
+    "neighbor_start": 0.5,
+    "neighbor_space": "features",
 }
 
 
 def objective(**settings):
     torch.manual_seed(0)
-    neighbors = NeighborStage(3, 0.5, among_inputs=False)
-    return ContrastiveObjective(nn.Linear(6, 5), 5, neighbors=neighbors, **{**SETTINGS, **settings})
+    return ContrastiveObjective(nn.Linear(6, 5), 5, Settings(**{**SETTINGS, **settings}))
 
 
 def batch():

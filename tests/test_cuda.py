@@ -20,10 +20,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from deepcluster_sk import ContrastiveClustering, load
 from deepcluster_sk._data.preprocessing import Layout, Preprocessor
+from deepcluster_sk._estimator.networks import build_objective
 from deepcluster_sk._runtime import distributed
 from deepcluster_sk._runtime.batch_norm import global_batch_norm
 from deepcluster_sk._training.epochs import Epochs
-from deepcluster_sk._training.objective import Batch
+from deepcluster_sk._training.objective import Batch, Settings
 from deepcluster_sk._training.views import vary
 from deepcluster_sk.augmentations import images
 from deepcluster_sk.augmentations._recipes import make_augmentation
@@ -103,6 +104,11 @@ LAYOUTS = [
 ]
 
 
+def build(model, layout, encoder, feature_dim):
+    params = Settings(**model.get_params(deep=False))
+    return build_objective(type(model), params, layout, encoder, feature_dim)
+
+
 @each
 @pytest.mark.parametrize(
     ("layout", "dtype", "augmentation"), LAYOUTS, ids=["colour", "grey", "blurred", "rows"]
@@ -112,10 +118,10 @@ def test_a_step_stays_on_the_device_and_never_waits(
 ):
     model = estimator(4)
     zero = torch.zeros((), dtype=torch.float64)
-    preprocess = model._preprocessor = Preprocessor(layout, zero, zero + 1)
+    preprocess = Preprocessor(layout, zero, zero + 1)
     encoder = build_encoder("auto", layout.sample_shape)
     feature_dim = encoder(torch.zeros(2, *layout.sample_shape)).shape[1]
-    objective = model._make_objective(encoder, feature_dim)
+    objective = build(model, layout, encoder, feature_dim)
     augment = make_augmentation(augmentation, layout.sample_shape, input_size(encoder))
     stored = torch.zeros(32, int(np.prod(layout.shape)), dtype=dtype)
     with Waiting() as waiting:
@@ -148,10 +154,10 @@ def test_a_step_of_many_stays_on_its_device_and_never_waits(
 ):
     model = estimator(4)
     zero = torch.zeros((), dtype=torch.float64)
-    preprocess = model._preprocessor = Preprocessor(layout, zero, zero + 1)
+    preprocess = Preprocessor(layout, zero, zero + 1)
     encoder = build_encoder("auto", layout.sample_shape)
     feature_dim = encoder.eval()(torch.zeros(2, *layout.sample_shape)).shape[1]
-    objective = model._make_objective(encoder.train(), feature_dim)
+    objective = build(model, layout, encoder.train(), feature_dim)
     augment = make_augmentation(augmentation, layout.sample_shape, input_size(encoder))
     n_read = 16 if augment.per_sample else 32
     stored = torch.zeros(n_read, int(np.prod(layout.shape)), dtype=dtype)

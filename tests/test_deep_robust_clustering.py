@@ -8,8 +8,7 @@ import torch
 from row_maps import RowMap
 from torch import nn
 
-from deepcluster_sk._networks.neighbors import NeighborStage
-from deepcluster_sk._training.objective import Batch
+from deepcluster_sk._training.objective import Batch, Settings
 from deepcluster_sk.methods.deep_robust_clustering import (
     DeepRobustObjective,
     cluster_regularization,
@@ -124,13 +123,15 @@ SETTINGS = {
     "symmetric": True,
     "scale_free": True,
     "cluster_start": 0.0,
+    "n_neighbors": 3,
+    "neighbor_start": 0.5,
+    "neighbor_space": "features",
 }
 
 
 def objective(**settings):
     torch.manual_seed(0)
-    neighbors = NeighborStage(3, 0.5, among_inputs=False)
-    return DeepRobustObjective(nn.Linear(6, 5), 5, neighbors=neighbors, **{**SETTINGS, **settings})
+    return DeepRobustObjective(nn.Linear(6, 5), 5, Settings(**{**SETTINGS, **settings}))
 
 
 def batch():

@@ -7,9 +7,9 @@ from sklearn.metrics import adjusted_rand_score
 from torch import nn
 
 from deepcluster_sk._networks.kmeans import better_centroids, kmeans_centroids, spherical_kmeans
+from deepcluster_sk._networks.neighbor_stage import NeighborStage
 from deepcluster_sk._networks.neighbors import (
     NeighborGraph,
-    NeighborStage,
 )
 from deepcluster_sk._training.row_map import sampled_rows
 

@@ -360,7 +360,7 @@ def test_settings_of_an_augmentation_are_compared(tmp_path):
 
 
 def test_another_version_of_the_package_is_refused(path, monkeypatch):
-    monkeypatch.setattr("deepcluster_sk._estimator.saving.version", lambda name: "9.0")
+    monkeypatch.setattr("deepcluster_sk._estimator.identity.__version__", "9.0")
     with pytest.raises(ResumeError, match=r"deepcluster_sk='[\d.]+', this fit has .*='9\.0'"):
         resume(path)
 

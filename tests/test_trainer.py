@@ -15,7 +15,9 @@ from deepcluster_sk._runtime.random import Seeds
 from deepcluster_sk._training import inference as _inference
 from deepcluster_sk._training import row_map
 from deepcluster_sk._training.callbacks import Callback
-from deepcluster_sk._training.objective import LossOutput, Objective
+from deepcluster_sk._training.epochs import TrainingData
+from deepcluster_sk._training.interrupts import Interrupts
+from deepcluster_sk._training.objective import LossOutput, Objective, Settings
 from deepcluster_sk._training.state import TrainConfig
 from deepcluster_sk._training.steps import learning_rate_factor
 from deepcluster_sk._training.trainer import Trainer
@@ -39,8 +41,7 @@ class Mean(Objective):
     """Learn the mean of the data; record what the loop does."""
 
     def __init__(self, event=None):
-        super().__init__()
-        self.encoder = nn.Identity()
+        super().__init__(nn.Identity(), 2, Settings())
         self.weight = nn.Parameter(torch.zeros(2))
         self.calls = []
         self.batches = []
@@ -107,12 +108,13 @@ def data(n=10):
     return np.random.default_rng(0).normal(size=(n, 2)).astype(np.float32)
 
 
-def run(objective, X=None, callbacks=(), entropy=0, augment=None, **config):
+def run(objective, X=None, callbacks=(), entropy=0, augment=None, interrupts=None, **config):
     X = data() if X is None else X
     trainer = Trainer(
         TrainConfig(**{**CONFIG, **config}), seeds=Seeds(entropy), device=CPU, callbacks=callbacks
     )
-    return trainer.run(objective, ResidentSource(X, CPU), nn.Identity(), augment or Shift())
+    read = TrainingData(ResidentSource(X, CPU), nn.Identity(), augment or Shift())
+    return trainer.run(objective, read, interrupts=interrupts)
 
 
 def test_hooks_run_in_the_documented_order():
@@ -238,10 +240,11 @@ def test_interrupt_restores_the_last_finished_epoch():
             raise KeyboardInterrupt
         return loss
 
-    recorder = Recorder()
+    recorder, interrupts = Recorder(), Interrupts()
     stopped = Mean(event=interrupt)
-    state = run(stopped, max_epochs=3, callbacks=[recorder])
-    assert state.interrupted
+    state = run(stopped, max_epochs=3, callbacks=[recorder], interrupts=interrupts)
+    assert interrupts.cut
+    assert interrupts.n_planned == 3
     assert len(state.history) == 2
     assert torch.equal(stopped.weight, finished.weight)
     epochs = ["epoch 0", "end 1", "epoch 1", "end 2", "epoch 2"]
@@ -272,13 +275,13 @@ class InterruptedAtItsEnd(Mean):
 
 
 def test_ctrl_c_after_the_last_epoch_waits_and_is_told():
-    objective, whole = InterruptedAtItsEnd(), Mean()
+    objective, whole, interrupts = InterruptedAtItsEnd(), Mean(), Interrupts()
     run(whole)
     with pytest.warns(UserWarning, match="Ctrl-C came after the last epoch: the fit is complete"):
-        state = run(objective)
+        state = run(objective, interrupts=interrupts)
     assert objective.calls == whole.calls
     assert len(state.history) == 3
-    assert not state.interrupted
+    assert not interrupts.cut
     assert not objective.training
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
@@ -310,8 +313,9 @@ def test_ctrl_c_again_while_an_interrupted_fit_ends_waits_as_well():
         return loss
 
     objective = InterruptedAtItsEnd(event=interrupt)
-    state = run(objective)  # warnings are errors: the interruption itself is told by the estimator
-    assert state.interrupted
+    interrupts = Interrupts()
+    run(objective, interrupts=interrupts)  # the estimator warns of the cut; here, it would raise
+    assert interrupts.cut
     assert objective.calls[-1] == "finish"
 
 
@@ -332,11 +336,11 @@ def test_a_run_in_another_thread_leaves_the_handler_alone():
 
 
 def test_a_callback_ends_the_run():
-    recorder, other = Recorder(stop_after=2), Recorder()
-    state = run(Mean(), max_epochs=9, callbacks=[recorder, other])
+    recorder, other, interrupts = Recorder(stop_after=2), Recorder(), Interrupts()
+    state = run(Mean(), max_epochs=9, callbacks=[recorder, other], interrupts=interrupts)
     assert len(state.history) == 2
     assert state.stopped
-    assert not state.interrupted
+    assert not interrupts.cut
     assert (
         recorder.calls
         == other.calls
@@ -362,9 +366,8 @@ def test_a_finished_copy_is_what_the_run_ends_with():
 
 def one_pass(objective, **kwargs):
     trainer = Trainer(TrainConfig(**CONFIG), seeds=Seeds(0), device=CPU)
-    return trainer.run_one_pass(
-        objective, ResidentSource(data(), CPU), nn.Identity(), Shift(), **kwargs
-    )
+    read = TrainingData(ResidentSource(data(), CPU), nn.Identity(), Shift())
+    return trainer.run_one_pass(objective, read, **kwargs)
 
 
 def test_the_first_pass_without_a_known_end_prepares_before_and_after():

@@ -8,8 +8,7 @@ from row_maps import RowMap
 from torch import nn
 
 from deepcluster_sk._networks.kmeans import kmeans_centroids
-from deepcluster_sk._networks.neighbors import NeighborStage
-from deepcluster_sk._training.objective import Batch
+from deepcluster_sk._training.objective import Batch, Settings
 from deepcluster_sk.losses import info_nce
 from deepcluster_sk.methods.twin_contrast_clustering import (
     TwinContrastObjective,
@@ -149,6 +148,9 @@ SETTINGS = {
     "normalize_prototypes": True,
     "sampled_weights": False,
     "cluster_start": 0.0,
+    "n_neighbors": 3,
+    "neighbor_start": 0.9,
+    "neighbor_space": "features",
     "momentum": 0.8,
     "queue_size": 6,
     "n_cluster_sets": 2,
@@ -160,10 +162,7 @@ ROWS = torch.randn(12, 6, generator=torch.Generator().manual_seed(3))
 
 def objective(**settings):
     torch.manual_seed(0)
-    neighbors = NeighborStage(3, 0.9, among_inputs=False)
-    return TwinContrastObjective(
-        nn.Linear(6, 5), 5, neighbors=neighbors, **{**SETTINGS, **settings}
-    )
+    return TwinContrastObjective(nn.Linear(6, 5), 5, Settings(**{**SETTINGS, **settings}))
 
 
 def batch(model):

@@ -1,13 +1,10 @@
 """The scikit-learn face that all methods share."""
 
-import copy
-from abc import ABC
-from collections.abc import Callable
-from os import PathLike
-from typing import Any, ClassVar, Self
+import os
+from dataclasses import field
+from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
-import torch
 from sklearn.base import (
     BaseEstimator,
     ClassNamePrefixFeaturesOutMixin,
@@ -15,89 +12,99 @@ from sklearn.base import (
     TransformerMixin,
 )
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils.validation import check_is_fitted
-from torch import Tensor, nn
 
-from .._data.sources import open_source
-from .._runtime.device import resolve_device
 from .._runtime.process_group import together
 from .._runtime.warnings import warn_user
 from .._training.frozen import assign, assign_and_encode, encode
-from .._training.inference import collect, map_batches
+from .._training.interrupts import Interrupts
 from .._training.objective import Objective
-from .._training.state import TrainState
-from ..augmentations._recipes import RECIPES
 from ..metrics import embedding_silhouette_score
-from .fitting import FittingMixin, check_same_rows
-from .papers import PaperMixin
-from .saving import SavingMixin
-from .validation import (
-    check_new_input,
-    closed_fraction,
-    fraction,
-    non_negative_float,
-    non_negative_int,
+from . import fitting, saving
+from .onnx import Dtype
+from .papers import Preset
+from .parameters import (
+    Augment,
+    Boolean,
+    Device,
+    Encoder,
+    EpochsOrSeconds,
+    Fraction,
+    ImageShape,
+    ImageSize,
+    MaxEpochs,
+    NonNegativeFloat,
+    NonNegativeInt,
+    Path,
+    PositiveFloat,
+    PositiveInt,
+    RandomStateLike,
+    Seconds,
+    Tolerance,
+    Verbose,
     one_of,
-    positive_float,
-    positive_int,
-    seconds_not_epochs,
-    unchanged_on_error,
+    with_parameters,
 )
+from .prediction import hard_labels, infer
+from .sklearn_callbacks import CallbackSupportMixin, with_callbacks
 
 DOCUMENTATION_URL = "https://deepcluster-sk.readthedocs.io/en/latest"
 
 
+@with_parameters
 class BaseDeepClusterer(
-    PaperMixin,
-    SavingMixin,
-    FittingMixin,
+    CallbackSupportMixin,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
     ClusterMixin,
     BaseEstimator,
-    ABC,
 ):
-    """Everything that the methods share; a method adds its constructor and its objective."""
+    """Everything that the methods share; a method adds its parameters and its objective."""
 
     # where scikit-learn's HTML representation links to
     _doc_link_module = "deepcluster_sk"
     _doc_link_template = DOCUMENTATION_URL + "/api/deepcluster_sk.{estimator_name}.html"
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "n_clusters": [positive_int],
-        "encoder": [str, nn.Module, callable],
-        "freeze_encoder": ["boolean"],
-        "augmentation": [one_of("auto", *RECIPES), callable],
-        "image_shape": [tuple, list, None],
-        "image_size": [one_of("auto"), positive_int, tuple, list],
-        "on_error": [one_of("raise", "skip")],
-        "cluster_start": [fraction],
-        "n_neighbors": [non_negative_int],
-        "neighbor_space": [one_of("auto", "inputs", "features")],
-        "neighbor_start": [fraction],
-        "max_epochs": [positive_int, one_of("auto")],
-        "batch_size": [positive_int],
-        "optimizer": [one_of("adam", "adamw", "sgd")],
-        "learning_rate": [positive_float],
-        "weight_decay": [non_negative_float],
-        "schedule": [one_of("constant", "cosine")],
-        "warmup": [fraction],
-        "device": [str, torch.device],
-        "precision": [one_of("auto", "float32", "bfloat16", "float16")],
-        "compile": ["boolean"],
-        "max_time": [positive_float, None],
-        "tol": [closed_fraction, None],
-        "n_iter_no_change": [positive_int],
-        "warm_start": ["boolean"],
-        "checkpoint": [str, PathLike, None],
-        "checkpoint_every": [positive_int, seconds_not_epochs],
-        "verbose": ["verbose"],
-        "random_state": ["random_state"],
-    }
-
+    _objective_class: ClassVar[type[Objective]]
+    """Networks and loss of the method."""
+    _paper: ClassVar[Preset] = Preset({}, {})
+    """What the paper sets and reports."""
     _against_empty: ClassVar[str] = ""
     """The method's own parameter against empty clusters, for the warning about them."""
 
+    _online: ClassVar[fitting.Online | None] = None
+    """What the next ``partial_fit`` goes on from, beside the networks."""
+
+    n_clusters: PositiveInt = field(default=8, kw_only=False)
+    encoder: Encoder = "auto"
+    freeze_encoder: Boolean = False
+    augmentation: Augment = "auto"
+    image_shape: ImageShape = None
+    image_size: ImageSize = "auto"
+    on_error: Annotated[str, one_of("raise", "skip")] = "raise"
+    cluster_start: Fraction = 0.3
+    n_neighbors: NonNegativeInt = 10
+    neighbor_start: Fraction = 0.6
+    neighbor_space: Annotated[str, one_of("auto", "inputs", "features")] = "auto"
+    max_epochs: MaxEpochs = "auto"
+    batch_size: PositiveInt = 256
+    optimizer: Annotated[str, one_of("adam", "adamw", "sgd")] = "adam"
+    learning_rate: PositiveFloat = 3e-3
+    weight_decay: NonNegativeFloat = 0.0
+    schedule: Annotated[str, one_of("constant", "cosine")] = "cosine"
+    warmup: Fraction = 0.05
+    device: Device = "auto"
+    precision: Annotated[str, one_of("auto", "float32", "bfloat16", "float16")] = "auto"
+    compile: Boolean = False
+    max_time: Seconds = None
+    tol: Tolerance = None
+    n_iter_no_change: PositiveInt = 5
+    warm_start: Boolean = False
+    checkpoint: Path = None
+    checkpoint_every: EpochsOrSeconds = 1
+    verbose: Verbose = 0
+    random_state: RandomStateLike = None
+
+    @with_callbacks
     def fit(self, X: Any, y: Any = None) -> Self:
         """Train the networks and assign the training samples.
 
@@ -126,15 +133,14 @@ class BaseDeepClusterer(
         MemoryError
             If a training step does not fit into memory.
         ResumeError
-            If the checkpoint belongs to another fit, is damaged, or is none.
+            If the checkpoint belongs to another fit, is damaged, or is not a checkpoint.
         OSError
             If the checkpoint cannot be written; found out before the training.
         """
         self._validate_params()
         with together(self.device):
-            with unchanged_on_error(self):
-                state = self._train(X, y)
-            self._warn(state)
+            interrupts = fitting.fit(self, X, y)
+            self._warn(interrupts)
         return self
 
     def partial_fit(self, X: Any, y: Any = None) -> Self:
@@ -173,8 +179,8 @@ class BaseDeepClusterer(
             If a training step does not fit into memory.
         """
         self._validate_params()
-        with together(self.device), unchanged_on_error(self):
-            self._train_one_pass(X)
+        with together(self.device):
+            fitting.partial_fit(self, X)
         return self
 
     def predict(self, X: Any) -> np.ndarray:
@@ -192,7 +198,7 @@ class BaseDeepClusterer(
             Cluster numbers; cluster 0 was the largest one in training. -1 for image files that
             were skipped.
         """
-        return _labels(self.predict_proba(X))
+        return hard_labels(self.predict_proba(X))
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return the soft assignments.
@@ -208,7 +214,7 @@ class BaseDeepClusterer(
         assignments : ndarray of shape (n_samples, n_clusters), float32
             Rows sum to one; column k belongs to cluster k. NaN for image files that were skipped.
         """
-        return self._infer(X, assign)
+        return infer(self, X, assign)
 
     def transform(self, X: Any) -> np.ndarray:
         """Return the features of the encoder.
@@ -224,7 +230,7 @@ class BaseDeepClusterer(
         features : ndarray of shape (n_samples, feature_dim), float32
             NaN for image files that were skipped.
         """
-        return self._infer(X, encode)
+        return infer(self, X, encode)
 
     def score(self, X: Any, y: Any = None) -> float:
         """Return the mean silhouette coefficient of the predicted clusters.
@@ -247,43 +253,112 @@ class BaseDeepClusterer(
             In [-1, 1], higher is better; -1 if fewer than two clusters, or as many clusters as
             samples, are predicted.
         """
-        outputs = self._infer(X, assign_and_encode)
+        outputs = infer(self, X, assign_and_encode)
         assignments, features = np.split(outputs, [len(self.cluster_sizes_)], axis=1)
-        return embedding_silhouette_score(features, _labels(assignments))
+        return embedding_silhouette_score(features, hard_labels(assignments))
 
-    def _infer(self, X: Any, function: Callable[[Objective, Tensor], Tensor]) -> np.ndarray:
-        """Apply a function of objective and preprocessed batch to all samples.
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the fitted estimator to one file of tensors and JSON, without any code.
 
-        Files that are skipped get NaN in all columns.
+        :func:`deepcluster_sk.load` opens it. The weights of a custom encoder are written, its code
+        is not: the module has to be passed to ``load`` again. A custom augmentation, which only
+        training needs, is left out, and so are a ``RandomState`` instance and the path of a
+        `checkpoint`. In a job of several processes, rank 0 writes the file, and the others return
+        at once.
+
+        Parameters
+        ----------
+        path : path-like
+            The file is replaced if it exists.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        OSError
+            If the file cannot be written.
         """
-        check_is_fitted(self)
-        with together(self.device):
-            return self._infer_together(X, function)
+        saving.save(self, path)
 
-    def _infer_together(
-        self, X: Any, function: Callable[[Objective, Tensor], Tensor]
-    ) -> np.ndarray:
-        """Do it in all processes of a job, each of which gets all rows."""
-        layout = self._preprocessor.layout
-        samples = check_new_input(self, X, layout, files=self._file_options())
-        check_same_rows(samples)
-        device = resolve_device(self.device)
-        objective, preprocessor = self._objective, self._preprocessor_of(samples)
-        if device.type != "cpu":  # a copy, so that nothing of the estimator stays on the device
-            objective = copy.deepcopy(objective).to(device)
-            preprocessor = copy.deepcopy(preprocessor).to(device)
-        source = open_source(samples.rows, device=device)
-        batches = map_batches(
-            lambda x: function(objective, preprocessor(x)).float(), source, multiple=self._multiple
-        )
-        return samples.with_skipped(collect(batches, source.n_samples).numpy(), np.nan)
+    def to_onnx(self, path: str | os.PathLike[str], *, dtype: Dtype = "float32") -> None:
+        """Write preprocessing, encoder and assignment as one ONNX graph.
 
-    def _warn(self, state: TrainState) -> None:
+        The graph takes samples as :meth:`predict_proba` does and returns the same, without Python,
+        torch or this package. Its input ``"X"`` has the shape ``(n, *input_shape_)`` for any n, or
+        ``(n, n_features_in_)`` where `image_shape` says how rows are read; its output
+        ``"predict_proba"`` the shape ``(n, n_clusters)``, float32. It checks nothing: samples must
+        be finite. The metadata of the file are ``"class"``, ``"n_clusters"`` and
+        ``"deepcluster_sk"``, the version of the package.
+
+        Needs the extra ``onnx``.
+
+        Parameters
+        ----------
+        path : path-like
+            The file is replaced if it exists.
+        dtype : {"float32", "float64", "uint8"}, default="float32"
+            Of the samples that the graph takes. The values are those of the training set:
+            images fitted as ``uint8`` or from files are passed in [0, 255], whatever their dtype.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        ValueError
+            If `dtype` is not one of these.
+        ImportError
+            If a package of the extra is missing, or torch is older than 2.6.
+        OnnxExportError
+            If the encoder has no counterpart in ONNX.
+        OSError
+            If the file cannot be written.
+        """
+        saving.to_onnx(self, path, dtype=dtype)
+
+    @classmethod
+    def paper_settings(cls, data_set: str) -> dict[str, Any]:
+        """Return the paper's own settings for a data set.
+
+        ``ContrastiveClustering(**ContrastiveClustering.paper_settings("cifar10"))`` is the method
+        without this project's additions. What a paper leaves open is filled in as the user guide
+        says. Images are to be passed in the size that the paper uses.
+
+        Parameters
+        ----------
+        data_set : str
+            One of the keys of :meth:`paper_results`.
+
+        Returns
+        -------
+        settings : dict of str to object
+            Constructor arguments, `n_clusters` among them; a new dictionary at each call.
+
+        Raises
+        ------
+        ValueError
+            If the paper has no such data set.
+        """
+        return cls._paper.settings_for(data_set, cls.__name__)
+
+    @classmethod
+    def paper_results(cls) -> dict[str, dict[str, float]]:
+        """Return what the paper reports for each data set.
+
+        Returns
+        -------
+        results : dict of str to dict of str to float
+            ``{"cifar10": {"NMI": ..., "ACC": ..., "ARI": ...}, ...}``, all in [0, 1]. Where the
+            paper evaluates representations, ``"linear evaluation"`` is the accuracy of a linear
+            classifier on them.
+        """
+        return cls._paper.results()
+
+    def _warn(self, interrupts: Interrupts) -> None:
         """Tell the user about an interrupted run and about empty clusters."""
-        if state.interrupted:
+        if interrupts.cut:
             warn_user(
                 f"Training was interrupted: the estimator is that of epoch {self.n_iter_} of "
-                f"{state.max_epochs}, the last one finished. Call fit again to train longer.",
+                f"{interrupts.n_planned}, the last one finished. Call fit again to train longer.",
                 ConvergenceWarning,
             )
         n_empty = int((self.cluster_sizes_ == 0).sum())
@@ -302,8 +377,3 @@ class BaseDeepClusterer(
         # the device is not asked here: reading tags must not start an accelerator
         tags.non_deterministic = self.device not in ("auto", "cpu")
         return tags
-
-
-def _labels(assignments: np.ndarray) -> np.ndarray:
-    """Return the most probable clusters; -1 for files that were skipped."""
-    return np.where(np.isnan(assignments[:, 0]), -1, assignments.argmax(axis=1))

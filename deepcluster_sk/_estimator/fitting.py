@@ -1,51 +1,54 @@
-"""How an estimator is trained: from samples and parameters to fitted attributes."""
+"""How an estimator is trained: from its parameters and X to its fitted attributes.
+
+Each step is a function: X is checked, a plan is made, networks are built, data are opened, the
+trainer runs, and the fitted attributes are collected. On the way, the estimator is only read; it
+gets all its fitted attributes at once, at the end, from :func:`set_fitted`.
+"""
 
 import copy
 import math
-from abc import abstractmethod
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator
 from torch import Tensor, nn
 
-from .._data.image_files import checked_size
 from .._data.preprocessing import Layout, Preprocessor
 from .._data.protocols import DataSource, Rows
 from .._data.sources import open_source
-from .._networks.modules import FrozenEncoder
-from .._networks.neighbors import NeighborStage
 from .._runtime.device import resolve_device, resolve_precision
-from .._runtime.distributed import check_same, on_first, rank, share_state, world_size
+from .._runtime.distributed import check_same, on_first, share_state, world_size
 from .._runtime.random import Seeds, draw_entropy
 from .._training.callbacks import Callback, OnFirst, ProgressBar, StableAssignment
 from .._training.checkpoint import Checkpoint, data_identity, tensors_identity
+from .._training.epochs import TrainingData
 from .._training.frozen import (
+    FrozenEncoder,
     assign,
-    build_frozen_objective,
     check_is_trained,
     compute_features,
+    frozen_encoder,
     give_back_encoder,
     network_of,
     put_encoder,
     stand_in,
+    trains_on_features,
 )
 from .._training.inference import default_batch_size, map_batches
-from .._training.objective import Objective
+from .._training.interrupts import Interrupts
+from .._training.objective import Objective, Settings
 from .._training.state import EpochRecord, TrainConfig, TrainState
 from .._training.steps import StepsState
-from .._training.trainer import Trainer, interrupts_wait
-from ..augmentations._base import Augmentation
+from .._training.trainer import Trainer
 from ..augmentations._recipes import make_augmentation
 from ..encoders import input_size, make_encoder
-from ..exceptions import DivergenceError
-from .saving import fit_identity
-from .sklearn_callbacks import CallbackSupportMixin, FitTasks, with_callbacks
+from . import errors
+from .identity import fit_identity
+from .networks import build_objective
+from .reading import check_same_rows, file_options, preprocessor_of, row_multiple
+from .sklearn_callbacks import FitTasks
 from .validation import (
-    FileOptions,
     Samples,
     check_equal_parts,
     check_input,
@@ -54,8 +57,40 @@ from .validation import (
     check_rows_to_contrast,
 )
 
+Attributes = dict[str, Any]
+"""Fitted attributes of an estimator, by name."""
 
-class _Online(NamedTuple):
+
+@dataclass(frozen=True)
+class Plan:
+    """What a fit does, with every parameter resolved; nothing is built yet."""
+
+    method: type
+    """The class of the estimator."""
+    params: Settings
+    """Its constructor parameters."""
+    samples: Samples
+    """X, checked."""
+    preprocessor: Preprocessor
+    """Scales stored rows, with statistics of the first training set."""
+    seeds: Seeds
+    """Source of all randomness."""
+    device: torch.device
+    config: TrainConfig
+    """Settings of the training loop."""
+
+    @property
+    def layout(self) -> Layout:
+        """How a sample is read."""
+        return self.preprocessor.layout
+
+    @property
+    def on_features(self) -> bool:
+        """Whether the training reads the features of a frozen encoder, computed once."""
+        return trains_on_features(self.params.freeze_encoder, self.params.augmentation)
+
+
+class Online(NamedTuple):
     """What the next ``partial_fit`` goes on from, beside the networks."""
 
     entropy: int
@@ -63,359 +98,173 @@ class _Online(NamedTuple):
     steps: StepsState
 
 
-class _TrainingData(NamedTuple):
-    """What a training reads, and how."""
+class _Opened(NamedTuple):
+    """The data of a fit."""
 
-    samples: Samples
     stored: DataSource
     """X as it is stored."""
-    source: DataSource
-    """The same, or the features of a frozen encoder."""
-    preprocess: nn.Module
-    augment: Augmentation
+    training: TrainingData
+    """What the epochs read: the same, or the features of a frozen encoder."""
     frozen: FrozenEncoder | None
     """The encoder that the objective has when it is fitted, if it is not trained."""
 
 
-class FittingMixin(CallbackSupportMixin, BaseEstimator):
-    """What ``fit`` and ``partial_fit`` do once the parameters are checked."""
+def fit(estimator: Any, X: Any, y: Any) -> Interrupts:
+    """Train from the beginning, or with ``warm_start`` from the present weights."""
+    goes_on = estimator.warm_start and hasattr(estimator, "_objective")
+    check_same(_joint_identity(estimator, goes_on=goes_on))
+    checkpoint = _open_checkpoint(estimator)
+    samples = read(estimator, X, goes_on=goes_on)
+    check_n_samples(len(samples.rows), estimator.n_clusters)
+    seeds = drawn_seeds(estimator)
+    if checkpoint is not None and checkpoint.entropy is not None:
+        seeds = Seeds(checkpoint.entropy)  # what None or a RandomState gave at the first start
+    plan = make_plan(estimator, samples, seeds, goes_on=goes_on)
+    objective, feature_dim = build_networks(plan)
+    if goes_on:
+        _hand_down_weights(estimator._objective, objective)
+    share_state(objective)
+    opened = open_data(plan, objective, feature_dim, first=not goes_on)
+    if checkpoint is not None:
+        checkpoint.match(_start_identity(plan, opened, objective))
 
-    _objective: Objective
-    _preprocessor: Preprocessor
-    _online: _Online | None = None
-
-    @abstractmethod
-    def _make_objective(self, encoder: nn.Module, feature_dim: int) -> Objective:
-        """Build the networks and the loss of the method."""
-
-    @with_callbacks
-    def _train(self, X: Any, y: Any) -> TrainState:
-        """Run the whole training; set the fitted attributes."""
-        goes_on = self.warm_start and hasattr(self, "_objective")
-        check_same(self._joint_identity(goes_on=goes_on))
-        checkpoint = None
-        if self.checkpoint is not None:
-            checkpoint = Checkpoint(self.checkpoint, self.checkpoint_every)
-            checkpoint.match(fit_identity(self))
-        samples = self._read(X, goes_on=goes_on)
-        check_same_rows(samples)
-        check_n_samples(len(samples.rows), self.n_clusters)
-        device = resolve_device(self.device)
-        seeds = Seeds(on_first(lambda: draw_entropy(self.random_state)))
-        if checkpoint is not None and checkpoint.entropy is not None:
-            seeds = Seeds(checkpoint.entropy)  # what None or a RandomState gave at the first start
-        if not goes_on:
-            self._preprocessor = _learned_scale(samples.rows, samples.layout)
-        objective = self._make_networks(seeds, device)
-        if goes_on:
-            self._hand_down_weights(objective)
-        share_state(objective)
-        data = self._open(samples, objective, device, first=not goes_on)
-        if checkpoint is not None:
-            checkpoint.match(self._start_identity(data, seeds, objective))
-        config = self._train_config(data.source.n_samples, device)
-        attributes = partial(self._numbered_by_size, data=data, config=config, device=device)
-        tasks = FitTasks(self, X, y, attributes)
-        callbacks = [*self._watchers(objective, data), OnFirst(tasks)]
-        trainer = Trainer(config, seeds=seeds, device=device, callbacks=callbacks)
-        state = trainer.run(objective, data.source, data.preprocess, data.augment, checkpoint)
-        with interrupts_wait(state):
-            fitted = attributes(objective, state)
-            self._set_fitted(fitted)
-            self.__dict__.pop("_online", None)
-            on_first(lambda: tasks.on_success(fitted))
-        return state
-
-    def _train_one_pass(self, X: Any) -> None:
-        """Run one epoch of a training without a known end; set the fitted attributes."""
-        first = not hasattr(self, "_objective")
-        check_same(self._joint_identity(goes_on=not first))
-        samples = self._read(X, goes_on=not first)
-        check_same_rows(samples)
-        if first:
-            check_n_samples(len(samples.rows), self.n_clusters)
-        check_rows_to_contrast(len(samples.rows))
-        device = resolve_device(self.device)
-        before = self._online
-        seeds = Seeds(
-            on_first(lambda: draw_entropy(self.random_state)) if before is None else before.entropy
-        )
-        if first:
-            self._preprocessor = _learned_scale(samples.rows, samples.layout)
-            objective = self._make_networks(seeds, device)
-        else:
-            objective = copy.deepcopy(self._objective).to(device)
-        share_state(objective)
-        objective.neighbors = NeighborStage(0, 0.0, among_inputs=False)
-        data = self._open(samples, objective, device, first=first)
-        config = self._train_config(data.source.n_samples, device)
-        config = replace(config, max_epochs=1, schedule="constant", warmup=0.0)
-        goes_on = before is not None and before.optimizer == self.optimizer
-        record, after = Trainer(config, seeds=seeds, device=device).run_one_pass(
-            objective,
-            data.source,
-            data.preprocess,
-            data.augment,
-            number=0 if first else self.n_iter_,
-            before=before.steps if before is not None and goes_on else None,
-            starts=first,
-        )
-        self._set_fitted(
-            {
-                **self._attributes(objective, data, config, device),
-                **self._appended(record, first=first),
-                "_online": _Online(seeds.entropy, self.optimizer, after.cpu()),
-            }
-        )
-
-    def _set_fitted(self, attributes: dict[str, Any]) -> None:
-        """Set attributes; nothing of a fitted estimator stays on a device."""
-        for name, value in attributes.items():
-            setattr(self, name, value)
-        self._objective.cpu()
-
-    def _appended(self, record: EpochRecord, *, first: bool) -> dict[str, Any]:
-        """Return the course of the training, one epoch longer."""
-        if first:
-            past: dict[str, list[float]] = {name: [] for name in record.terms}
-            losses: list[float] = []
-        else:
-            past, losses = self.history_, self.loss_curve_
+    def attributes(objective: Objective, state: TrainState) -> Attributes:
+        _number_by_size(plan, objective, opened)
         return {
-            "n_iter_": len(losses) + 1,
-            "loss_curve_": [*losses, record.total],
-            # a part that fit has dropped, such as a finer head, has no loss any more
-            "history_": {name: [*past[name], record.terms.get(name, 0.0)] for name in past},
+            **_attributes(plan, objective, feature_dim, opened),
+            **_course(state.history),
         }
 
-    def _read(self, X: Any, *, goes_on: bool) -> Samples:
-        """Check training samples."""
-        files = self._file_options()
-        if not goes_on:
-            return check_input(self, X, image_shape=self.image_shape, files=files)
-        if self.n_clusters != len(self.cluster_sizes_):
-            raise ValueError(
-                f"n_clusters={self.n_clusters}, but the training goes on from "
-                f"{len(self.cluster_sizes_)} clusters. Restore n_clusters, or call fit with "
-                "warm_start=False to start again."
-            )
-        was_frozen = isinstance(self._objective.encoder, FrozenEncoder)
-        if self.freeze_encoder != was_frozen:
-            raise ValueError(
-                f"freeze_encoder={self.freeze_encoder}, but the training goes on from one with "
-                f"freeze_encoder={was_frozen}. Restore freeze_encoder, or call fit with "
-                "warm_start=False to start again."
-            )
-        return check_new_input(self, X, self._preprocessor.layout, files=files)
-
-    def _file_options(self) -> FileOptions:
-        """Resolve the parameters of image files."""
-        tells = bool(self.verbose) and rank() == 0
-        return FileOptions(checked_size(self.image_size), self.on_error, tells)
-
-    def _preprocessor_of(self, samples: Samples) -> Preprocessor:
-        """Return what scales samples; in files, white is white, whatever the training set."""
-        if samples.from_files:
-            return Preprocessor.of_bytes(self._preprocessor.layout)
-        return self._preprocessor
-
-    def _joint_identity(self, *, goes_on: bool) -> dict[str, Any]:
-        """Tell what processes that train together must have in common, beside X."""
-        return {**fit_identity(self), "n_iter_": self.n_iter_ if goes_on else 0}
-
-    def _start_identity(
-        self, data: _TrainingData, seeds: Seeds, objective: Objective
-    ) -> dict[str, Any]:
-        """Tell a fit from others by all that it starts from, beside the parameters."""
-        weights = dict(objective.state_dict())
-        if data.frozen is not None:
-            weights |= data.frozen.state_dict(prefix="encoder.")
-        return {
-            **data_identity(data.stored),
-            "X.scaling": tensors_identity(self._preprocessor_of(data.samples).state_dict()),
-            "entropy": seeds.entropy,
-            "initial weights": tensors_identity(weights),
-        }
-
-    def _make_networks(self, seeds: Seeds, device: torch.device) -> Objective:
-        """Build the networks with new weights."""
-        if self.freeze_encoder:
-            check_is_trained(self.encoder)
-        with seeds.fork_global("init", device=device):
-            encoder, self._n_features_out = make_encoder(
-                self.encoder, self._preprocessor.layout.sample_shape
-            )
-            return self._build_objective(encoder).to(device)
-
-    def _build_objective(self, encoder: nn.Module) -> Objective:
-        """Build the objective around an encoder, frozen or not."""
-        if self.freeze_encoder:
-            return build_frozen_objective(self._make_objective, encoder, self._n_features_out)
-        return self._make_objective(encoder, self._n_features_out)
-
-    def _open(
-        self, samples: Samples, objective: Objective, device: torch.device, *, first: bool
-    ) -> _TrainingData:
-        """Let the objective and samples fit together; at first, learn the scale of features."""
-        shape = self._preprocessor.layout.sample_shape
-        preprocess: nn.Module = copy.deepcopy(self._preprocessor_of(samples)).to(device)
-        stored = source = open_source(samples.rows, device=device)
-        frozen = objective.encoder if isinstance(objective.encoder, FrozenEncoder) else None
-        if frozen is not None:
-            if first or self._trains_on_features:
-                network, multiple = frozen.network, self._multiple
-                features = compute_features(network, stored, preprocess, multiple=multiple)
-            if first:
-                layout = Layout((self._n_features_out,))
-                frozen.rescale = _learned_scale(features, layout).to(device)
-            if self._trains_on_features:
-                source, preprocess = open_source(features, device=device), frozen.rescale
-                shape = (self._n_features_out,)
-            put_encoder(objective, stand_in() if self._trains_on_features else frozen)
-        augment = make_augmentation(self.augmentation, shape, input_size(objective.encoder))
-        return _TrainingData(samples, stored, source, preprocess, augment.to(device), frozen)
-
-    @property
-    def _trains_on_features(self) -> bool:
-        """Whether a frozen encoder's features are computed once, and varied as rows are."""
-        on_rows = isinstance(self.augmentation, str) and self.augmentation in ("auto", "rows")
-        return self.freeze_encoder and on_rows
-
-    def _hand_down_weights(self, objective: Objective) -> None:
-        """Let the networks begin with the present weights."""
-        try:
-            objective.load_state_dict(self._objective.state_dict())
-        except RuntimeError as error:
-            raise ValueError(
-                "warm_start=True goes on from the present weights, which do not fit the "
-                f"parameters: {error}. Restore the parameters that shape the networks, or pass "
-                "warm_start=False."
-            ) from error
-
-    def _watchers(self, objective: Objective, data: _TrainingData) -> list[Callback]:
-        """Return the callbacks of our own that the parameters ask for."""
-        watchers: list[Callback] = []
-        if self.verbose:
-            watchers.append(OnFirst(ProgressBar(type(self).__name__)))
-        if self.tol is not None:
-
-            def labels() -> Tensor:
-                objective.eval()
-                assigned = torch.from_numpy(self._assigned(objective, data))
-                objective.train()
-                return assigned
-
-            last_start = max(self.cluster_start, self.neighbor_start if self.n_neighbors else 0.0)
-            watchers.append(
-                StableAssignment(
-                    labels,
-                    tol=self.tol,
-                    n_iter_no_change=self.n_iter_no_change,
-                    start=last_start,
-                )
-            )
-        return watchers
-
-    def _neighbor_stage(self) -> NeighborStage:
-        """Resolve the parameters of the neighbours."""
-        space = self.neighbor_space
-        if space == "auto":
-            is_rows = self._trains_on_features or not self._preprocessor.layout.is_image
-            space = "inputs" if is_rows else "features"
-        return NeighborStage(self.n_neighbors, self.neighbor_start, among_inputs=space == "inputs")
-
-    def _train_config(self, n_samples: int, device: torch.device) -> TrainConfig:
-        """Resolve the parameters of the training loop."""
-        batch_size = min(self.batch_size, n_samples)
-        check_equal_parts(batch_size, world_size(), compiled=self.compile)
-        max_epochs = self.max_epochs
-        if max_epochs == "auto":
-            max_epochs = default_epochs(n_samples, batch_size)
-        return TrainConfig(
-            max_epochs=max_epochs,
-            batch_size=batch_size,
-            optimizer=self.optimizer,
-            learning_rate=self.learning_rate,
-            weight_decay=self.weight_decay,
-            schedule=self.schedule,
-            warmup=self.warmup,
-            precision=resolve_precision(
-                self.precision, device, self._preprocessor.layout.sample_shape
-            ),
-            compile=self.compile,
-            max_time=self.max_time,
-        )
-
-    def _numbered_by_size(
-        self,
-        objective: Objective,
-        state: TrainState,
-        *,
-        data: _TrainingData,
-        config: TrainConfig,
-        device: torch.device,
-    ) -> dict[str, Any]:
-        """Return the fitted attributes; the clusters are numbered by decreasing size."""
-        sizes = np.bincount(self._assigned(objective, data), minlength=self.n_clusters)
-        order = np.argsort(-sizes, kind="stable")
-        objective.permute_clusters(torch.as_tensor(order))
-        history = state.history
-        return {
-            "n_iter_": len(history),
-            "loss_curve_": [record.total for record in history],
-            "history_": {
-                name: [record.terms[name] for record in history] for name in history[0].terms
-            },
-            **self._attributes(objective, data, config, device),
-        }
-
-    def _attributes(
-        self, objective: Objective, data: _TrainingData, config: TrainConfig, device: torch.device
-    ) -> dict[str, Any]:
-        """Return the fitted attributes that do not depend on the course of the training."""
-        labels = self._assigned(objective, data)
-        if data.frozen is not None:
-            give_back_encoder(objective, data.frozen)
-        return {
-            "_objective": objective,
-            "encoder_": network_of(objective),
-            "input_shape_": self._preprocessor.layout.shape,
-            "device_": str(device),
-            "precision_": config.precision,
-            "labels_": data.samples.with_skipped(labels, -1),
-            "cluster_sizes_": np.bincount(labels, minlength=self.n_clusters),
-            "skipped_": list(data.samples.skipped.values()),
-        }
-
-    def _assigned(self, objective: Objective, data: _TrainingData) -> np.ndarray:
-        """Return the labels of the rows, computed as ``predict`` does: with the same bits."""
-        batches = map_batches(
-            lambda x: assign(objective, data.preprocess(x)),
-            data.source,
-            batch_size=default_batch_size(data.stored.n_features),
-            multiple=self._multiple,
-        )
-        labels, known = [], []
-        for batch in batches:
-            labels.append(batch.argmax(dim=1).cpu())
-            known.append(batch.isfinite().all().cpu())
-        if not all(known):
-            raise DivergenceError(
-                "Assignments became NaN or infinite. Lower learning_rate (now "
-                f"{self.learning_rate:g})."
-            )
-        return torch.cat(labels).numpy()
-
-    @property
-    def _multiple(self) -> int:
-        """Rows per batch of inference come in multiples of this; images are too dear to fill up."""
-        return 1 if self._preprocessor.layout.is_image else 32
+    tasks = FitTasks(estimator, X, y, attributes)
+    callbacks = [*_watchers(plan, objective, opened), OnFirst(tasks)]
+    interrupts = Interrupts()
+    trainer = Trainer(plan.config, seeds=plan.seeds, device=plan.device, callbacks=callbacks)
+    state = trainer.run(objective, opened.training, checkpoint, interrupts)
+    with interrupts.waiting():
+        fitted = attributes(objective, state)
+        set_fitted(estimator, fitted)
+        on_first(lambda: tasks.on_success(fitted))
+    return interrupts
 
 
-def check_same_rows(samples: Samples) -> None:
-    """Refuse to work together on the rows of different data sets."""
-    if world_size() > 1:
-        check_same(data_identity(open_source(samples.rows, device=torch.device("cpu"))))
+def partial_fit(estimator: Any, X: Any) -> None:
+    """Train for one epoch of a training without a known end."""
+    first = not hasattr(estimator, "_objective")
+    check_same(_joint_identity(estimator, goes_on=not first))
+    samples = read(estimator, X, goes_on=not first)
+    if first:
+        check_n_samples(len(samples.rows), estimator.n_clusters)
+    check_rows_to_contrast(len(samples.rows))
+    before: Online | None = estimator._online
+    seeds = drawn_seeds(estimator) if before is None else Seeds(before.entropy)
+    plan = make_plan(estimator, samples, seeds, goes_on=not first)
+    config = replace(plan.config, max_epochs=1, schedule="constant", warmup=0.0)
+    plan = replace(plan, config=config)
+    if first:
+        objective, feature_dim = build_networks(plan)
+    else:
+        objective = copy.deepcopy(estimator._objective).to(plan.device)
+        feature_dim = estimator._n_features_out
+    share_state(objective)
+    objective.before_single_pass()
+    opened = open_data(plan, objective, feature_dim, first=first)
+    same_optimizer = before is not None and before.optimizer == estimator.optimizer
+    record, after = Trainer(plan.config, seeds=plan.seeds, device=plan.device).run_one_pass(
+        objective,
+        opened.training,
+        number=0 if first else estimator.n_iter_,
+        before=before.steps if before is not None and same_optimizer else None,
+        starts=first,
+    )
+    fitted = {
+        **_attributes(plan, objective, feature_dim, opened),
+        **_longer_course(None if first else estimator, record),
+        "_online": Online(plan.seeds.entropy, estimator.optimizer, after.cpu()),
+    }
+    set_fitted(estimator, fitted)
+
+
+def set_fitted(estimator: Any, attributes: Attributes) -> None:
+    """Set all fitted attributes; nothing of a fitted estimator stays on a device."""
+    attributes["_objective"].cpu()
+    for name in ("feature_names_in_", "_online"):  # not every training has them
+        vars(estimator).pop(name, None)
+    for name, value in attributes.items():
+        setattr(estimator, name, value)
+
+
+def read(estimator: Any, X: Any, *, goes_on: bool) -> Samples:
+    """Check training samples."""
+    files = file_options(estimator)
+    if not goes_on:
+        samples = check_input(estimator, X, image_shape=estimator.image_shape, files=files)
+    else:
+        _check_goes_on(estimator)
+        layout = estimator._preprocessor.layout
+        samples = check_new_input(estimator, X, layout, files=files)
+    check_same_rows(samples)
+    return samples
+
+
+def _check_goes_on(estimator: Any) -> None:
+    """Refuse parameters that a training cannot go on with."""
+    n_before = len(estimator.cluster_sizes_)
+    if estimator.n_clusters != n_before:
+        raise errors.other_n_clusters(estimator.n_clusters, n_before)
+    was_frozen = frozen_encoder(estimator._objective) is not None
+    if estimator.freeze_encoder != was_frozen:
+        raise errors.other_freeze_encoder(estimator.freeze_encoder, was_frozen)
+
+
+def drawn_seeds(estimator: Any) -> Seeds:
+    """Draw what all randomness of a training follows from, once for all processes."""
+    return Seeds(on_first(lambda: draw_entropy(estimator.random_state)))
+
+
+def make_plan(estimator: Any, samples: Samples, seeds: Seeds, *, goes_on: bool) -> Plan:
+    """Resolve all parameters; if the training goes on, the scaling is the estimator's."""
+    device = resolve_device(estimator.device)
+    if goes_on:
+        preprocessor = estimator._preprocessor
+    else:
+        preprocessor = _learned_scale(samples.rows, samples.layout)
+    return Plan(
+        method=type(estimator),
+        params=Settings(**estimator.get_params(deep=False)),
+        samples=samples,
+        preprocessor=preprocessor,
+        seeds=seeds,
+        device=device,
+        config=_train_config(estimator, len(samples.rows), device, preprocessor.layout),
+    )
+
+
+def _train_config(
+    estimator: Any, n_samples: int, device: torch.device, layout: Layout
+) -> TrainConfig:
+    """Resolve the parameters of the training loop."""
+    batch_size = min(estimator.batch_size, n_samples)
+    check_equal_parts(batch_size, world_size(), compiled=estimator.compile)
+    max_epochs = estimator.max_epochs
+    if max_epochs == "auto":
+        max_epochs = default_epochs(n_samples, batch_size)
+    return TrainConfig(
+        max_epochs=max_epochs,
+        batch_size=batch_size,
+        optimizer=estimator.optimizer,
+        learning_rate=estimator.learning_rate,
+        weight_decay=estimator.weight_decay,
+        schedule=estimator.schedule,
+        warmup=estimator.warmup,
+        precision=resolve_precision(estimator.precision, device, layout.sample_shape),
+        compile=estimator.compile,
+        max_time=estimator.max_time,
+    )
+
+
+def default_epochs(n_samples: int, batch_size: int) -> int:
+    """Return the epochs of ``max_epochs="auto"``: at least 12, and at least 560 steps."""
+    return max(12, math.ceil(560 / (n_samples // batch_size)))
 
 
 def _learned_scale(X: Rows, layout: Layout) -> Preprocessor:
@@ -423,6 +272,168 @@ def _learned_scale(X: Rows, layout: Layout) -> Preprocessor:
     return on_first(lambda: Preprocessor.learn(X, layout))
 
 
-def default_epochs(n_samples: int, batch_size: int) -> int:
-    """Return the epochs of ``max_epochs="auto"``: at least 12, and at least 560 steps."""
-    return max(12, math.ceil(560 / (n_samples // batch_size)))
+def build_networks(plan: Plan) -> tuple[Objective, int]:
+    """Build an objective with new weights; return it and the number of its features."""
+    if plan.params.freeze_encoder:
+        check_is_trained(plan.params.encoder)
+    with plan.seeds.fork_global("init", device=plan.device):
+        encoder, feature_dim = make_encoder(plan.params.encoder, plan.layout.sample_shape)
+        objective = build_objective(plan.method, plan.params, plan.layout, encoder, feature_dim)
+        return objective.to(plan.device), feature_dim
+
+
+def _hand_down_weights(fitted: Objective, objective: Objective) -> None:
+    """Let new networks begin with the present weights."""
+    weights = fitted.state_dict()
+    try:
+        objective.adapt_to(weights)
+        objective.load_state_dict(weights)
+    except (RuntimeError, KeyError) as error:
+        raise errors.weights_do_not_fit(error) from error
+
+
+def open_data(plan: Plan, objective: Objective, feature_dim: int, *, first: bool) -> _Opened:
+    """Let the objective and the samples fit together; at first, learn the scale of features."""
+    stored = open_source(plan.samples.rows, device=plan.device)
+    scale = preprocessor_of(plan.samples, plan.preprocessor)
+    preprocess: nn.Module = copy.deepcopy(scale).to(plan.device)
+    source, layout, frozen = stored, plan.layout, frozen_encoder(objective)
+    if frozen is not None:
+        if first or plan.on_features:
+            multiple = row_multiple(plan.layout)
+            features = compute_features(frozen.network, stored, preprocess, multiple=multiple)
+        of_features = Layout((feature_dim,))
+        if first:
+            frozen.rescale = _learned_scale(features, of_features).to(plan.device)
+        if plan.on_features:
+            source, layout = open_source(features, device=plan.device), of_features
+            preprocess = frozen.rescale
+        put_encoder(objective, stand_in() if plan.on_features else frozen)
+    size = input_size(objective.encoder)
+    augment = make_augmentation(plan.params.augmentation, layout.sample_shape, size)
+    return _Opened(stored, TrainingData(source, preprocess, augment.to(plan.device)), frozen)
+
+
+def _open_checkpoint(estimator: Any) -> Checkpoint | None:
+    """Open the checkpoint that a fit goes on from and is written to, if there is one."""
+    if estimator.checkpoint is None:
+        return None
+    checkpoint = Checkpoint(estimator.checkpoint, estimator.checkpoint_every)
+    checkpoint.match(fit_identity(estimator))
+    return checkpoint
+
+
+def _joint_identity(estimator: Any, *, goes_on: bool) -> dict[str, Any]:
+    """Tell what processes that train together must have in common, beside X."""
+    return {**fit_identity(estimator), "n_iter_": estimator.n_iter_ if goes_on else 0}
+
+
+def _start_identity(plan: Plan, opened: _Opened, objective: Objective) -> dict[str, Any]:
+    """Tell a fit from others by all that it starts from, beside the parameters."""
+    weights = dict(objective.state_dict())
+    if opened.frozen is not None:
+        weights |= opened.frozen.state_dict(prefix="encoder.")
+    scale = preprocessor_of(plan.samples, plan.preprocessor)
+    return {
+        **data_identity(opened.stored),
+        "X.scaling": tensors_identity(scale.state_dict()),
+        "entropy": plan.seeds.entropy,
+        "initial weights": tensors_identity(weights),
+    }
+
+
+def _watchers(plan: Plan, objective: Objective, opened: _Opened) -> list[Callback]:
+    """Return the callbacks of our own that the parameters ask for."""
+    params = plan.params
+    watchers: list[Callback] = []
+    if params.verbose:
+        watchers.append(OnFirst(ProgressBar(plan.method.__name__)))
+    if params.tol is not None:
+
+        def labels() -> Tensor:
+            objective.eval()
+            assigned = torch.from_numpy(_assigned(plan, objective, opened))
+            objective.train()
+            return assigned
+
+        neighbor_start = params.neighbor_start if params.n_neighbors else 0.0
+        watchers.append(
+            StableAssignment(
+                labels,
+                tol=params.tol,
+                n_iter_no_change=params.n_iter_no_change,
+                start=max(params.cluster_start, neighbor_start),
+            )
+        )
+    return watchers
+
+
+def _number_by_size(plan: Plan, objective: Objective, opened: _Opened) -> None:
+    """Renumber the clusters by decreasing size."""
+    labels = _assigned(plan, objective, opened)
+    sizes = np.bincount(labels, minlength=plan.params.n_clusters)
+    order = np.argsort(-sizes, kind="stable")
+    objective.permute_clusters(torch.as_tensor(order))
+
+
+def _attributes(plan: Plan, objective: Objective, feature_dim: int, opened: _Opened) -> Attributes:
+    """Return the fitted attributes that do not depend on the course of the training."""
+    samples = plan.samples
+    labels = _assigned(plan, objective, opened)
+    if opened.frozen is not None:
+        give_back_encoder(objective, opened.frozen)
+    names = {} if samples.names is None else {"feature_names_in_": samples.names}
+    return {
+        **names,
+        "n_features_in_": samples.n_features,
+        "_n_features_out": feature_dim,
+        "_preprocessor": plan.preprocessor,
+        "_objective": objective,
+        "encoder_": network_of(objective),
+        "input_shape_": plan.layout.shape,
+        "device_": str(plan.device),
+        "precision_": plan.config.precision,
+        "labels_": samples.with_skipped(labels, -1),
+        "cluster_sizes_": np.bincount(labels, minlength=plan.params.n_clusters),
+        "skipped_": list(samples.skipped.values()),
+    }
+
+
+def _course(history: list[EpochRecord]) -> Attributes:
+    """Return the attributes that tell the course of a training."""
+    return {
+        "n_iter_": len(history),
+        "loss_curve_": [record.total for record in history],
+        "history_": {name: [record.terms[name] for record in history] for name in history[0].terms},
+    }
+
+
+def _longer_course(before: Any, record: EpochRecord) -> Attributes:
+    """Return the course of the training of an estimator, or of a new one, one epoch longer."""
+    if before is None:
+        return _course([record])
+    return {
+        "n_iter_": len(before.loss_curve_) + 1,
+        "loss_curve_": [*before.loss_curve_, record.total],
+        # a part that fit has dropped, such as a finer head, has no loss any more
+        "history_": {
+            name: [*past, record.terms.get(name, 0.0)] for name, past in before.history_.items()
+        },
+    }
+
+
+def _assigned(plan: Plan, objective: Objective, opened: _Opened) -> np.ndarray:
+    """Return the labels of the rows, computed as ``predict`` does: with the same bits."""
+    batches = map_batches(
+        lambda x: assign(objective, opened.training.preprocess(x)),
+        opened.training.source,
+        batch_size=default_batch_size(opened.stored.n_features),
+        multiple=row_multiple(plan.layout),
+    )
+    labels, known = [], []
+    for batch in batches:
+        labels.append(batch.argmax(dim=1).cpu())
+        known.append(batch.isfinite().all().cpu())
+    if not all(known):
+        raise errors.assignments_diverged(plan.params.learning_rate)
+    return torch.cat(labels).numpy()

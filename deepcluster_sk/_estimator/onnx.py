@@ -12,7 +12,7 @@ from .._data.preprocessing import Preprocessor
 from .._runtime.file_format import replacing
 from .._training.frozen import assign
 from .._training.objective import Objective
-from ..exceptions import OnnxExportError
+from . import errors
 
 Dtype = Literal["float32", "float64", "uint8"]
 
@@ -85,11 +85,7 @@ def write_onnx(
                 verbose=False,
             )
     except Exception as error:
-        raise OnnxExportError(
-            f"The networks cannot be exported to ONNX: {error}\nIf the encoder is your own, its "
-            "forward must consist of torch operations that have a counterpart in ONNX, without "
-            "branches on values, and for any number of samples."
-        ) from error
+        raise errors.not_exportable(error) from error
     assert program is not None
     for node in program.model.graph:
         node.metadata_props.clear()  # lines of code, and the paths of this machine
@@ -104,14 +100,9 @@ def check_packages() -> None:
         import onnx  # noqa: F401
         import onnxscript  # noqa: F401
     except ImportError as error:
-        raise ImportError(
-            "Exporting needs onnx and onnxscript. Install them with: "
-            'pip install "deepcluster_sk[onnx]"'
-        ) from error
+        raise errors.onnx_packages_missing() from error
     if torch.__version__ < _OLDEST_TORCH:
-        raise ImportError(
-            f"Exporting needs torch >= {_OLDEST_TORCH}, found {torch.__version__}. Upgrade torch."
-        )
+        raise errors.torch_too_old_for_onnx(_OLDEST_TORCH, torch.__version__)
 
 
 def _captured(module: nn.Module, example: Tensor) -> ExportedProgram:

@@ -13,6 +13,7 @@ from sklearn.base import BaseEstimator
 from .._training.callbacks import Callback
 from .._training.objective import Objective
 from .._training.state import TrainState
+from . import errors
 
 try:
     from sklearn.callback import CallbackSupportMixin, ScoringMonitor
@@ -29,10 +30,7 @@ except ImportError:
         """Stands for scikit-learn's, and says that it is missing."""
 
         def __init__(self, *, scoring: Any) -> None:
-            raise ImportError(
-                f"{type(self).__name__} needs the callbacks of scikit-learn >= 1.9, found "
-                f"{sklearn.__version__}. Upgrade scikit-learn."
-            )
+            raise errors.callbacks_missing(type(self).__name__, sklearn.__version__)
 
     def _with_callbacks(method: Any) -> Any:
         return method

@@ -1,7 +1,6 @@
 """Cluster heads: from features to logits of clusters."""
 
 import warnings
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +11,8 @@ from torch import Tensor, nn
 
 from .._data.protocols import MapAll
 from .kmeans import spherical_kmeans
-from .neighbors import NeighborGraph, NeighborStage
+from .neighbor_stage import NeighborStage
+from .neighbors import NeighborGraph
 
 _JUDGES = 10  # neighbours that judge the heads where training had none
 _IMITATED_ROWS = 10_000  # enough to copy a partition into a head
@@ -148,16 +148,12 @@ class ClusterHeads(nn.Module):
             self.output.weight[outputs] = weight.to(features.device)
             self.output.bias[outputs] = bias.to(features.device)
 
-    def _load_from_state_dict(
-        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
-    ) -> None:
-        """Have as many heads as the state: one after training."""
-        n_heads = len(state_dict[prefix + "output.bias"]) // self.n_clusters
+    def adapt_to(self, n_outputs: int) -> None:
+        """Have as many heads as a state with so many outputs: one after training."""
+        n_heads = n_outputs // self.n_clusters
         if n_heads != self.n_heads:
-            first = torch.arange(n_heads * self.n_clusters, device=self.output.bias.device)
-            self.select(first)
+            self.select(torch.arange(n_heads * self.n_clusters, device=self.output.bias.device))
             self.n_heads = n_heads
-        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def select(self, outputs: Tensor) -> None:
         """Keep the given outputs, numbered over all heads, as one head in this order."""

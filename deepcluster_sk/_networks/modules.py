@@ -1,7 +1,6 @@
 """Small modules that several objectives are made of."""
 
 import copy
-from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -15,35 +14,6 @@ def projection_head(in_features: int, hidden_features: int, out_features: int) -
         nn.ReLU(inplace=True),
         nn.Linear(hidden_features, out_features),
     )
-
-
-class FrozenEncoder(nn.Module):
-    """An encoder that is not trained: always in evaluation mode, and without gradients.
-
-    Parameters
-    ----------
-    network : torch.nn.Module
-        Maps a batch to features (B, feature_dim).
-    rescale : torch.nn.Module
-        Maps these to what the heads see, on a common scale.
-    """
-
-    def __init__(self, network: nn.Module, rescale: nn.Module) -> None:
-        super().__init__()
-        self.network = network.requires_grad_(False).eval()
-        self.rescale = rescale
-
-    def train(self, mode: bool = True) -> Self:
-        """Change nothing about the network: batch norm and dropout stay as in prediction."""
-        super().train(mode)
-        self.network.eval()
-        return self
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return rescaled features."""
-        with torch.no_grad():
-            features: Tensor = self.rescale(self.network(x).float())
-        return features
 
 
 class MomentumCopy(nn.Module):
@@ -65,9 +35,9 @@ class MomentumCopy(nn.Module):
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
-        # what does not move needs no second copy
-        frozen = isinstance(module, FrozenEncoder)
-        self.module = module if frozen else copy.deepcopy(module).requires_grad_(False)
+        moves = any(parameter.requires_grad for parameter in module.parameters())
+        # what does not move, such as a frozen encoder, needs no second copy
+        self.module = copy.deepcopy(module).requires_grad_(False) if moves else module
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Call the copy, without gradients."""
@@ -117,3 +87,26 @@ class FeatureQueue(nn.Module):
         slots = (start + torch.arange(len(vectors), device=vectors.device)) % size
         self.features.index_copy_(0, slots, vectors)
         self.cursor.copy_((start + len(vectors)) % size)
+
+
+class Prototypes(nn.Module):
+    """A trainable vector for each cluster.
+
+    Parameters
+    ----------
+    n_clusters, dim : int
+        Number and dimension of the vectors.
+    normalize : bool
+        Whether they have unit length.
+    """
+
+    def __init__(self, n_clusters: int, dim: int, *, normalize: bool) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(n_clusters, dim))
+        nn.init.xavier_uniform_(self.weight)
+        self.normalize = normalize
+
+    def forward(self) -> Tensor:
+        """Return mu (n_clusters, dim), float32."""
+        mu = self.weight.float()
+        return F.normalize(mu, dim=1) if self.normalize else mu

@@ -5,8 +5,6 @@ the same functions of this file in the same order. Elsewhere, and in a process t
 functions return what they are given.
 """
 
-import signal
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
@@ -242,24 +240,3 @@ def check_same(values: dict[str, Any]) -> None:
                     f"{name}={theirs.get(name)!r} in rank {number}. Pass the same parameters and "
                     "the same, whole X in all of them; the rows are shared out inside."
                 )
-
-
-@contextmanager
-def deferred_interrupts() -> Iterator[Callable[[], bool]]:
-    """Let Ctrl-C wait for a point that all ranks reach, for the length of a block.
-
-    Yields
-    ------
-    interrupted : callable
-        Tells whether one of the ranks was interrupted; all ranks ask it together. Alone, always
-        False, and Ctrl-C does what it always does.
-    """
-    if world_size() == 1 or threading.current_thread() is not threading.main_thread():
-        yield lambda: any(of_all(False))
-        return
-    seen: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, frame: seen.append(number))
-    try:
-        yield lambda: any(of_all(bool(seen)))
-    finally:
-        signal.signal(signal.SIGINT, before)

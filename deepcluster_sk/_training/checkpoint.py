@@ -6,7 +6,6 @@ import json
 import os
 import tempfile
 import time
-from importlib.metadata import version
 from numbers import Integral
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from .._data.protocols import DataSource
 from .._runtime.distributed import on_first, rank
 from .._runtime.file_format import read_file, write_file
 from .._runtime.warnings import warn_user
+from .._version import __version__
 from ..exceptions import ResumeError, SavedModelError
 from .objective import Objective
 from .state import EpochRecord, TrainState
@@ -98,7 +98,7 @@ class Checkpoint:
         header, tensors = self._found
         try:
             objective.load_state_dict(_group(tensors, "objective"))
-            objective.neighbors.load_state(_group(tensors, "neighbors"))
+            objective.load_state(_own_state(tensors))
             steps.load(StepsState(_group(tensors, "steps"), header["steps"]))
             state.history = [EpochRecord(total, terms) for total, terms in header["history"]]
             state.seconds, state.n_stable = header["seconds"], header["n_stable"]
@@ -129,7 +129,7 @@ class Checkpoint:
             return
         done = steps.state()
         header = {
-            "version": version("deepcluster_sk"),
+            "version": __version__,
             "torch": _TORCH,
             "identity": self._identity,
             "history": [[record.total, record.terms] for record in state.history],
@@ -138,12 +138,9 @@ class Checkpoint:
             "stopped": state.stopped,
             "steps": done.values,
         }
-        groups = {
-            "objective": finished,
-            "neighbors": objective.neighbors.state(),
-            "steps": done.tensors,
-        }
-        tensors = {f"{g}.{name}": t for g, group in groups.items() for name, t in group.items()}
+        tensors = objective.state()
+        tensors |= {f"objective.{name}": tensor for name, tensor in finished.items()}
+        tensors |= {f"steps.{name}": tensor for name, tensor in done.tensors.items()}
         self._pending = header, tensors
         if self._is_due(len(state.history)):
             self.write()
@@ -229,6 +226,11 @@ def tensors_identity(tensors: dict[str, Tensor]) -> str:
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         digest.update(tensor.detach().cpu().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()[:16]
+
+
+def _own_state(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return what the objective keeps beside its state dict, under names of its own."""
+    return {n: t for n, t in tensors.items() if not n.startswith(("objective.", "steps."))}
 
 
 def _group(tensors: dict[str, Tensor], group: str) -> dict[str, Tensor]:

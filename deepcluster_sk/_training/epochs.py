@@ -4,6 +4,7 @@ import copy
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,9 +17,7 @@ from .._runtime.device import (
     training_switches,
 )
 from .._runtime.distributed import (
-    on_first,
     share_state,
-    world_size,
 )
 from .._runtime.random import Seeds
 from ..augmentations._base import Augmentation
@@ -33,8 +32,30 @@ from .views import rows_to_read, vary
 _CALIBRATION_BATCHES = 64  # some 10,000 images: more change the statistics by less than 1 %
 
 
+class TrainingData(NamedTuple):
+    """What the epochs read, and what becomes of it before an objective sees it."""
+
+    source: DataSource
+    """Rows as they are stored."""
+    preprocess: nn.Module
+    """Maps a stored batch to one on a common scale, float32 of shape (B, *sample_shape)."""
+    augment: Augmentation
+    """Varies a preprocessed batch."""
+
+
 class Epochs:
-    """One objective on one data set: its epochs, and what follows the last one."""
+    """One objective on one data set: its epochs, and what follows the last one.
+
+    Parameters
+    ----------
+    config : TrainConfig
+    seeds : Seeds
+        Source of all randomness.
+    device : torch.device
+        Where objective and data lie.
+    objective : Objective
+    data : TrainingData
+    """
 
     def __init__(
         self,
@@ -42,19 +63,15 @@ class Epochs:
         seeds: Seeds,
         device: torch.device,
         objective: Objective,
-        source: DataSource,
-        preprocess: nn.Module,
-        augment: Augmentation,
+        data: TrainingData,
     ) -> None:
         self.config, self.seeds, self.device = config, seeds, device
         self.objective = objective
-        self.source = source
-        self.preprocess = preprocess
-        self.augment = augment
-        self._transform = augment.transform
-        if self.config.compile and augment.compilable:
-            self._transform = compile_whole(augment.transform)
-        self.steps = Steps(self.config, objective, source.n_samples)
+        self.source, self.preprocess, self.augment = data
+        self._transform = self.augment.transform
+        if self.config.compile and self.augment.compilable:
+            self._transform = compile_whole(self.augment.transform)
+        self.steps = Steps(self.config, objective, self.source.n_samples)
 
     def run(self, number: int, *, progress: float) -> EpochRecord:
         """Run one pass over the data."""
@@ -101,14 +118,10 @@ class Epochs:
 
     def prepare(self, number: int, *, progress: float) -> None:
         """Let the objective prepare an epoch."""
-        neighbors = self.objective.neighbors
-        graph = neighbors.graph
         with torch.no_grad():
             self.objective.before_epoch(progress, self._row_map(self.objective, number))
         # k-means may round differently on every rank
         share_state(self.objective)
-        if world_size() > 1 and neighbors.graph is not graph:
-            neighbors.load_state(on_first(neighbors.state))
 
     def finished_copy(self) -> Objective:
         """Return a copy of the objective as if the run ended here."""

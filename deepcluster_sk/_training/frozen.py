@@ -6,7 +6,7 @@ them are the encoder, or all are stand-ins: then the features are computed once,
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -14,10 +14,38 @@ from torch import Tensor, nn
 
 from .._data.preprocessing import Layout, Preprocessor
 from .._data.protocols import DataSource
-from .._networks.modules import FrozenEncoder
 from ..exceptions import EncoderError
 from .inference import collect, map_batches
 from .objective import Objective
+
+
+class FrozenEncoder(nn.Module):
+    """An encoder that is not trained: always in evaluation mode, and without gradients.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        Maps a batch to features (B, feature_dim).
+    rescale : torch.nn.Module
+        Maps these to what the heads see, on a common scale.
+    """
+
+    def __init__(self, network: nn.Module, rescale: nn.Module) -> None:
+        super().__init__()
+        self.network = network.requires_grad_(False).eval()
+        self.rescale = rescale
+
+    def train(self, mode: bool = True) -> Self:
+        """Change nothing about the network: batch norm and dropout stay as in prediction."""
+        super().train(mode)
+        self.network.eval()
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return rescaled features."""
+        with torch.no_grad():
+            features: Tensor = self.rescale(self.network(x).float())
+        return features
 
 
 def stand_in() -> FrozenEncoder:
@@ -56,6 +84,17 @@ def give_back_encoder(objective: Objective, encoder: FrozenEncoder) -> None:
     """Let the encoder be this one, as after a training."""
     put_encoder(objective, stand_in())
     objective.encoder = encoder
+
+
+def trains_on_features(freeze_encoder: bool, augmentation: Any) -> bool:
+    """Tell whether a frozen encoder's features are computed once, and varied as rows are."""
+    on_rows = isinstance(augmentation, str) and augmentation in ("auto", "rows")
+    return freeze_encoder and on_rows
+
+
+def frozen_encoder(objective: Objective) -> FrozenEncoder | None:
+    """Return the encoder of an objective if it is frozen."""
+    return objective.encoder if isinstance(objective.encoder, FrozenEncoder) else None
 
 
 def check_is_trained(encoder: Any) -> None:

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, nn
 
 from .._data.protocols import DataSource
-from .._networks.modules import FrozenEncoder
 from .._runtime.batch_norm import global_batch_norm
 from .._runtime.device import inference_switches, is_out_of_memory
 from .._runtime.distributed import collected, dealt
@@ -92,14 +91,14 @@ def calibrate_batch_norm(network: nn.Module, batches: Iterable[Tensor]) -> None:
     must look as in training: statistics of images without augmentation shift the features away
     from where the heads expect them.
     """
-    if isinstance(network, FrozenEncoder):
-        return
+    network.train()
     norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    norms = [norm for norm in norms if norm.track_running_stats]
+    # those of a frozen encoder stay in evaluation mode
+    norms = [norm for norm in norms if norm.track_running_stats and norm.training]
+    network.eval()
     if not norms:
         return
     momenta = [norm.momentum for norm in norms]
-    network.eval()
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # the plain mean over the batches

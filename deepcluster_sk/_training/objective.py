@@ -8,13 +8,36 @@ computed from is joined by ``gather``, and so is what it hands over to hooks.
 """
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, NamedTuple
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
 
-from .._data.protocols import MapAll as MapAll
-from .._networks.neighbors import NeighborStage
+from .._data.protocols import MapAll
+
+
+class Settings(SimpleNamespace):
+    """Parameters of a method, as they were when the fit began; read-only.
+
+    Parameters
+    ----------
+    **parameters : object
+        Values by name. They are immutable, so that copies of an objective share them.
+    """
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(f"Settings are read-only: {name} cannot be set.")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"Settings are read-only: {name} cannot be deleted.")
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
 
 
 class Batch(NamedTuple):
@@ -40,18 +63,25 @@ class LossOutput(NamedTuple):
 
 
 class Objective(nn.Module, ABC):
-    """Networks and loss of one method."""
+    """Networks and loss of one method.
+
+    Parameters
+    ----------
+    encoder : torch.nn.Module
+        Maps a batch (B, *sample_shape) to features (B, feature_dim).
+    feature_dim : int
+        Number of features.
+    settings : Settings
+        The method's own parameters and those shared ones that concern an objective.
+    """
 
     n_views: ClassVar[int] = 2
     """How many views of a row the default ``view_rows`` asks for."""
-    encoder: nn.Module
-    """Maps (B, *sample_shape) to features (B, feature_dim)."""
-    neighbors: NeighborStage
-    """Whom the second view shows; by default nobody else."""
 
-    def __init__(self) -> None:
+    def __init__(self, encoder: nn.Module, feature_dim: int, settings: Settings) -> None:
         super().__init__()
-        self.neighbors = NeighborStage(0, 0.0, among_inputs=False)
+        self.encoder = encoder
+        self.settings = settings
 
     @abstractmethod
     def forward(self, batch: Batch) -> LossOutput:
@@ -85,8 +115,25 @@ class Objective(nn.Module, ABC):
         In ``partial_fit`` the share is 0 before the first pass and 1 after it and before any other:
         whatever starts late has started then.
         ``map_all(function)`` applies a function to all rows, unaugmented, in order and in
-        evaluation mode.
+        evaluation mode. All processes call it together; what they compute from its values must be
+        the same in all of them, or be in the state dict, which rank 0 then shares.
         """
 
     def after_training(self, map_all: MapAll) -> None:
         """Drop what only training needs. Runs once, at the end, without gradients."""
+
+    def before_single_pass(self) -> None:
+        """Leave out what takes place at a share of a training. Runs before ``partial_fit``."""
+
+    def state(self) -> dict[str, Tensor]:
+        """Return what the next epoch needs beside the state dict, for checkpoints."""
+        return {}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Go on from what :meth:`state` returned."""
+
+    def adapt_to(self, state_dict: dict[str, Tensor]) -> None:
+        """Take on the structure of a state dict, such as one from after training.
+
+        Runs before the state dict of a fitted estimator is loaded into new networks.
+        """

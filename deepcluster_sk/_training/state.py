@@ -42,5 +42,3 @@ class TrainState:
     """Last epochs in a row in which hardly a sample changed its cluster."""
     stopped: bool = False
     """Whether a callback ended the run."""
-    interrupted: bool = False
-    """Whether the user did."""

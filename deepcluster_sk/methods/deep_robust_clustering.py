@@ -15,27 +15,27 @@ lambda             regularization_weight
 =================  ======================================================
 """
 
-from collections.abc import Callable
-from os import PathLike
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
-from numpy.random import RandomState
 from torch import Tensor, nn
 
+from .._data.protocols import MapAll
 from .._estimator.base import BaseDeepClusterer
 from .._estimator.papers import Preset, scores
-from .._estimator.validation import (
-    non_negative_float,
-    non_negative_int,
-    positive_float,
-    positive_int,
+from .._estimator.parameters import (
+    Boolean,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    with_parameters,
 )
 from .._networks.cluster_heads import ClusterHeads
-from .._networks.neighbors import NeighborStage
+from .._networks.neighbor_stage import NeighborObjective
 from .._runtime.distributed import gather
-from .._training.objective import Batch, LossOutput, MapAll, Objective
+from .._training.objective import Batch, LossOutput, Objective, Settings
 from ..augmentations import images
 from ..losses import at_least_float32, info_nce, symmetric_info_nce
 
@@ -125,50 +125,24 @@ def cluster_regularization(p: Tensor, *, scale_free: bool = True) -> Tensor:
     return penalty * n_clusters / n if scale_free else penalty
 
 
-class DeepRobustObjective(Objective):
+class DeepRobustObjective(NeighborObjective):
     """Encoder and cluster heads; features and probabilities of the same head are contrasted.
 
     Several heads share the encoder; the paper has one. In the end the one is kept on which
     neighbours agree the most.
     """
 
-    def __init__(
-        self,
-        encoder: nn.Module,
-        feature_dim: int,
-        *,
-        n_clusters: int,
-        n_heads: int,
-        hidden_dim: int,
-        n_fine_clusters: int,
-        cluster_start: float,
-        feature_temperature: float,
-        probability_temperature: float,
-        regularization_weight: float,
-        normalize: bool,
-        symmetric: bool,
-        scale_free: bool,
-        neighbors: NeighborStage,
-    ) -> None:
-        super().__init__()
-        self.encoder = encoder
+    def __init__(self, encoder: nn.Module, feature_dim: int, settings: Settings) -> None:
+        super().__init__(encoder, feature_dim, settings)
+        n_fine = settings.n_fine_clusters
         self.cluster_heads = ClusterHeads(
             feature_dim,
-            hidden_dim,
-            n_clusters,
-            n_heads,
-            start=cluster_start if n_fine_clusters else 0.0,
+            settings.hidden_dim,
+            settings.n_clusters,
+            settings.n_heads,
+            start=settings.cluster_start if n_fine else 0.0,
         )
-        self.fine_head = None
-        if n_fine_clusters:
-            self.fine_head = ClusterHeads(feature_dim, hidden_dim, n_fine_clusters)
-        self.feature_temperature = feature_temperature
-        self.probability_temperature = probability_temperature
-        self.regularization_weight = regularization_weight
-        self.normalize = normalize
-        self.symmetric = symmetric
-        self.scale_free = scale_free
-        self.neighbors = neighbors
+        self.fine_head = ClusterHeads(feature_dim, settings.hidden_dim, n_fine) if n_fine else None
 
     def forward(self, batch: Batch) -> LossOutput:
         """Evaluate ``L_AF + L_AP + regularization_weight L_CR``, as means over the heads.
@@ -186,30 +160,23 @@ class DeepRobustObjective(Objective):
 
     def _terms(self, heads: ClusterHeads, features: Tensor) -> dict[str, Tensor]:
         """Return the terms of the loss of some heads, as means over them; 0 before their start."""
-        how = {"normalize": self.normalize, "symmetric": self.symmetric}
+        settings = self.settings
+        how = {"normalize": settings.normalize, "symmetric": settings.symmetric}
         z_a, z_b = (gather(z, dim=1) for z in heads(features).float().chunk(2, dim=1))
         p_a, p_b = z_a.softmax(dim=-1), z_b.softmax(dim=-1)
         terms = {
-            "feature": feature_loss(z_a, z_b, temperature=self.feature_temperature, **how),
+            "feature": feature_loss(z_a, z_b, temperature=settings.feature_temperature, **how),
             "probability": probability_loss(
-                p_a, p_b, temperature=self.probability_temperature, **how
+                p_a, p_b, temperature=settings.probability_temperature, **how
             ),
-            "regularization": cluster_regularization(p_a, scale_free=self.scale_free),
+            "regularization": cluster_regularization(p_a, scale_free=settings.scale_free),
         }
         return {name: heads.started * term.mean() for name, term in terms.items()}
 
     def _sum(self, terms: dict[str, Tensor]) -> Tensor:
         """Return the weighted sum of the terms."""
-        regularization = self.regularization_weight * terms["regularization"]
-        return terms["feature"] + terms["probability"] + regularization
-
-    def _load_from_state_dict(
-        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
-    ) -> None:
-        """Drop the finer head if the state has none, as after training."""
-        if not any(name.startswith(prefix + "fine_head.") for name in state_dict):
-            self.fine_head = None
-        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+        weight: float = self.settings.regularization_weight
+        return terms["feature"] + terms["probability"] + weight * terms["regularization"]
 
     def assign(self, features: Tensor) -> Tensor:
         """Softmax of the first head: the only one that is left after training."""
@@ -223,14 +190,16 @@ class DeepRobustObjective(Objective):
         """Find the neighbours when it is time, and give the worst head a fresh start."""
         self.cluster_heads.before_epoch(progress, map_all, self.encoder, self.neighbors)
 
-    def view_rows(self, plan: Tensor, generator: torch.Generator) -> Tensor:
-        """Show a neighbour in the second view, once there are neighbours."""
-        return self.neighbors.view_rows(plan, generator)
-
     def after_training(self, map_all: MapAll) -> None:
         """Keep one head of those for the clusters asked for."""
         self.cluster_heads.keep_best(map_all.on_sampled(self.encoder), self.neighbors)
         self.fine_head = None
+
+    def adapt_to(self, state_dict: dict[str, Tensor]) -> None:
+        """Have as many heads as the state, and no finer head if it has none."""
+        self.cluster_heads.adapt_to(len(state_dict["cluster_heads.output.bias"]))
+        if not any(name.startswith("fine_head.") for name in state_dict):
+            self.fine_head = None
 
 
 # the losses are those of an independent implementation, training and augmentation those of PICA and
@@ -265,6 +234,7 @@ _PAPER = Preset(
 )
 
 
+@with_parameters
 class DeepRobustClustering(BaseDeepClusterer):
     """Deep robust clustering (DRC) of images or rows.
 
@@ -274,49 +244,6 @@ class DeepRobustClustering(BaseDeepClusterer):
 
     Parameters
     ----------
-    n_clusters : int, default=8
-        Number of clusters K, at least 1.
-    encoder : str, torch.nn.Module or callable, default="auto"
-        Maps a batch to features (n, feature_dim).
-
-        - ``"auto"``: ``"mlp"`` for rows, ``"cnn"`` for images of up to 32 pixels a side,
-          ``"resnet18"`` above.
-        - ``"mlp"``: two layers of 512 with batch norm.
-        - ``"cnn"``: six convolutions (four below 16 pixels); grey images of 16 pixels and more
-          are resized to 20 x 20 first.
-        - ``"resnet18"``, ``"resnet34"``, ...: untrained, without the classifier, with a 3x3 stem
-          and no max-pooling for images of up to 96 pixels.
-        - Any other classifier of ``torchvision.models``, by its name, untrained.
-        - A module: copied, so that the one passed in is never trained; every fit starts from its
-          weights.
-        - A callable without arguments that returns a module: called within ``random_state``.
-
-        Images arrive as float32 in [0, 1] of shape (n, C, H, W), rows standardised as (n, d).
-    freeze_encoder : bool, default=False
-        Whether to leave the encoder as it is and train the heads only; for encoders with trained
-        weights. With ``augmentation="auto"`` or ``"rows"`` the features of all samples are
-        computed once, without augmentation, and then treated like rows: standardised, varied by
-        the recipe ``"rows"``, with neighbours among them. With any other `augmentation` they are
-        computed in every step, for views of the samples.
-    augmentation : str, callable or Augmentation, default="auto"
-        Maps a batch to a random variation of the same shape.
-
-        - ``"auto"``: ``"rows"`` for rows, ``"digits"`` for grey images, ``"images"`` for colour.
-        - ``"images"``: the papers' recipe of crops, flips, colour jitter and grey.
-        - ``"digits"``: gentle crops, rotations, shears and bending; no flips.
-        - ``"rows"``: features swapped with those of other rows, and noise.
-        - Anything from :mod:`deepcluster_sk.augmentations`, or a callable on a batch, which may
-          draw from the global random states.
-    image_shape : tuple of int or None, default=None
-        ``(H, W)``, ``(H, W, C)`` or ``(C, H, W)`` of flattened images in a 2-D X. None reads 2-D X
-        as rows of features.
-    image_size : int, tuple of 2 ints or "auto", default="auto"
-        Height and width, or both in one number, that image files are resized to in fit. ``"auto"``
-        is the median height and the median width of the files, at most 32 pixels each: a small
-        network is quick there. Pass more if clusters differ in details, best with a GPU.
-    on_error : {"raise", "skip"}, default="raise"
-        What to do about image files that cannot be read: an error that names all of them, or a
-        warning and the label -1.
     n_heads : int, default=3
         Number of heads that are trained side by side on one encoder. The one is kept on which
         neighbours agree the most. The paper has one.
@@ -347,96 +274,13 @@ class DeepRobustClustering(BaseDeepClusterer):
         Share of the epochs after which the heads for the K clusters begin to learn, from k-means on
         the features, in [0, 1). Until then only the finer head is at work; without
         one, they begin at once. 0 is the paper's method.
-    n_neighbors : int, default=10
-        Number of nearest neighbours, one of which the second view shows in the neighbour stage; 0
-        leaves the stage out, as in the paper.
-    neighbor_start : float, default=0.6
-        Share of the epochs after which neighbours are searched among the features, in [0, 1); they
-        are searched again in the middle of the rest.
-    neighbor_space : {"auto", "inputs", "features"}, default="auto"
-        ``"features"``: the neighbour stage begins at `neighbor_start`. ``"inputs"``: it begins with
-        the first step, with neighbours among the samples themselves until `neighbor_start`.
-        ``"auto"`` is ``"inputs"`` for rows and ``"features"`` for images.
-    max_epochs : int or "auto", default="auto"
-        Number of passes over the data. ``"auto"`` is at least 12, and as many as make 560 steps of
-        `batch_size` samples: 80 for 1,800 samples, 15 for 10,000, 12 from 13,000 on.
-    batch_size : int, default=256
-        Samples per step, capped at the number of samples. An incomplete last batch is dropped.
-    optimizer : {"adam", "adamw", "sgd"}, default="adam"
-        ``"sgd"`` has Nesterov momentum 0.9.
-    learning_rate : float, default=0.003
-        Its maximum over the training.
-    weight_decay : float, default=0.0
-        As the optimizer defines it.
-    schedule : {"constant", "cosine"}, default="cosine"
-        Of the learning rate, after the warm-up.
-    warmup : float, default=0.05
-        Share of the steps over which the learning rate rises linearly from 0, in [0, 1).
-    device : str or torch.device, default="auto"
-        ``"auto"`` takes CUDA, then MPS, then the CPU; a named device that is missing is an error.
-    precision : {"auto", "float32", "bfloat16", "float16"}, default="auto"
-        Of the products in training; ``"auto"`` is bfloat16 on GPUs that compute it natively, and on
-        CPUs that do (AVX512-BF16, AMX) for images of 16 x 16 pixels and more; float32 elsewhere.
-        Predictions are computed in float32.
-    compile : bool, default=False
-        Whether to compile loss and augmentation with ``torch.compile``, each as one graph. The
-        encoder has to allow that; an augmentation that is a mere callable is left as it is.
-    max_time : float or None, default=None
-        Seconds of training; None for no limit. As many epochs are run as fit, at least one and at
-        most `max_epochs`, and the schedule and the starts that are shares of the training are
-        those of so many epochs. What follows the last epoch is not counted.
-    tol : float or None, default=None
-        The training ends early when at most this share of the samples, in [0, 1], has changed its
-        cluster in each of `n_iter_no_change` epochs in a row; epochs before `cluster_start` and
-        before the neighbour stage do not count. None for no early end. Any other value costs one
-        more pass over the data, without gradients, in each epoch that counts.
-    n_iter_no_change : int, default=5
-        Number of epochs in a row, if `tol` is not None.
-    warm_start : bool, default=False
-        Whether `fit` begins with the weights of the fitted estimator, in place of new ones. The
-        schedule starts again.
-    checkpoint : path-like or None, default=None
-        A file that `fit` is written to, and goes on from when it is called again with the same
-        parameters and data after an interruption. It serves one fit, and is kept in the end: the
-        same fit then returns at once.
-    checkpoint_every : int or float, default=1
-        Between two writings of the checkpoint: epochs if int, seconds if float. Ctrl-C and the end
-        of the training write it in any case.
-    verbose : int, default=0
-        1 shows a progress bar.
-    random_state : int, RandomState instance or None, default=None
-        One value gives the same bits on the CPU. None draws from the operating system, not from
-        numpy's global state, which no method of this class touches.
 
     Attributes
     ----------
-    labels_ : ndarray of shape (n_samples,), int64
-        Clusters of the training samples, numbered by decreasing size; equal to ``predict`` of them.
-        -1 for files that were skipped.
-    cluster_sizes_ : ndarray of shape (n_clusters,), int64
-        Training samples per cluster, decreasing; empty clusters come last.
-    n_iter_ : int
-        Number of epochs run.
-    loss_curve_ : list of float
-        Mean loss of each epoch.
     history_ : dict of str to list of float
         Mean of each loss term per epoch: ``"feature"`` (L_AF), ``"probability"`` (L_AP),
         ``"regularization"`` (L_CR), all 0 before `cluster_start`, and ``"fine"``, the loss of the
         finer head.
-    encoder_ : torch.nn.Module
-        The trained encoder, on the CPU and in evaluation mode.
-    input_shape_ : tuple of int
-        Shape of one sample as given in fit.
-    device_ : str
-        Device that the training ran on.
-    precision_ : str
-        Precision that the training ran in.
-    skipped_ : list of str
-        Image files that could not be read, with ``on_error="skip"``.
-    n_features_in_ : int
-        Number of features, or of pixels times channels.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the columns, if X was a data frame with string names.
 
     See Also
     --------
@@ -444,14 +288,6 @@ class DeepRobustClustering(BaseDeepClusterer):
 
     Notes
     -----
-    Image files are a folder, searched with its subfolders, or a list, array or Series of paths.
-    Files that are all grey give images without a channel axis, others RGB on a white background.
-    Memory maps, torch datasets, and files that do not fit into memory are read while training.
-
-    A 4-D X has its channels on the axis of length 1, 3 or 4, last or second; if both fit, the last
-    one is taken for numpy arrays and the second one for torch tensors. Float images are scaled to
-    [0, 1] by the smallest and largest value of the training set.
-
     No code of the authors is public. The three losses follow an independent implementation that
     cites the paper; the finer head, the late start and the neighbour stage are this project's.
 
@@ -461,128 +297,18 @@ class DeepRobustClustering(BaseDeepClusterer):
        https://arxiv.org/abs/2008.03030
     .. [2] Huang, Gong and Zhu, "Deep semantic clustering by partition confidence maximisation",
        CVPR 2020 (PICA).
-
-    Examples
-    --------
-    >>> from sklearn.datasets import load_digits
-    >>> from deepcluster_sk import DeepRobustClustering
-    >>> images = load_digits().images
-    >>> model = DeepRobustClustering(n_clusters=10, max_epochs=4, random_state=0)
-    >>> labels = model.fit_predict(images)
-    >>> labels.shape, model.predict_proba(images[:3]).shape
-    ((1797,), (3, 10))
     """
 
+    _objective_class: ClassVar[type[Objective]] = DeepRobustObjective
     _paper: ClassVar[Preset] = _PAPER
     _against_empty: ClassVar[str] = " a larger regularization_weight,"
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **BaseDeepClusterer._parameter_constraints,
-        "n_heads": [positive_int],
-        "hidden_dim": [non_negative_int],
-        "n_fine_clusters": [non_negative_int],
-        "feature_temperature": [positive_float],
-        "probability_temperature": [positive_float],
-        "regularization_weight": [non_negative_float],
-        "normalize": ["boolean"],
-        "symmetric": ["boolean"],
-        "scale_free": ["boolean"],
-    }
 
-    def __init__(
-        self,
-        n_clusters: int = 8,
-        *,
-        encoder: str | nn.Module | Callable[[], nn.Module] = "auto",
-        freeze_encoder: bool = False,
-        augmentation: str | Callable[[Tensor], Tensor] = "auto",
-        image_shape: tuple[int, ...] | None = None,
-        image_size: int | tuple[int, int] | str = "auto",
-        on_error: str = "raise",
-        n_heads: int = 3,
-        hidden_dim: int = 256,
-        n_fine_clusters: int = 70,
-        feature_temperature: float = 0.5,
-        probability_temperature: float = 1.0,
-        regularization_weight: float = 0.5,
-        normalize: bool = True,
-        symmetric: bool = True,
-        scale_free: bool = True,
-        cluster_start: float = 0.3,
-        n_neighbors: int = 10,
-        neighbor_start: float = 0.6,
-        neighbor_space: str = "auto",
-        max_epochs: int | str = "auto",
-        batch_size: int = 256,
-        optimizer: str = "adam",
-        learning_rate: float = 3e-3,
-        weight_decay: float = 0.0,
-        schedule: str = "cosine",
-        warmup: float = 0.05,
-        device: str | torch.device = "auto",
-        precision: str = "auto",
-        compile: bool = False,
-        max_time: float | None = None,
-        tol: float | None = None,
-        n_iter_no_change: int = 5,
-        warm_start: bool = False,
-        checkpoint: str | PathLike[str] | None = None,
-        checkpoint_every: int | float = 1,
-        verbose: int = 0,
-        random_state: int | RandomState | None = None,
-    ) -> None:
-        self.n_clusters = n_clusters
-        self.encoder = encoder
-        self.freeze_encoder = freeze_encoder
-        self.augmentation = augmentation
-        self.image_shape = image_shape
-        self.image_size = image_size
-        self.on_error = on_error
-        self.n_heads = n_heads
-        self.hidden_dim = hidden_dim
-        self.n_fine_clusters = n_fine_clusters
-        self.feature_temperature = feature_temperature
-        self.probability_temperature = probability_temperature
-        self.regularization_weight = regularization_weight
-        self.normalize = normalize
-        self.symmetric = symmetric
-        self.scale_free = scale_free
-        self.cluster_start = cluster_start
-        self.n_neighbors = n_neighbors
-        self.neighbor_start = neighbor_start
-        self.neighbor_space = neighbor_space
-        self.max_epochs = max_epochs
-        self.batch_size = batch_size
-        self.optimizer = optimizer
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.schedule = schedule
-        self.warmup = warmup
-        self.device = device
-        self.precision = precision
-        self.compile = compile
-        self.max_time = max_time
-        self.tol = tol
-        self.n_iter_no_change = n_iter_no_change
-        self.warm_start = warm_start
-        self.checkpoint = checkpoint
-        self.checkpoint_every = checkpoint_every
-        self.verbose = verbose
-        self.random_state = random_state
-
-    def _make_objective(self, encoder: nn.Module, feature_dim: int) -> Objective:
-        return DeepRobustObjective(
-            encoder,
-            feature_dim,
-            n_clusters=self.n_clusters,
-            n_heads=self.n_heads,
-            hidden_dim=self.hidden_dim,
-            n_fine_clusters=self.n_fine_clusters,
-            feature_temperature=self.feature_temperature,
-            probability_temperature=self.probability_temperature,
-            regularization_weight=self.regularization_weight,
-            normalize=self.normalize,
-            symmetric=self.symmetric,
-            scale_free=self.scale_free,
-            cluster_start=self.cluster_start,
-            neighbors=self._neighbor_stage(),
-        )
+    n_heads: PositiveInt = 3
+    hidden_dim: NonNegativeInt = 256
+    n_fine_clusters: NonNegativeInt = 70
+    feature_temperature: PositiveFloat = 0.5
+    probability_temperature: PositiveFloat = 1.0
+    regularization_weight: NonNegativeFloat = 0.5
+    normalize: Boolean = True
+    symmetric: Boolean = True
+    scale_free: Boolean = True

@@ -20,30 +20,30 @@ L, J                n_cluster_sets, queue_size: lengths of the queues
 ==================  ==========================================================
 """
 
-from collections.abc import Callable
-from os import PathLike
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
-from numpy.random import RandomState
 from torch import Tensor, nn
 
+from .._data.protocols import MapAll
 from .._estimator.base import BaseDeepClusterer
 from .._estimator.papers import Preset, scores
-from .._estimator.validation import (
-    closed_fraction,
-    fraction,
-    non_negative_float,
-    non_negative_int,
-    positive_float,
-    positive_int,
+from .._estimator.parameters import (
+    Boolean,
+    ClosedFraction,
+    Fraction,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    with_parameters,
 )
 from .._networks.kmeans import better_centroids, kmeans_centroids
-from .._networks.modules import FeatureQueue, MomentumCopy, projection_head
-from .._networks.neighbors import NeighborStage
+from .._networks.modules import FeatureQueue, MomentumCopy, Prototypes, projection_head
+from .._networks.neighbor_stage import NeighborObjective
 from .._runtime.distributed import gather
-from .._training.objective import Batch, LossOutput, MapAll, Objective
+from .._training.objective import Batch, LossOutput, Objective, Settings
 from ..augmentations import images
 from ..losses import at_least_float32, info_nce, negative_entropy
 
@@ -136,81 +136,22 @@ def uniform_divergence(pi: Tensor) -> Tensor:
     return negative_entropy(pi[:, None]).mean()
 
 
-class Prototypes(nn.Module):
-    """A trainable vector for each cluster.
-
-    Parameters
-    ----------
-    n_clusters, dim : int
-        Number and dimension of the vectors.
-    normalize : bool
-        Whether they have unit length.
-    """
-
-    def __init__(self, n_clusters: int, dim: int, *, normalize: bool) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(n_clusters, dim))
-        nn.init.xavier_uniform_(self.weight)
-        self.normalize = normalize
-
-    def forward(self) -> Tensor:
-        """Return mu (n_clusters, dim), float32."""
-        mu = self.weight.float()
-        return F.normalize(mu, dim=1) if self.normalize else mu
-
-
-class TwinContrastObjective(Objective):
+class TwinContrastObjective(NeighborObjective):
     """A network with prototypes, its momentum copy, and queues of instances and of clusters."""
 
     started: Tensor
 
-    def __init__(
-        self,
-        encoder: nn.Module,
-        feature_dim: int,
-        *,
-        n_clusters: int,
-        hidden_dim: int,
-        projection_dim: int,
-        instance_temperature: float,
-        cluster_temperature: float,
-        assign_temperature: float,
-        gumbel_temperature: float,
-        alpha: float,
-        kl_weight: float,
-        normalize_prototypes: bool,
-        sampled_weights: bool,
-        cluster_start: float,
-        momentum: float,
-        queue_size: int,
-        n_cluster_sets: int,
-        cluster_noise: float,
-        batch_negatives: bool,
-        neighbors: NeighborStage,
-    ) -> None:
-        super().__init__()
-        self.encoder = encoder
-        self.projector = projection_head(feature_dim, hidden_dim, projection_dim)
-        self.prototypes = Prototypes(n_clusters, projection_dim, normalize=normalize_prototypes)
+    def __init__(self, encoder: nn.Module, feature_dim: int, settings: Settings) -> None:
+        super().__init__(encoder, feature_dim, settings)
+        dim, n_clusters = settings.projection_dim, settings.n_clusters
+        self.projector = projection_head(feature_dim, settings.hidden_dim, dim)
+        self.prototypes = Prototypes(n_clusters, dim, normalize=settings.normalize_prototypes)
         self.key_encoder = MomentumCopy(encoder)
         self.key_projector = MomentumCopy(self.projector)
         self.key_prototypes = MomentumCopy(self.prototypes)
-        self.queue = FeatureQueue(queue_size, projection_dim)
-        self.cluster_queue = FeatureQueue(n_cluster_sets * n_clusters, projection_dim)
-        self.register_buffer("started", torch.tensor(float(cluster_start == 0)))
-        self.instance_temperature = instance_temperature
-        self.cluster_temperature = cluster_temperature
-        self.assign_temperature = assign_temperature
-        self.gumbel_temperature = gumbel_temperature
-        self.alpha = alpha
-        self.kl_weight = kl_weight
-        self.sampled_weights = sampled_weights
-        self.cluster_start = cluster_start
-        self.momentum = momentum
-        self.n_cluster_sets = n_cluster_sets
-        self.cluster_noise = cluster_noise
-        self.batch_negatives = batch_negatives
-        self.neighbors = neighbors
+        self.queue = FeatureQueue(settings.queue_size, dim)
+        self.cluster_queue = FeatureQueue(settings.n_cluster_sets * n_clusters, dim)
+        self.register_buffer("started", torch.tensor(float(settings.cluster_start == 0)))
 
     def sample_noise(self, batch_size: int, generator: torch.Generator) -> tuple[Tensor, ...]:
         """Draw Gumbel noise for the samples, and normal noise for the queue of clusters."""
@@ -226,35 +167,35 @@ class TwinContrastObjective(Objective):
         query, key = batch.views
         gumbel, noise = batch.noise
         v, mu = gather(self.project(self.encoder(query))), self.prototypes()
-        logits = v @ mu.mT / self.assign_temperature
+        logits = v @ mu.mT / self.settings.assign_temperature
         pi = logits.softmax(dim=1)
-        sample = gumbel_softmax(logits, gumbel, temperature=self.gumbel_temperature)
+        sample = gumbel_softmax(logits, gumbel, temperature=self.settings.gumbel_temperature)
         keys = gather(F.normalize(self.key_projector(self.key_encoder(key)).float(), dim=1))
         mu_key = self.key_prototypes()
-        pi_key = (keys @ mu_key.mT / self.assign_temperature).softmax(dim=1)
+        pi_key = (keys @ mu_key.mT / self.settings.assign_temperature).softmax(dim=1)
 
-        r = cluster_representations(v, sample if self.sampled_weights else pi)
+        r = cluster_representations(v, sample if self.settings.sampled_weights else pi)
         r_key = cluster_representations(keys, pi_key)
-        past = self.cluster_queue.features + self.cluster_noise * noise
+        past = self.cluster_queue.features + self.settings.cluster_noise * noise
         cluster = cluster_loss(
             r,
             r_key,
-            temperature=self.cluster_temperature,
+            temperature=self.settings.cluster_temperature,
             queue=F.normalize(past, dim=1),
-            batch_negatives=self.batch_negatives,
+            batch_negatives=self.settings.batch_negatives,
         )
         e = F.normalize(v + self.started * (sample @ mu), dim=1)
         e_key = F.normalize(keys + self.started * (pi_key @ mu_key), dim=1)
         instance = info_nce(
             e,
             e_key,
-            temperature=self.instance_temperature,
+            temperature=self.settings.instance_temperature,
             extra_keys=self.queue.features,
-            batch_negatives=self.batch_negatives,
+            batch_negatives=self.settings.batch_negatives,
         )
         divergence = uniform_divergence(pi)
-        alpha = self.started * self.alpha
-        kl_weight = self.started * self.kl_weight
+        alpha = self.started * self.settings.alpha
+        kl_weight = self.started * self.settings.kl_weight
         return LossOutput(
             alpha * cluster + (1 - alpha) * (instance + kl_weight * divergence),
             {
@@ -271,7 +212,7 @@ class TwinContrastObjective(Objective):
 
     def assign(self, features: Tensor) -> Tensor:
         """Return pi, without noise."""
-        logits = self.project(features) @ self.prototypes().mT / self.assign_temperature
+        logits = self.project(features) @ self.prototypes().mT / self.settings.assign_temperature
         return torch.softmax(logits, dim=1)
 
     def permute_clusters(self, order: Tensor) -> None:
@@ -281,26 +222,22 @@ class TwinContrastObjective(Objective):
     def after_step(self, carry: tuple[Tensor, ...], progress: float) -> None:
         """Move the key network and the queues."""
         e_key, r_key = carry
-        self.key_encoder.update(self.encoder, self.momentum)
-        self.key_projector.update(self.projector, self.momentum)
-        self.key_prototypes.update(self.prototypes, self.momentum)
+        self.key_encoder.update(self.encoder, self.settings.momentum)
+        self.key_projector.update(self.projector, self.settings.momentum)
+        self.key_prototypes.update(self.prototypes, self.settings.momentum)
         self.queue.push(e_key)
         self.cluster_queue.push(r_key)
 
     def before_epoch(self, progress: float, map_all: MapAll) -> None:
         """Find the neighbours when it is time, and renew the prototypes."""
         features = self.neighbors.search(progress, map_all, self.encoder)
-        if not self.started and progress >= self.cluster_start:
+        if not self.started and progress >= self.settings.cluster_start:
             self._renew_prototypes(
                 map_all.on_sampled(self.encoder) if features is None else features
             )
             self.started.fill_(1)
         elif features is not None:
             self._renew_prototypes(features)
-
-    def view_rows(self, plan: Tensor, generator: torch.Generator) -> Tensor:
-        """Show a neighbour in the second view, once there are neighbours."""
-        return self.neighbors.view_rows(plan, generator)
 
     def after_training(self, map_all: MapAll) -> None:
         """Settle the prototypes on the final projections."""
@@ -318,7 +255,7 @@ class TwinContrastObjective(Objective):
         if renewed is not own:
             self._set_prototypes(renewed * own.norm(dim=1).mean())
             # the queue holds clusters of other numbers
-            self.cluster_queue.push(renewed.repeat(self.n_cluster_sets, 1))
+            self.cluster_queue.push(renewed.repeat(self.settings.n_cluster_sets, 1))
 
     def _set_prototypes(self, prototypes: Tensor) -> None:
         """Overwrite the prototypes of both networks, in place."""
@@ -361,6 +298,7 @@ _PAPER = Preset(
 )
 
 
+@with_parameters
 class TwinContrastClustering(BaseDeepClusterer):
     """Twin-contrast clustering (TCC) of images or rows.
 
@@ -371,49 +309,6 @@ class TwinContrastClustering(BaseDeepClusterer):
 
     Parameters
     ----------
-    n_clusters : int, default=8
-        Number of clusters K, at least 1.
-    encoder : str, torch.nn.Module or callable, default="auto"
-        Maps a batch to features (n, feature_dim).
-
-        - ``"auto"``: ``"mlp"`` for rows, ``"cnn"`` for images of up to 32 pixels a side,
-          ``"resnet18"`` above.
-        - ``"mlp"``: two layers of 512 with batch norm.
-        - ``"cnn"``: six convolutions (four below 16 pixels); grey images of 16 pixels and more
-          are resized to 20 x 20 first.
-        - ``"resnet18"``, ``"resnet34"``, ...: untrained, without the classifier, with a 3x3 stem
-          and no max-pooling for images of up to 96 pixels.
-        - Any other classifier of ``torchvision.models``, by its name, untrained.
-        - A module: copied, so that the one passed in is never trained; every fit starts from its
-          weights.
-        - A callable without arguments that returns a module: called within ``random_state``.
-
-        Images arrive as float32 in [0, 1] of shape (n, C, H, W), rows standardised as (n, d).
-    freeze_encoder : bool, default=False
-        Whether to leave the encoder as it is and train the heads only; for encoders with trained
-        weights. With ``augmentation="auto"`` or ``"rows"`` the features of all samples are
-        computed once, without augmentation, and then treated like rows: standardised, varied by
-        the recipe ``"rows"``, with neighbours among them. With any other `augmentation` they are
-        computed in every step, for views of the samples.
-    augmentation : str, callable or Augmentation, default="auto"
-        Maps a batch to a random variation of the same shape.
-
-        - ``"auto"``: ``"rows"`` for rows, ``"digits"`` for grey images, ``"images"`` for colour.
-        - ``"images"``: the papers' recipe of crops, flips, colour jitter and grey.
-        - ``"digits"``: gentle crops, rotations, shears and bending; no flips.
-        - ``"rows"``: features swapped with those of other rows, and noise.
-        - Anything from :mod:`deepcluster_sk.augmentations`, or a callable on a batch, which may
-          draw from the global random states.
-    image_shape : tuple of int or None, default=None
-        ``(H, W)``, ``(H, W, C)`` or ``(C, H, W)`` of flattened images in a 2-D X. None reads 2-D X
-        as rows of features.
-    image_size : int, tuple of 2 ints or "auto", default="auto"
-        Height and width, or both in one number, that image files are resized to in fit. ``"auto"``
-        is the median height and the median width of the files, at most 32 pixels each: a small
-        network is quick there. Pass more if clusters differ in details, best with a GPU.
-    on_error : {"raise", "skip"}, default="raise"
-        What to do about image files that cannot be read: an error that names all of them, or a
-        warning and the label -1.
     hidden_dim : int, default=256
         Width of the hidden layer of the projector.
     projection_dim : int, default=128
@@ -453,95 +348,12 @@ class TwinContrastClustering(BaseDeepClusterer):
     batch_negatives : bool, default=True
         Whether other samples and clusters of the batch are negatives; otherwise only the queues
         are.
-    n_neighbors : int, default=10
-        Number of nearest neighbours, one of which the second view shows in the neighbour stage; 0
-        leaves the stage out, as in the paper.
-    neighbor_start : float, default=0.6
-        Share of the epochs after which neighbours are searched among the features, in [0, 1); they
-        are searched again in the middle of the rest.
-    neighbor_space : {"auto", "inputs", "features"}, default="auto"
-        ``"features"``: the neighbour stage begins at `neighbor_start`. ``"inputs"``: it begins with
-        the first step, with neighbours among the samples themselves until `neighbor_start`.
-        ``"auto"`` is ``"inputs"`` for rows and ``"features"`` for images.
-    max_epochs : int or "auto", default="auto"
-        Number of passes over the data. ``"auto"`` is at least 12, and as many as make 560 steps of
-        `batch_size` samples: 80 for 1,800 samples, 15 for 10,000, 12 from 13,000 on.
-    batch_size : int, default=256
-        Samples per step, capped at the number of samples. An incomplete last batch is dropped.
-    optimizer : {"adam", "adamw", "sgd"}, default="adam"
-        ``"sgd"`` has Nesterov momentum 0.9.
-    learning_rate : float, default=0.003
-        Its maximum over the training.
-    weight_decay : float, default=0.0
-        As the optimizer defines it.
-    schedule : {"constant", "cosine"}, default="cosine"
-        Of the learning rate, after the warm-up.
-    warmup : float, default=0.05
-        Share of the steps over which the learning rate rises linearly from 0, in [0, 1).
-    device : str or torch.device, default="auto"
-        ``"auto"`` takes CUDA, then MPS, then the CPU; a named device that is missing is an error.
-    precision : {"auto", "float32", "bfloat16", "float16"}, default="auto"
-        Of the products in training; ``"auto"`` is bfloat16 on GPUs that compute it natively, and on
-        CPUs that do (AVX512-BF16, AMX) for images of 16 x 16 pixels and more; float32 elsewhere.
-        Predictions are computed in float32.
-    compile : bool, default=False
-        Whether to compile loss and augmentation with ``torch.compile``, each as one graph. The
-        encoder has to allow that; an augmentation that is a mere callable is left as it is.
-    max_time : float or None, default=None
-        Seconds of training; None for no limit. As many epochs are run as fit, at least one and at
-        most `max_epochs`, and the schedule and the starts that are shares of the training are
-        those of so many epochs. What follows the last epoch is not counted.
-    tol : float or None, default=None
-        The training ends early when at most this share of the samples, in [0, 1], has changed its
-        cluster in each of `n_iter_no_change` epochs in a row; epochs before `cluster_start` and
-        before the neighbour stage do not count. None for no early end. Any other value costs one
-        more pass over the data, without gradients, in each epoch that counts.
-    n_iter_no_change : int, default=5
-        Number of epochs in a row, if `tol` is not None.
-    warm_start : bool, default=False
-        Whether `fit` begins with the weights of the fitted estimator, in place of new ones. The
-        schedule starts again.
-    checkpoint : path-like or None, default=None
-        A file that `fit` is written to, and goes on from when it is called again with the same
-        parameters and data after an interruption. It serves one fit, and is kept in the end: the
-        same fit then returns at once.
-    checkpoint_every : int or float, default=1
-        Between two writings of the checkpoint: epochs if int, seconds if float. Ctrl-C and the end
-        of the training write it in any case.
-    verbose : int, default=0
-        1 shows a progress bar.
-    random_state : int, RandomState instance or None, default=None
-        One value gives the same bits on the CPU. None draws from the operating system, not from
-        numpy's global state, which no method of this class touches.
 
     Attributes
     ----------
-    labels_ : ndarray of shape (n_samples,), int64
-        Clusters of the training samples, numbered by decreasing size; equal to ``predict`` of them.
-        -1 for files that were skipped.
-    cluster_sizes_ : ndarray of shape (n_clusters,), int64
-        Training samples per cluster, decreasing; empty clusters come last.
-    n_iter_ : int
-        Number of epochs run.
-    loss_curve_ : list of float
-        Mean loss of each epoch.
     history_ : dict of str to list of float
         Mean of each loss term per epoch: ``"instance"``, ``"cluster"`` and ``"divergence"`` from
         the uniform prior, the last two without effect before `cluster_start`.
-    encoder_ : torch.nn.Module
-        The trained encoder, on the CPU and in evaluation mode.
-    input_shape_ : tuple of int
-        Shape of one sample as given in fit.
-    device_ : str
-        Device that the training ran on.
-    precision_ : str
-        Precision that the training ran in.
-    skipped_ : list of str
-        Image files that could not be read, with ``on_error="skip"``.
-    n_features_in_ : int
-        Number of features, or of pixels times channels.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the columns, if X was a data frame with string names.
 
     See Also
     --------
@@ -549,14 +361,6 @@ class TwinContrastClustering(BaseDeepClusterer):
 
     Notes
     -----
-    Image files are a folder, searched with its subfolders, or a list, array or Series of paths.
-    Files that are all grey give images without a channel axis, others RGB on a white background.
-    Memory maps, torch datasets, and files that do not fit into memory are read while training.
-
-    A 4-D X has its channels on the axis of length 1, 3 or 4, last or second; if both fit, the last
-    one is taken for numpy arrays and the second one for torch tensors. Float images are scaled to
-    [0, 1] by the smallest and largest value of the training set.
-
     No code of the authors is public and the method section could not be read. What is a reading of
     this project is marked in the user guide.
 
@@ -564,152 +368,23 @@ class TwinContrastClustering(BaseDeepClusterer):
     ----------
     .. [1] Shen, Shen, Wang, Qin, Torr and Shao, "You never cluster alone", NeurIPS 2021,
        https://arxiv.org/abs/2106.01908
-
-    Examples
-    --------
-    >>> from sklearn.datasets import load_digits
-    >>> from deepcluster_sk import TwinContrastClustering
-    >>> images = load_digits().images
-    >>> model = TwinContrastClustering(n_clusters=10, max_epochs=4, random_state=0)
-    >>> labels = model.fit_predict(images)
-    >>> labels.shape, model.predict_proba(images[:3]).shape
-    ((1797,), (3, 10))
     """
 
+    _objective_class: ClassVar[type[Objective]] = TwinContrastObjective
     _paper: ClassVar[Preset] = _PAPER
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **BaseDeepClusterer._parameter_constraints,
-        "hidden_dim": [positive_int],
-        "projection_dim": [positive_int],
-        "instance_temperature": [positive_float],
-        "cluster_temperature": [positive_float],
-        "assign_temperature": [positive_float],
-        "gumbel_temperature": [positive_float],
-        "alpha": [closed_fraction],
-        "kl_weight": [non_negative_float],
-        "normalize_prototypes": ["boolean"],
-        "sampled_weights": ["boolean"],
-        "momentum": [fraction],
-        "queue_size": [non_negative_int],
-        "n_cluster_sets": [non_negative_int],
-        "cluster_noise": [non_negative_float],
-        "batch_negatives": ["boolean"],
-    }
 
-    def __init__(
-        self,
-        n_clusters: int = 8,
-        *,
-        encoder: str | nn.Module | Callable[[], nn.Module] = "auto",
-        freeze_encoder: bool = False,
-        augmentation: str | Callable[[Tensor], Tensor] = "auto",
-        image_shape: tuple[int, ...] | None = None,
-        image_size: int | tuple[int, int] | str = "auto",
-        on_error: str = "raise",
-        hidden_dim: int = 256,
-        projection_dim: int = 128,
-        instance_temperature: float = 0.5,
-        cluster_temperature: float = 0.5,
-        assign_temperature: float = 0.1,
-        gumbel_temperature: float = 0.8,
-        alpha: float = 0.2,
-        kl_weight: float = 0.02,
-        normalize_prototypes: bool = True,
-        sampled_weights: bool = False,
-        cluster_start: float = 0.3,
-        momentum: float = 0.9,
-        queue_size: int = 256,
-        n_cluster_sets: int = 2,
-        cluster_noise: float = 0.05,
-        batch_negatives: bool = True,
-        n_neighbors: int = 10,
-        neighbor_start: float = 0.6,
-        neighbor_space: str = "auto",
-        max_epochs: int | str = "auto",
-        batch_size: int = 256,
-        optimizer: str = "adam",
-        learning_rate: float = 3e-3,
-        weight_decay: float = 0.0,
-        schedule: str = "cosine",
-        warmup: float = 0.05,
-        device: str | torch.device = "auto",
-        precision: str = "auto",
-        compile: bool = False,
-        max_time: float | None = None,
-        tol: float | None = None,
-        n_iter_no_change: int = 5,
-        warm_start: bool = False,
-        checkpoint: str | PathLike[str] | None = None,
-        checkpoint_every: int | float = 1,
-        verbose: int = 0,
-        random_state: int | RandomState | None = None,
-    ) -> None:
-        self.n_clusters = n_clusters
-        self.encoder = encoder
-        self.freeze_encoder = freeze_encoder
-        self.augmentation = augmentation
-        self.image_shape = image_shape
-        self.image_size = image_size
-        self.on_error = on_error
-        self.hidden_dim = hidden_dim
-        self.projection_dim = projection_dim
-        self.instance_temperature = instance_temperature
-        self.cluster_temperature = cluster_temperature
-        self.assign_temperature = assign_temperature
-        self.gumbel_temperature = gumbel_temperature
-        self.alpha = alpha
-        self.kl_weight = kl_weight
-        self.normalize_prototypes = normalize_prototypes
-        self.sampled_weights = sampled_weights
-        self.cluster_start = cluster_start
-        self.momentum = momentum
-        self.queue_size = queue_size
-        self.n_cluster_sets = n_cluster_sets
-        self.n_cluster_sets = n_cluster_sets
-        self.cluster_noise = cluster_noise
-        self.batch_negatives = batch_negatives
-        self.n_neighbors = n_neighbors
-        self.neighbor_start = neighbor_start
-        self.neighbor_space = neighbor_space
-        self.max_epochs = max_epochs
-        self.batch_size = batch_size
-        self.optimizer = optimizer
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.schedule = schedule
-        self.warmup = warmup
-        self.device = device
-        self.precision = precision
-        self.compile = compile
-        self.max_time = max_time
-        self.tol = tol
-        self.n_iter_no_change = n_iter_no_change
-        self.warm_start = warm_start
-        self.checkpoint = checkpoint
-        self.checkpoint_every = checkpoint_every
-        self.verbose = verbose
-        self.random_state = random_state
-
-    def _make_objective(self, encoder: nn.Module, feature_dim: int) -> Objective:
-        return TwinContrastObjective(
-            encoder,
-            feature_dim,
-            n_clusters=self.n_clusters,
-            hidden_dim=self.hidden_dim,
-            projection_dim=self.projection_dim,
-            instance_temperature=self.instance_temperature,
-            cluster_temperature=self.cluster_temperature,
-            assign_temperature=self.assign_temperature,
-            gumbel_temperature=self.gumbel_temperature,
-            alpha=self.alpha,
-            kl_weight=self.kl_weight,
-            normalize_prototypes=self.normalize_prototypes,
-            sampled_weights=self.sampled_weights,
-            cluster_start=self.cluster_start,
-            momentum=self.momentum,
-            queue_size=self.queue_size,
-            n_cluster_sets=self.n_cluster_sets,
-            cluster_noise=self.cluster_noise,
-            batch_negatives=self.batch_negatives,
-            neighbors=self._neighbor_stage(),
-        )
+    hidden_dim: PositiveInt = 256
+    projection_dim: PositiveInt = 128
+    instance_temperature: PositiveFloat = 0.5
+    cluster_temperature: PositiveFloat = 0.5
+    assign_temperature: PositiveFloat = 0.1
+    gumbel_temperature: PositiveFloat = 0.8
+    alpha: ClosedFraction = 0.2
+    kl_weight: NonNegativeFloat = 0.02
+    normalize_prototypes: Boolean = True
+    sampled_weights: Boolean = False
+    momentum: Fraction = 0.9
+    queue_size: NonNegativeInt = 256
+    n_cluster_sets: NonNegativeInt = 2
+    cluster_noise: NonNegativeFloat = 0.05
+    batch_negatives: Boolean = True

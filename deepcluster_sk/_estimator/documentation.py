@@ -1,0 +1,214 @@
+"""The documentation that all estimators share, and how it joins a class's own."""
+
+import inspect
+import re
+
+SHARED = """
+Parameters
+----------
+n_clusters : int, default=8
+    Number of clusters K, at least 1.
+encoder : str, torch.nn.Module or callable, default="auto"
+    Maps a batch to features (n, feature_dim).
+
+    - ``"auto"``: ``"mlp"`` for rows, ``"cnn"`` for images of up to 32 pixels a side,
+      ``"resnet18"`` above.
+    - ``"mlp"``: two layers of 512 with batch norm.
+    - ``"cnn"``: six convolutions (four below 16 pixels); grey images of 16 pixels and more
+      are resized to 20 x 20 first.
+    - ``"resnet18"``, ``"resnet34"``, ...: untrained, without the classifier, with a 3x3 stem
+      and no max-pooling for images of up to 96 pixels.
+    - Any other classifier of ``torchvision.models``, by its name, untrained.
+    - A module: copied, so that the one passed in is never trained; every fit starts from its
+      weights.
+    - A callable without arguments that returns a module: called within ``random_state``.
+
+    Images arrive as float32 in [0, 1] of shape (n, C, H, W), rows standardised as (n, d).
+freeze_encoder : bool, default=False
+    Whether to keep the weights of the encoder and train the heads only; for encoders with trained
+    weights. With ``augmentation="auto"`` or ``"rows"`` the features of all samples are
+    computed once, without augmentation, and then treated like rows: standardised, varied by
+    the recipe ``"rows"``, with neighbours among them. With any other `augmentation` they are
+    computed in every step, for views of the samples.
+augmentation : str, callable or Augmentation, default="auto"
+    Maps a batch to a random variation of the same shape.
+
+    - ``"auto"``: ``"rows"`` for rows, ``"digits"`` for grey images, ``"images"`` for colour.
+    - ``"images"``: the papers' recipe of crops, flips, colour jitter and grey.
+    - ``"digits"``: gentle crops, rotations, shears and bending; no flips.
+    - ``"rows"``: features swapped with those of other rows, and noise.
+    - Anything from :mod:`deepcluster_sk.augmentations`, or a callable on a batch, which may
+      draw from the global random states.
+image_shape : tuple of int or None, default=None
+    ``(H, W)``, ``(H, W, C)`` or ``(C, H, W)`` of flattened images in a 2-D X. None reads 2-D X
+    as rows of features.
+image_size : int, tuple of 2 ints or "auto", default="auto"
+    Height and width, or both in one number, that image files are resized to in fit. ``"auto"``
+    is the median height and the median width of the files, at most 32 pixels each, which keeps
+    the network small. Pass more if clusters differ in details, best with a GPU.
+on_error : {"raise", "skip"}, default="raise"
+    What to do about image files that cannot be read: an error that names all of them, or a
+    warning and the label -1.
+cluster_start : float, default=0.3
+    Share of the epochs after which the clusters begin to be learned, in [0, 1).
+n_neighbors : int, default=10
+    Number of nearest neighbours, one of which the second view shows in the neighbour stage; 0
+    leaves the stage out, as in the paper.
+neighbor_start : float, default=0.6
+    Share of the epochs after which neighbours are searched among the features, in [0, 1); they
+    are searched again in the middle of the rest.
+neighbor_space : {"auto", "inputs", "features"}, default="auto"
+    ``"features"``: the neighbour stage begins at `neighbor_start`. ``"inputs"``: it begins with
+    the first step, with neighbours among the samples themselves until `neighbor_start`.
+    ``"auto"`` is ``"inputs"`` for rows and ``"features"`` for images.
+max_epochs : int or "auto", default="auto"
+    Number of passes over the data. ``"auto"`` is at least 12, and as many as make 560 steps of
+    `batch_size` samples: 80 for 1,800 samples, 15 for 10,000, 12 from 13,000 on.
+batch_size : int, default=256
+    Samples per step, capped at the number of samples. An incomplete last batch is dropped.
+optimizer : {"adam", "adamw", "sgd"}, default="adam"
+    ``"sgd"`` has Nesterov momentum 0.9.
+learning_rate : float, default=0.003
+    The largest learning rate of the training.
+weight_decay : float, default=0.0
+    As the optimizer defines it.
+schedule : {"constant", "cosine"}, default="cosine"
+    Course of the learning rate after the warm-up.
+warmup : float, default=0.05
+    Share of the steps over which the learning rate rises linearly from 0, in [0, 1).
+device : str or torch.device, default="auto"
+    ``"auto"`` takes CUDA, then MPS, then the CPU; a named device that is missing is an error.
+precision : {"auto", "float32", "bfloat16", "float16"}, default="auto"
+    Number format of the training step. ``"auto"`` uses bfloat16 on GPUs that compute it natively,
+    and on CPUs that do (AVX512-BF16, AMX) for images of 16 x 16 pixels and more; float32
+    elsewhere. Predictions are computed in float32.
+compile : bool, default=False
+    Whether to compile loss and augmentation with ``torch.compile``, each as one graph. The
+    encoder has to allow that; an augmentation that is a mere callable is not compiled.
+max_time : float or None, default=None
+    Seconds of training; None for no limit. As many epochs are run as fit, at least one and at
+    most `max_epochs`, and the schedule and the starts that are shares of the training are
+    those of so many epochs. What follows the last epoch is not counted.
+tol : float or None, default=None
+    The training ends early when at most this share of the samples, in [0, 1], has changed its
+    cluster in each of `n_iter_no_change` epochs in a row; epochs before `cluster_start` and
+    before the neighbour stage do not count. None for no early end. Any other value costs one
+    more pass over the data, without gradients, in each epoch that counts.
+n_iter_no_change : int, default=5
+    Number of epochs in a row, if `tol` is not None.
+warm_start : bool, default=False
+    Whether `fit` begins with the weights of the fitted estimator instead of new ones. The
+    schedule starts again.
+checkpoint : path-like or None, default=None
+    A file that `fit` is written to, and goes on from when it is called again with the same
+    parameters and data after an interruption. It serves one fit, and is kept in the end: the
+    same fit then returns at once.
+checkpoint_every : int or float, default=1
+    Between two writings of the checkpoint: epochs if int, seconds if float. Ctrl-C and the end
+    of the training write it in any case.
+verbose : int, default=0
+    1 shows a progress bar.
+random_state : int, RandomState instance or None, default=None
+    One value gives the same bits on the CPU. None draws from the operating system, not from
+    numpy's global state, which no method of this class touches.
+
+Attributes
+----------
+labels_ : ndarray of shape (n_samples,), int64
+    Clusters of the training samples, numbered by decreasing size; equal to ``predict`` of them.
+    -1 for files that were skipped.
+cluster_sizes_ : ndarray of shape (n_clusters,), int64
+    Training samples per cluster, decreasing; empty clusters come last.
+n_iter_ : int
+    Number of epochs run.
+loss_curve_ : list of float
+    Mean loss of each epoch.
+history_ : dict of str to list of float
+    Mean of each loss term per epoch.
+encoder_ : torch.nn.Module
+    The trained encoder, on the CPU and in evaluation mode.
+input_shape_ : tuple of int
+    Shape of one sample as given in fit.
+device_ : str
+    Device that the training ran on.
+precision_ : str
+    Precision that the training ran in.
+skipped_ : list of str
+    Image files that could not be read, with ``on_error="skip"``.
+n_features_in_ : int
+    Number of features, or of pixels times channels.
+feature_names_in_ : ndarray of shape (n_features_in_,)
+    Names of the columns, if X was a data frame with string names.
+
+Notes
+-----
+Image files are a folder, searched with its subfolders, or a list, array or Series of paths.
+Files that are all grey give images without a channel axis, others RGB on a white background.
+Memory maps, torch datasets, and files that do not fit into memory are read while training.
+
+A 4-D X has its channels on the axis of length 1, 3 or 4, last or second; if both fit, the last
+one is taken for numpy arrays and the second one for torch tensors. Float images are scaled to
+[0, 1] by the smallest and largest value of the training set.
+
+Examples
+--------
+>>> from sklearn.datasets import load_digits
+>>> from deepcluster_sk import {{name}}
+>>> images = load_digits().images
+>>> model = {{name}}(n_clusters=10, max_epochs=4, random_state=0)
+>>> labels = model.fit_predict(images)
+>>> labels.shape, model.predict_proba(images[:3]).shape
+((1797,), (3, 10))
+"""
+
+_TITLE = re.compile(r"^(?P<title>\w[\w ]*)\n-{3,}$", re.M)
+_ENTRY = re.compile(r"^(?=\S)", re.M)
+_ORDER = ("Parameters", "Attributes", "See Also", "Notes", "References", "Examples")
+
+
+def finished_docstring(own: str | None, name: str, parameters: list[str]) -> str | None:
+    """Join the docstring of a class with the shared documentation.
+
+    Parameters
+    ----------
+    own : str or None
+        What the class says itself; None, as with ``python -OO``, stays None.
+    name : str
+        Of the class.
+    parameters : list of str
+        All parameters, in the order of the constructor.
+
+    Returns
+    -------
+    docstring : str or None
+        In numpydoc's format. An entry or section of the class takes the place of a shared one, but
+        its notes follow the shared ones.
+    """
+    if own is None:
+        return None
+    lead, mine = _sections(inspect.cleandoc(own))
+    _, shared = _sections(SHARED.strip().replace("{{name}}", name))
+    entries = {s: {**_entries(shared[s]), **_entries(mine.get(s, ""))} for s in _ORDER[:2]}
+    described = entries["Parameters"]
+    sections = {
+        **shared,
+        **mine,
+        "Parameters": "\n".join(described[parameter] for parameter in parameters),
+        "Attributes": "\n".join(entries["Attributes"].values()),
+        "Notes": "\n\n".join(s["Notes"] for s in (shared, mine) if "Notes" in s),
+    }
+    texts = [f"{s}\n{'-' * len(s)}\n{sections[s]}" for s in _ORDER if s in sections]
+    return "\n\n".join([lead, *texts]) + "\n"
+
+
+def _sections(docstring: str) -> tuple[str, dict[str, str]]:
+    """Return what precedes the first title, and the texts by title."""
+    lead, *rest = _TITLE.split(docstring)
+    titles, texts = rest[::2], rest[1::2]
+    return lead.strip(), {t: text.strip("\n") for t, text in zip(titles, texts, strict=True)}
+
+
+def _entries(section: str) -> dict[str, str]:
+    """Return the entries of a section, such as parameters, by name."""
+    entries = [entry.rstrip() for entry in _ENTRY.split(section) if entry.strip()]
+    return {entry.partition(" ")[0]: entry for entry in entries}

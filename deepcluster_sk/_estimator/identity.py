@@ -1,0 +1,59 @@
+"""What tells a fit from others, and what JSON can hold of parameters."""
+
+import hashlib
+import os
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator
+from torch import nn
+
+from .._version import __version__
+
+# parameters that leave the result of a fit as it is
+_WITHOUT_EFFECT = ("checkpoint", "checkpoint_every", "device", "verbose")
+
+
+def fit_identity(estimator: BaseEstimator) -> dict[str, Any]:
+    """Tell a fit from others by the class and its parameters; JSON can hold it.
+
+    Code is told apart by its name only, and modules by their settings.
+    """
+    params = estimator.get_params(deep=False)
+    return {
+        "class": type(estimator).__name__,
+        "deepcluster_sk": __version__,
+        **{name: _name_of(value) for name, value in params.items() if name not in _WITHOUT_EFFECT},
+    }
+
+
+def _name_of(value: Any) -> Any:
+    """Return what JSON can hold of a parameter, or a name for it."""
+    if isinstance(value, nn.Module):
+        settings = [
+            (path, type(part).__qualname__, name, repr(setting))
+            for path, part in value.named_modules()
+            for name, setting in sorted(vars(part).items())
+            if isinstance(setting, int | float | str | tuple | list) and name != "training"
+        ]
+        digest = hashlib.sha256(repr(settings).encode()).hexdigest()[:16]
+        return f"{type(value).__qualname__} {digest}"
+    if callable(value):
+        return getattr(value, "__qualname__", type(value).__qualname__)
+    return plain(value)
+
+
+def plain(value: Any) -> Any:
+    """Return what JSON can hold of a parameter; "auto" stands for code."""
+    if isinstance(value, torch.device):
+        return str(value)
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, np.random.RandomState):
+        return None
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, tuple | list):
+        return [plain(item) for item in value]
+    return value if isinstance(value, int | float | str | None) else "auto"

@@ -1,0 +1,113 @@
+"""How an estimator class declares its parameters, and what follows from the declaration.
+
+A parameter is an annotated field: its name, type, constraint and default stand in one line, and its
+description in the docstring of the class. :func:`with_parameters` makes the constructor, the
+constraints that scikit-learn checks, and the finished docstring. The constructor is explicit for
+``help``, for :func:`inspect.signature`, which scikit-learn reads, and for type checkers, which know
+fields from dataclasses.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from inspect import Parameter, Signature
+from numbers import Integral, Real
+from os import PathLike
+from typing import Annotated, Any, TypeVar, dataclass_transform, get_type_hints
+
+import torch
+from numpy.random import RandomState
+from sklearn.utils._param_validation import Interval, RealNotInt, StrOptions
+from torch import Tensor, nn
+
+from ..augmentations._recipes import RECIPES
+from .documentation import finished_docstring
+
+T = TypeVar("T")
+
+
+def one_of(*names: str) -> StrOptions:
+    """Constraint: one of a few strings."""
+    return StrOptions(set(names))
+
+
+_positive_int = Interval(Integral, 1, None, closed="left")
+
+Boolean = Annotated[bool, "boolean"]
+PositiveInt = Annotated[int, _positive_int]
+NonNegativeInt = Annotated[int, Interval(Integral, 0, None, closed="left")]
+PositiveFloat = Annotated[float, Interval(Real, 0, None, closed="neither")]
+NonNegativeFloat = Annotated[float, Interval(Real, 0, None, closed="left")]
+Fraction = Annotated[float, Interval(Real, 0, 1, closed="left")]
+ClosedFraction = Annotated[float, Interval(Real, 0, 1, closed="both")]
+
+Encoder = Annotated[str | nn.Module | Callable[[], nn.Module], str, nn.Module, callable]
+Augment = Annotated[str | Callable[[Tensor], Tensor], one_of("auto", *RECIPES), callable]
+ImageShape = Annotated[tuple[int, ...] | None, tuple, list, None]
+ImageSize = Annotated[int | tuple[int, int] | str, one_of("auto"), _positive_int, tuple, list]
+MaxEpochs = Annotated[int | str, _positive_int, one_of("auto")]
+Device = Annotated[str | torch.device, str, torch.device]
+Seconds = Annotated[float | None, Interval(Real, 0, None, closed="neither"), None]
+Tolerance = Annotated[float | None, Interval(Real, 0, 1, closed="both"), None]
+Path = Annotated[str | PathLike[str] | None, str, PathLike, None]
+# epochs if int, seconds if float
+EpochsOrSeconds = Annotated[
+    int | float, _positive_int, Interval(RealNotInt, 0, None, closed="neither")
+]
+Verbose = Annotated[int, "verbose"]
+RandomStateLike = Annotated[int | RandomState | None, "random_state"]
+
+
+@dataclass_transform(kw_only_default=True, eq_default=False, field_specifiers=(field,))
+def with_parameters(cls: type[T]) -> type[T]:
+    """Make the constructor, the constraints and the docstring of an estimator class.
+
+    Parameters
+    ----------
+    cls : type
+        Its annotated fields are its parameters, in addition to those of the class that it derives
+        from. A constraint is the metadata of ``Annotated``. Of its docstring, what the shared
+        documentation has may be left out.
+
+    Returns
+    -------
+    cls : type
+        The same class. The constructor takes `n_clusters` by position and all others by keyword,
+        the class's own ones first, and only stores them.
+    """
+    cls = dataclass(kw_only=True, eq=False, repr=False, match_args=False)(cls)
+    names = parameter_names(cls)
+    for name in names:
+        if name in vars(cls):  # a default is not an attribute of the class
+            delattr(cls, name)
+    hints = get_type_hints(cls, include_extras=True)
+    constraints = {name: list(hints[name].__metadata__) for name in names}
+    cls._parameter_constraints = constraints  # type: ignore[attr-defined]
+    shared = getattr(cls, "_shared_parameters", tuple(names))
+    cls._shared_parameters = shared  # type: ignore[attr-defined]
+    own = [name for name in names if name not in shared]
+    order = [*shared[:1], *own, *shared[1:]]
+    cls.__init__.__signature__ = _signature(cls, order, hints)  # type: ignore[attr-defined]
+    cls.__doc__ = finished_docstring(cls.__doc__, cls.__name__, order)
+    return cls
+
+
+def parameter_names(cls: type) -> list[str]:
+    """Return the names of all parameters of an estimator class."""
+    return [f.name for f in fields(cls)]
+
+
+def own_parameters(cls: type) -> list[str]:
+    """Return the names of the parameters that a class does not share with all others."""
+    shared = cls._shared_parameters  # type: ignore[attr-defined]
+    return [name for name in parameter_names(cls) if name not in shared]
+
+
+def _signature(cls: type, order: list[str], hints: dict[str, Any]) -> Signature:
+    """Return the signature of the constructor, with plain types."""
+    by_name = {f.name: f for f in fields(cls)}
+    parameters = [Parameter("self", Parameter.POSITIONAL_OR_KEYWORD)]
+    for name in order:
+        kind = Parameter.KEYWORD_ONLY if by_name[name].kw_only else Parameter.POSITIONAL_OR_KEYWORD
+        plain = hints[name].__origin__
+        parameters.append(Parameter(name, kind, default=by_name[name].default, annotation=plain))
+    return Signature(parameters, return_annotation=None)

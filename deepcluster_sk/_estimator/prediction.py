@@ -1,0 +1,72 @@
+"""What a fitted estimator computes for samples."""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
+
+from .._data.sources import open_source
+from .._runtime.device import resolve_device
+from .._runtime.process_group import together
+from .._training.inference import collect, map_batches
+from .._training.objective import Objective
+from .reading import check_same_rows, file_options, preprocessor_of, row_multiple
+from .validation import check_new_input
+
+
+def infer(estimator: Any, X: Any, function: Callable[[Objective, Tensor], Tensor]) -> np.ndarray:
+    """Apply a function of objective and preprocessed batch to all samples.
+
+    Parameters
+    ----------
+    estimator : object
+        Of this package; it stays as it is.
+    X : array-like
+        New samples.
+    function : callable
+        Maps an objective and a preprocessed batch to a tensor of shape (B, m).
+
+    Returns
+    -------
+    values : ndarray of shape (n_samples, m), float32
+        The same in all processes of a job. NaN for image files that were skipped.
+
+    Raises
+    ------
+    NotFittedError
+        If the estimator is not fitted.
+    ValueError
+        If the samples are not like those of fit.
+    """
+    check_is_fitted(estimator)
+    with together(estimator.device):
+        return _infer_together(estimator, X, function)
+
+
+def _infer_together(
+    estimator: Any, X: Any, function: Callable[[Objective, Tensor], Tensor]
+) -> np.ndarray:
+    layout = estimator._preprocessor.layout
+    samples = check_new_input(estimator, X, layout, files=file_options(estimator))
+    check_same_rows(samples)
+    device = resolve_device(estimator.device)
+    objective = estimator._objective
+    preprocess = preprocessor_of(samples, estimator._preprocessor)
+    if device.type != "cpu":  # a copy, so that nothing of the estimator stays on the device
+        objective = copy.deepcopy(objective).to(device)
+        preprocess = copy.deepcopy(preprocess).to(device)
+    source = open_source(samples.rows, device=device)
+    batches = map_batches(
+        lambda x: function(objective, preprocess(x)).float(),
+        source,
+        multiple=row_multiple(layout),
+    )
+    return samples.with_skipped(collect(batches, source.n_samples).numpy(), np.nan)
+
+
+def hard_labels(assignments: np.ndarray) -> np.ndarray:
+    """Return the most probable clusters; -1 for files that were skipped."""
+    return np.where(np.isnan(assignments[:, 0]), -1, assignments.argmax(axis=1))

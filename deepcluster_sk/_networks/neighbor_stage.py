@@ -1,0 +1,172 @@
+"""The part of a training in which the second view shows a neighbour."""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from scipy.linalg import eigh
+from torch import Tensor, nn
+
+from .._data.protocols import MapAll
+from .._runtime.distributed import on_first, world_size
+from .._training.objective import Objective, Settings
+from .neighbors import SEARCH_DIM, NeighborGraph, NeighborSearch
+
+_STATE = "neighbors."  # prefix of the names of what is kept in checkpoints
+
+
+class NeighborStage:
+    """The part of a training in which the second view shows a neighbour.
+
+    Neighbours are searched among the features when a share `start` of the training is done, and
+    again in the middle of what is left.
+
+    Parameters
+    ----------
+    n_neighbors : int
+        0 leaves the stage out.
+    start : float
+        In [0, 1).
+    among_inputs : bool
+        Whether neighbours among the inputs serve until then, from the first step on.
+    """
+
+    def __init__(self, n_neighbors: int, start: float, *, among_inputs: bool) -> None:
+        self.n_neighbors = n_neighbors
+        self.among_inputs = among_inputs
+        self.graph: NeighborGraph | None = None
+        self._nearest: Tensor | None = None
+        self._sampled: Tensor | None = None
+        self._times = (start, (1 + start) / 2)
+        self._n_searches = 0
+
+    def search(self, progress: float, map_all: MapAll, encoder: nn.Module) -> Tensor | None:
+        """Search if it is time to.
+
+        Returns
+        -------
+        features : Tensor of shape (n, d) or None
+            Of the sampled rows, which are those of :attr:`graph`; None if there was no search among
+            features.
+        """
+        if not self.n_neighbors:
+            return None
+        due = sum(progress >= time for time in self._times)
+        if self._n_searches >= due:
+            if self.among_inputs and self.graph is None:
+                columns = _compared_columns(map_all)
+                self._connect(map_all.on_sampled(columns), map_all, columns)
+            return None
+        self._n_searches = due
+        features = map_all.on_sampled(encoder)
+        directions = F.normalize(features, dim=1)
+        self._connect(directions, map_all, lambda x: F.normalize(encoder(x), dim=1))
+        return features
+
+    def _connect(self, sampled: Tensor, map_all: MapAll, embed: Callable[[Tensor], Tensor]) -> None:
+        """Join the sampled rows, and every row with those of them that are nearest.
+
+        All processes get what rank 0 found: elsewhere, distances may round differently.
+        """
+        search = NeighborSearch(sampled, self.n_neighbors)
+        self.graph = NeighborGraph(search.graph())
+        self._sampled = map_all.sampled
+        if self._sampled is not None:
+            self._nearest = map_all(lambda x: search.nearest(embed(x))).int()
+        if world_size() > 1:
+            self.load_state(on_first(self.state))
+
+    def view_rows(self, plan: Tensor, generator: torch.Generator) -> Tensor:
+        """Choose the rows behind the two views: from a plan (steps, B) to (steps, 2, B)."""
+        if self.graph is None:
+            second = plan
+        elif self._nearest is None or self._sampled is None:
+            second = self.graph.sample(plan, generator)
+        else:
+            choice = torch.randint(self._nearest.shape[1], plan.shape, generator=generator)
+            second = self._sampled[self._nearest[plan, choice].long()]
+        return torch.stack([plan, second], dim=1)
+
+    def end(self) -> None:
+        """Forget the neighbours: they are as many as the training set."""
+        self.graph = self._nearest = self._sampled = None
+
+    def state(self) -> dict[str, Tensor]:
+        """Return how far the stage has come, and the neighbours."""
+        state = {"n_searches": torch.tensor(self._n_searches)}
+        if self.graph is not None:
+            state |= self.graph.state()
+        if self._nearest is not None and self._sampled is not None:
+            state |= {"nearest": self._nearest, "sampled": self._sampled}
+        return state
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Go on from what :meth:`state` returned."""
+        self._n_searches = int(state["n_searches"])
+        self.graph = NeighborGraph.from_state(state) if "first" in state else None
+        self._nearest, self._sampled = state.get("nearest"), state.get("sampled")
+
+
+class NeighborObjective(Objective):
+    """An objective whose second view shows a neighbour in the last part of the training."""
+
+    def __init__(self, encoder: nn.Module, feature_dim: int, settings: Settings) -> None:
+        super().__init__(encoder, feature_dim, settings)
+        self.neighbors = NeighborStage(
+            settings.n_neighbors,
+            settings.neighbor_start,
+            among_inputs=settings.neighbor_space == "inputs",
+        )
+
+    def view_rows(self, plan: Tensor, generator: torch.Generator) -> Tensor:
+        """Show a neighbour in the second view, once there are neighbours."""
+        return self.neighbors.view_rows(plan, generator)
+
+    def before_single_pass(self) -> None:
+        """Leave the neighbours out."""
+        self.neighbors = NeighborStage(0, 0.0, among_inputs=False)
+
+    def state(self) -> dict[str, Tensor]:
+        """Return how far the stage has come, and the neighbours."""
+        return {f"{_STATE}{name}": tensor for name, tensor in self.neighbors.state().items()}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Go on from what :meth:`state` returned."""
+        self.neighbors.load_state({k.removeprefix(_STATE): tensor for k, tensor in state.items()})
+
+
+def _flat(x: Tensor) -> Tensor:
+    return x.flatten(1)
+
+
+def _compared_columns(map_all: MapAll) -> Callable[[Tensor], Tensor]:
+    """Return what maps samples to the rows that a search compares: of few columns, or all.
+
+    The 64 principal components are those of ``NeighborSearch``, of rows that are never together in
+    memory. Where there are no more rows than columns, the rows take less than the second moments.
+    """
+    n_rows, n_columns = map_all.sampled_shape
+    if not SEARCH_DIM < n_columns < n_rows:
+        return _flat
+    moments = map_all.sum_on_sampled(_moments)
+    mean, axes = on_first(lambda: _principal_axes(moments))  # rounded differently, rows differ
+    return lambda x: (_flat(x) - mean.to(x)) @ axes.to(x)
+
+
+def _moments(x: Tensor) -> Tensor:
+    """Return number, sums and sums of products of the columns in one matrix (1 + d, 1 + d)."""
+    rows = F.pad(_flat(x).cpu().double(), (1, 0), value=1.0)
+    return rows.mT @ rows
+
+
+def _principal_axes(moments: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the mean (d,) and the first principal axes (d, 64) of rows, by their moments."""
+    mean = moments[0, 1:] / moments[0, 0]
+    covariance = (moments[1:, 1:] / moments[0, 0]).addr_(mean, mean, alpha=-1)
+    last = len(mean) - 1
+    _, axes = eigh(
+        covariance.numpy().T,  # the order of LAPACK: nothing is copied
+        subset_by_index=(last - SEARCH_DIM + 1, last),
+        overwrite_a=True,
+    )
+    return mean.float(), torch.from_numpy(axes).float()
