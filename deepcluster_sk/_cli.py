@@ -25,9 +25,8 @@ import numpy as np
 
 from ._inspection.assignments import Assignments, assign
 from ._inspection.pictures import as_samples
-from .methods import METHODS
+from .methods import METHODS, Method
 
-_METHODS = {method.command_name: method for method in METHODS.values()}
 _ARRAYS = (".npy", ".npz", ".csv")
 _NAME = "deepcluster-sk"
 _INTERRUPTED = 130  # as shells have it: 128 and the number of the signal
@@ -77,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_source(fit)
     fit.add_argument("--n-clusters", type=_positive, required=True, metavar="K")
     fit.add_argument(
-        "--method", choices=_METHODS, default="contrastive", help="default: contrastive"
+        "--method", choices=_methods(), default="contrastive", help="default: contrastive"
     )
     fit.add_argument("--max-epochs", type=_positive, metavar="N", help="default: by the data")
     fit.add_argument(
@@ -106,6 +105,11 @@ def _parser() -> argparse.ArgumentParser:
     _add_common(predict)
     predict.set_defaults(run=_predict, parser=predict)
     return parser
+
+
+def _methods() -> dict[str, Method]:
+    """Return the registered methods by the names of ``--method``."""
+    return {method.command_name: method for method in METHODS.values()}
 
 
 def _add_source(parser: argparse.ArgumentParser) -> None:
@@ -147,7 +151,7 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
 def _fit(arguments: argparse.Namespace) -> None:
     source = _open(arguments.sources)
     _check_targets(arguments, source, {"--save": arguments.save}, arguments.sources)
-    method = _METHODS[arguments.method].load_class()  # only now: torch takes its time
+    method = _methods()[arguments.method].load_class()  # only now: torch takes its time
     known = method().get_params()
     chosen = {
         "n_clusters": arguments.n_clusters,

@@ -23,6 +23,7 @@ from sklearn.model_selection import GridSearchCV
 from torch import nn
 
 from deepcluster_sk import ClusterContrast, ContrastiveClustering, DeepRobustClustering, load
+from deepcluster_sk._estimator import prediction
 from deepcluster_sk._runtime import distributed, process_group
 from deepcluster_sk._runtime.batch_norm import global_batch_norm
 from deepcluster_sk._runtime.file_format import read_file
@@ -445,7 +446,7 @@ def count_rows(rank, X):
     with distributed.alone():
         model = ClusterContrast(3, encoder=Counting, **{**PARAMETERS, "max_epochs": 1}).fit(X)
     inference.BATCH_SIZE = 32
-    type(model)._multiple = 1  # no rows to fill up
+    prediction.row_multiple = lambda layout: 1  # no rows to fill up
     seen.clear()
     model.transform(np.concatenate([X, X])[:99])
     return sum(seen)

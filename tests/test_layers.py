@@ -125,8 +125,8 @@ def test_only_the_device_file_names_an_accelerator():
     assert files_with('"cuda"') == {"_runtime.device"}
 
 
-def test_only_the_parameters_import_private_parts_of_scikit_learn():
-    assert files_with("sklearn.utils._") == {"_estimator.parameters"}
+def test_only_the_kinds_of_parameters_import_private_parts_of_scikit_learn():
+    assert files_with("sklearn.utils._") == {"_estimator.kinds"}
 
 
 # what belongs to single methods: the trainer asks an objective for it by hooks
@@ -151,6 +151,14 @@ def test_only_the_adapter_imports_the_callbacks_of_scikit_learn():
 
 
 METHOD_FILES = sorted(name for name in FILES if name.startswith("methods.") and "__" not in name)
+
+
+@pytest.mark.parametrize("name", METHOD_FILES)
+def test_a_method_is_read_in_one_sitting(name):
+    lines = FILES[name].read_text("utf-8").splitlines()
+    assert len(lines) < 350
+    objective = next(n for n, line in enumerate(lines) if "(NeighborObjective)" in line)
+    assert objective < 150  # losses and objective are on the first screens
 
 
 @pytest.mark.parametrize("name", [*METHOD_FILES, "losses", "_networks.modules"])

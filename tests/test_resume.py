@@ -393,7 +393,7 @@ def test_a_damaged_or_foreign_file_is_refused(written, tmp_path, kind):
         }[kind]
     )
     before = path.read_bytes()
-    with pytest.raises(ResumeError, match=r"run': it is damaged, or no checkpoint .*Delete"):
+    with pytest.raises(ResumeError, match=r"run': it is damaged, or not a checkpoint .*Delete"):
         resume(path)
     assert path.read_bytes() == before
 
@@ -418,7 +418,7 @@ def test_a_checkpoint_with_a_tensor_missing_or_of_another_shape_is_refused(path,
 
 def test_a_saved_estimator_is_no_checkpoint_and_the_other_way_round(path, tmp_path):
     ContrastiveClustering(3, encoder=Net, **PARAMETERS).fit(images()).save(tmp_path / "model")
-    with pytest.raises(ResumeError, match="is damaged, or no checkpoint"):
+    with pytest.raises(ResumeError, match="is damaged, or not a checkpoint"):
         resume(tmp_path / "model")
     with pytest.raises(SavedModelError, match="is a checkpoint"):
         load(path)

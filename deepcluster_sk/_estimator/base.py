@@ -19,31 +19,10 @@ from .._training.frozen import assign, assign_and_encode, encode
 from .._training.interrupts import Interrupts
 from .._training.objective import Objective
 from ..metrics import embedding_silhouette_score
-from . import fitting, saving
+from . import fitting, kinds, saving
 from .onnx import Dtype
 from .papers import Preset
-from .parameters import (
-    Augment,
-    Boolean,
-    Device,
-    Encoder,
-    EpochsOrSeconds,
-    Fraction,
-    ImageShape,
-    ImageSize,
-    MaxEpochs,
-    NonNegativeFloat,
-    NonNegativeInt,
-    Path,
-    PositiveFloat,
-    PositiveInt,
-    RandomStateLike,
-    Seconds,
-    Tolerance,
-    Verbose,
-    one_of,
-    with_parameters,
-)
+from .parameters import with_parameters
 from .prediction import hard_labels, infer
 from .sklearn_callbacks import CallbackSupportMixin, with_callbacks
 
@@ -74,35 +53,35 @@ class BaseDeepClusterer(
     _online: ClassVar[fitting.Online | None] = None
     """What the next ``partial_fit`` goes on from, beside the networks."""
 
-    n_clusters: PositiveInt = field(default=8, kw_only=False)
-    encoder: Encoder = "auto"
-    freeze_encoder: Boolean = False
-    augmentation: Augment = "auto"
-    image_shape: ImageShape = None
-    image_size: ImageSize = "auto"
-    on_error: Annotated[str, one_of("raise", "skip")] = "raise"
-    cluster_start: Fraction = 0.3
-    n_neighbors: NonNegativeInt = 10
-    neighbor_start: Fraction = 0.6
-    neighbor_space: Annotated[str, one_of("auto", "inputs", "features")] = "auto"
-    max_epochs: MaxEpochs = "auto"
-    batch_size: PositiveInt = 256
-    optimizer: Annotated[str, one_of("adam", "adamw", "sgd")] = "adam"
-    learning_rate: PositiveFloat = 3e-3
-    weight_decay: NonNegativeFloat = 0.0
-    schedule: Annotated[str, one_of("constant", "cosine")] = "cosine"
-    warmup: Fraction = 0.05
-    device: Device = "auto"
-    precision: Annotated[str, one_of("auto", "float32", "bfloat16", "float16")] = "auto"
-    compile: Boolean = False
-    max_time: Seconds = None
-    tol: Tolerance = None
-    n_iter_no_change: PositiveInt = 5
-    warm_start: Boolean = False
-    checkpoint: Path = None
-    checkpoint_every: EpochsOrSeconds = 1
-    verbose: Verbose = 0
-    random_state: RandomStateLike = None
+    n_clusters: kinds.PositiveInt = field(default=8, kw_only=False)
+    encoder: kinds.Encoder = "auto"
+    freeze_encoder: kinds.Boolean = False
+    augmentation: kinds.Augment = "auto"
+    image_shape: kinds.ImageShape = None
+    image_size: kinds.ImageSize = "auto"
+    on_error: Annotated[str, kinds.one_of("raise", "skip")] = "raise"
+    cluster_start: kinds.Fraction = 0.3
+    n_neighbors: kinds.NonNegativeInt = 10
+    neighbor_start: kinds.Fraction = 0.6
+    neighbor_space: Annotated[str, kinds.one_of("auto", "inputs", "features")] = "auto"
+    max_epochs: kinds.MaxEpochs = "auto"
+    batch_size: kinds.PositiveInt = 256
+    optimizer: Annotated[str, kinds.one_of("adam", "adamw", "sgd")] = "adam"
+    learning_rate: kinds.PositiveFloat = 3e-3
+    weight_decay: kinds.NonNegativeFloat = 0.0
+    schedule: Annotated[str, kinds.one_of("constant", "cosine")] = "cosine"
+    warmup: kinds.Fraction = 0.05
+    device: kinds.Device = "auto"
+    precision: Annotated[str, kinds.one_of("auto", "float32", "bfloat16", "float16")] = "auto"
+    compile: kinds.Boolean = False
+    max_time: kinds.Seconds = None
+    tol: kinds.Tolerance = None
+    n_iter_no_change: kinds.PositiveInt = 5
+    warm_start: kinds.Boolean = False
+    checkpoint: kinds.Path = None
+    checkpoint_every: kinds.EpochsOrSeconds = 1
+    verbose: kinds.Verbose = 0
+    random_state: kinds.RandomStateLike = None
 
     @with_callbacks
     def fit(self, X: Any, y: Any = None) -> Self:

@@ -5,6 +5,14 @@ from typing import Any, NamedTuple
 
 from . import errors
 
+WITHOUT_ADDITIONS = {
+    "cluster_start": 0.0,
+    "n_neighbors": 0,
+    "schedule": "constant",
+    "warmup": 0.0,
+}
+"""Constructor arguments that switch off what this project adds to the methods."""
+
 
 class Preset(NamedTuple):
     """Settings and results of a paper."""

@@ -1,60 +1,19 @@
 """How an estimator class declares its parameters, and what follows from the declaration.
 
-A parameter is an annotated field: its name, type, constraint and default stand in one line, and its
-description in the docstring of the class. :func:`with_parameters` makes the constructor, the
-constraints that scikit-learn checks, and the finished docstring. The constructor is explicit for
-``help``, for :func:`inspect.signature`, which scikit-learn reads, and for type checkers, which know
-fields from dataclasses.
+A parameter is an annotated field: its name, its kind (type and constraint) and its default stand in
+one line, and its description in the docstring of the class. :func:`with_parameters` makes the
+constructor, the constraints that scikit-learn checks, and the finished docstring. The constructor
+is explicit for ``help``, for :func:`inspect.signature`, which scikit-learn reads, and for type
+checkers, which know fields from dataclasses.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from inspect import Parameter, Signature
-from numbers import Integral, Real
-from os import PathLike
-from typing import Annotated, Any, TypeVar, dataclass_transform, get_type_hints
+from typing import Any, TypeVar, dataclass_transform, get_type_hints
 
-import torch
-from numpy.random import RandomState
-from sklearn.utils._param_validation import Interval, RealNotInt, StrOptions
-from torch import Tensor, nn
-
-from ..augmentations._recipes import RECIPES
 from .documentation import finished_docstring
 
 T = TypeVar("T")
-
-
-def one_of(*names: str) -> StrOptions:
-    """Constraint: one of a few strings."""
-    return StrOptions(set(names))
-
-
-_positive_int = Interval(Integral, 1, None, closed="left")
-
-Boolean = Annotated[bool, "boolean"]
-PositiveInt = Annotated[int, _positive_int]
-NonNegativeInt = Annotated[int, Interval(Integral, 0, None, closed="left")]
-PositiveFloat = Annotated[float, Interval(Real, 0, None, closed="neither")]
-NonNegativeFloat = Annotated[float, Interval(Real, 0, None, closed="left")]
-Fraction = Annotated[float, Interval(Real, 0, 1, closed="left")]
-ClosedFraction = Annotated[float, Interval(Real, 0, 1, closed="both")]
-
-Encoder = Annotated[str | nn.Module | Callable[[], nn.Module], str, nn.Module, callable]
-Augment = Annotated[str | Callable[[Tensor], Tensor], one_of("auto", *RECIPES), callable]
-ImageShape = Annotated[tuple[int, ...] | None, tuple, list, None]
-ImageSize = Annotated[int | tuple[int, int] | str, one_of("auto"), _positive_int, tuple, list]
-MaxEpochs = Annotated[int | str, _positive_int, one_of("auto")]
-Device = Annotated[str | torch.device, str, torch.device]
-Seconds = Annotated[float | None, Interval(Real, 0, None, closed="neither"), None]
-Tolerance = Annotated[float | None, Interval(Real, 0, 1, closed="both"), None]
-Path = Annotated[str | PathLike[str] | None, str, PathLike, None]
-# epochs if int, seconds if float
-EpochsOrSeconds = Annotated[
-    int | float, _positive_int, Interval(RealNotInt, 0, None, closed="neither")
-]
-Verbose = Annotated[int, "verbose"]
-RandomStateLike = Annotated[int | RandomState | None, "random_state"]
 
 
 @dataclass_transform(kw_only_default=True, eq_default=False, field_specifiers=(field,))
@@ -87,7 +46,8 @@ def with_parameters(cls: type[T]) -> type[T]:
     own = [name for name in names if name not in shared]
     order = [*shared[:1], *own, *shared[1:]]
     cls.__init__.__signature__ = _signature(cls, order, hints)  # type: ignore[attr-defined]
-    cls.__doc__ = finished_docstring(cls.__doc__, cls.__name__, order)
+    if own:
+        cls.__doc__ = finished_docstring(cls.__doc__, cls.__name__, order)
     return cls
 
 

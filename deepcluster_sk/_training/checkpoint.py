@@ -18,7 +18,8 @@ from .._runtime.distributed import on_first, rank
 from .._runtime.file_format import read_file, write_file
 from .._runtime.warnings import warn_user
 from .._version import __version__
-from ..exceptions import ResumeError, SavedModelError
+from ..exceptions import SavedModelError
+from . import errors
 from .objective import Objective
 from .state import EpochRecord, TrainState
 from .steps import Steps, StepsState
@@ -44,7 +45,7 @@ class Checkpoint:
     OSError
         If the file cannot be written.
     ResumeError
-        If there is a file, and it is no checkpoint.
+        If there is a file that is not a checkpoint.
     """
 
     def __init__(self, path: str | os.PathLike[str], every: int | float) -> None:
@@ -86,11 +87,7 @@ class Checkpoint:
         there = self._found[0]["identity"]
         for name, here in identity.items():
             if name not in there or there[name] != here:
-                raise ResumeError(
-                    f"Cannot resume from {os.fspath(self._path)!r}: it was written with "
-                    f"{name}={there.get(name)!r}, this fit has {name}={here!r}. Restore it, delete "
-                    "the file to start again, or pass another checkpoint."
-                )
+                raise errors.other_fit(self._path, name, there.get(name), here)
 
     def restore(self, state: TrainState, objective: Objective, steps: Steps) -> None:
         """Put a run where the file's was."""
@@ -104,7 +101,7 @@ class Checkpoint:
             state.seconds, state.n_stable = header["seconds"], header["n_stable"]
             state.stopped = header["stopped"]
         except (KeyError, TypeError, ValueError, RuntimeError, IndexError) as error:
-            raise self._damaged(error) from error
+            raise errors.damaged_checkpoint(self._path, error) from error
         self._written = len(state.history)
         self._found = None  # it may be as large as the networks
 
@@ -184,7 +181,7 @@ class Checkpoint:
             known_torch = header["torch"]
             int(header["identity"]["entropy"])
         except (SavedModelError, KeyError, TypeError, ValueError) as error:
-            raise self._damaged(error) from error
+            raise errors.damaged_checkpoint(self._path, error) from error
         if known_torch != _TORCH:
             warn_user(
                 f"{os.fspath(self._path)!r} was written under torch {known_torch}, this is "
@@ -192,13 +189,6 @@ class Checkpoint:
                 RuntimeWarning,
             )
         return header, tensors
-
-    def _damaged(self, error: Exception) -> ResumeError:
-        return ResumeError(
-            f"Cannot resume from {os.fspath(self._path)!r}: it is damaged, or no checkpoint "
-            f"({type(error).__name__}: {error}). Delete the file to start again, or pass another "
-            "checkpoint."
-        )
 
 
 def data_identity(source: DataSource) -> dict[str, Any]:
@@ -246,8 +236,4 @@ def _check_writable(path: Path) -> None:
         with tempfile.TemporaryFile(dir=path.parent):
             pass
     except OSError as error:
-        raise OSError(
-            error.errno,
-            f"checkpoint={os.fspath(path)!r} cannot be written ({error.strerror}). Pass the name "
-            "of a file in a folder that exists and that you may write to",
-        ) from error
+        raise errors.checkpoint_not_writable(path, error) from error

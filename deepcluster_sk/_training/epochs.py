@@ -4,6 +4,7 @@ import copy
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -21,7 +22,7 @@ from .._runtime.distributed import (
 )
 from .._runtime.random import Seeds
 from ..augmentations._base import Augmentation
-from ..exceptions import DivergenceError
+from . import errors
 from .inference import calibrate_batch_norm
 from .objective import Batch, Objective
 from .row_map import RowMap
@@ -77,7 +78,8 @@ class Epochs:
         """Run one pass over the data."""
         with self.seeds.fork_global("global", number, device=self.device):
             record = self._pass(number, progress)
-        self._check_finite(record, number)
+        if not math.isfinite(record.total):
+            raise errors.loss_diverged(record, number + 1, self.config)
         return record
 
     def _pass(self, number: int, progress: float) -> EpochRecord:
@@ -153,23 +155,9 @@ class Epochs:
             )
 
     def _row_map(self, objective: Objective, number: int) -> RowMap:
+        diverged = partial(errors.features_diverged, number, self.config.learning_rate)
         return RowMap(
-            objective,
-            self.source,
-            self.preprocess,
-            device=self.device,
-            diverged=f"after epoch {number}. Lower learning_rate (now "
-            f"{self.config.learning_rate:g})",
-        )
-
-    def _check_finite(self, record: EpochRecord, number: int) -> None:
-        if math.isfinite(record.total):
-            return
-        terms = ", ".join(f"{name}={value:.4g}" for name, value in record.terms.items())
-        raise DivergenceError(
-            f"Loss became {record.total} in epoch {number + 1} ({terms}). Lower learning_rate (now "
-            f"{self.config.learning_rate:g}), or use precision='float32' (now "
-            f"{self.config.precision!r})."
+            objective, self.source, self.preprocess, device=self.device, diverged=diverged
         )
 
     @contextmanager
@@ -180,7 +168,4 @@ class Epochs:
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            raise MemoryError(
-                f"Out of memory in a training step on {self.device} with "
-                f"batch_size={self.steps.batch_size}. Lower batch_size, or use a smaller encoder."
-            ) from error
+            raise errors.out_of_memory(self.device, self.steps.batch_size) from error

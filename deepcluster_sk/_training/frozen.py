@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from .._data.preprocessing import Layout, Preprocessor
 from .._data.protocols import DataSource
-from ..exceptions import EncoderError
+from . import errors
 from .inference import collect, map_batches
 from .objective import Objective
 
@@ -106,10 +106,7 @@ def check_is_trained(encoder: Any) -> None:
         If the parameter is the name of an architecture.
     """
     if isinstance(encoder, str):
-        raise EncoderError(
-            f"freeze_encoder=True was passed with encoder={encoder!r}, which is untrained "
-            "and would stay so. Pass a module with trained weights, or freeze_encoder=False."
-        )
+        raise errors.frozen_without_weights(encoder)
 
 
 def compute_features(
@@ -126,11 +123,7 @@ def compute_features(
     features = collect(batches, source.n_samples)
     bad = (~features.isfinite()).any(dim=1).nonzero()
     if len(bad):
-        raise EncoderError(
-            f"The frozen encoder returned NaN or infinity for sample {int(bad[0])} "
-            f"({len(bad)} of {len(features)} samples). Check its weights and the range of "
-            "its input: images arrive as float32 in [0, 1]."
-        )
+        raise errors.frozen_features_not_finite(int(bad[0]), len(bad), len(features))
     return features.numpy()
 
 

@@ -62,6 +62,11 @@ class LossOutput(NamedTuple):
     """Detached tensors for ``after_step``."""
 
 
+def detached(**terms: Tensor) -> dict[str, Tensor]:
+    """Return the terms of a loss for :attr:`LossOutput.terms`."""
+    return {name: term.detach() for name, term in terms.items()}
+
+
 class Objective(nn.Module, ABC):
     """Networks and loss of one method.
 

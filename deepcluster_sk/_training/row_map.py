@@ -12,7 +12,6 @@ from .._runtime.distributed import (
     rank,
     world_size,
 )
-from ..exceptions import DivergenceError
 from .inference import collect, default_batch_size, map_batches
 
 _MAX_SAMPLED = 70_000  # time and memory of a search grow with the square of it, and no further
@@ -29,8 +28,8 @@ class RowMap:
     preprocess : torch.nn.Module
     device : torch.device
         Where the values are put.
-    diverged : str
-        When values became NaN or infinite, and what to do about it; for the error.
+    diverged : callable
+        Makes the error for values that are NaN or infinite.
     """
 
     def __init__(
@@ -40,7 +39,7 @@ class RowMap:
         preprocess: nn.Module,
         *,
         device: torch.device,
-        diverged: str,
+        diverged: Callable[[], Exception],
     ) -> None:
         self._objective = objective
         self._source = source
@@ -85,7 +84,7 @@ class RowMap:
 
     def _check_finite(self, values: Tensor) -> None:
         if not values.isfinite().all():
-            raise DivergenceError(f"Features became NaN or infinite {self._diverged}.")
+            raise self._diverged()
 
 
 def sampled_rows(n_rows: int) -> Tensor | None:

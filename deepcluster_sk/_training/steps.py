@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .._runtime.distributed import average_gradients
+from . import errors
 from .objective import Batch, LossOutput, Objective
 from .state import TrainConfig
 
@@ -112,7 +113,7 @@ class Steps:
             number, _, name = key.partition(".")
             parameter = parameters[int(number)]
             if value.ndim and value.shape != parameter.shape:
-                raise ValueError(f"{key} of the optimiser has shape {tuple(value.shape)}")
+                raise errors.other_optimizer_shape(key, tuple(value.shape), tuple(parameter.shape))
             # a fused step wants the memory format of the parameter
             own = torch.empty_like(parameter if value.ndim else value, dtype=value.dtype)
             entries.setdefault(int(number), {})[name] = own.copy_(value)

@@ -23,23 +23,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .._data.protocols import MapAll
+from .._estimator import kinds
 from .._estimator.base import BaseDeepClusterer
 from .._estimator.papers import Preset
-from .._estimator.parameters import (
-    Boolean,
-    Fraction,
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    one_of,
-    with_parameters,
-)
+from .._estimator.parameters import with_parameters
 from .._networks.kmeans import better_centroids, kmeans_centroids
 from .._networks.modules import FeatureQueue, MomentumCopy, projection_head
 from .._networks.neighbor_stage import NeighborObjective
 from .._runtime.distributed import gather
-from .._training.objective import Batch, LossOutput, Objective, Settings
+from .._training.objective import Batch, LossOutput, Objective, Settings, detached
 from ..augmentations import images
 from ..losses import at_least_float32, info_nce
 
@@ -98,27 +90,24 @@ class ClusterContrastObjective(NeighborObjective):
 
     def forward(self, batch: Batch) -> LossOutput:
         """Evaluate ``L_contrast + cluster_weight L_cluster``; the second one from its start on."""
+        settings = self.settings
         query, key = batch.views
         q = gather(self.project(self.encoder(query)))
         k = gather(F.normalize(self.key_projector(self.key_encoder(key)).float(), dim=1))
         instance = info_nce(
             q,
             k,
-            temperature=self.settings.instance_temperature,
+            temperature=settings.instance_temperature,
             extra_keys=self.queue.features,
-            batch_negatives=self.settings.batch_negatives,
+            batch_negatives=settings.batch_negatives,
         )
         nearest = (k @ self.centroids.mT).argmax(dim=1)
-        cluster = self.started * clustering_loss(
-            q,
-            self.centroids,
-            nearest,
-            form=self.settings.cluster_form,
-            temperature=self.settings.cluster_temperature,
-        )
+        form, tau_c = settings.cluster_form, settings.cluster_temperature
+        pull = clustering_loss(q, self.centroids, nearest, form=form, temperature=tau_c)
+        cluster = self.started * pull
         return LossOutput(
-            instance + self.settings.cluster_weight * cluster,
-            {"instance": instance.detach(), "cluster": cluster.detach()},
+            instance + settings.cluster_weight * cluster,
+            detached(instance=instance, cluster=cluster),
             carry=(k, nearest),
         )
 
@@ -253,10 +242,6 @@ class ClusterContrast(BaseDeepClusterer):
         Mean of each loss term per epoch: ``"instance"`` and ``"cluster"`` (0 before
         `cluster_start`).
 
-    See Also
-    --------
-    ContrastiveClustering : Instance and cluster heads on one network; the most tested of the four.
-
     Notes
     -----
     Only the abstract, the introduction and the captions of the paper could be read, and no code is
@@ -274,14 +259,14 @@ class ClusterContrast(BaseDeepClusterer):
     _objective_class: ClassVar[type[Objective]] = ClusterContrastObjective
     _paper: ClassVar[Preset] = _PAPER
 
-    hidden_dim: PositiveInt = 256
-    projection_dim: PositiveInt = 128
-    instance_temperature: PositiveFloat = 0.5
-    cluster_temperature: PositiveFloat = 0.3
-    cluster_weight: NonNegativeFloat = 1.0
-    cluster_form: Annotated[str, one_of("cross-entropy", "pull")] = "cross-entropy"
-    centroid_update: Annotated[str, one_of("moving-average", "k-means")] = "moving-average"
-    centroid_momentum: Fraction = 0.9
-    momentum: Fraction = 0.9
-    queue_size: NonNegativeInt = 256
-    batch_negatives: Boolean = True
+    hidden_dim: kinds.PositiveInt = 256
+    projection_dim: kinds.PositiveInt = 128
+    instance_temperature: kinds.PositiveFloat = 0.5
+    cluster_temperature: kinds.PositiveFloat = 0.3
+    cluster_weight: kinds.NonNegativeFloat = 1.0
+    cluster_form: Annotated[str, kinds.one_of("cross-entropy", "pull")] = "cross-entropy"
+    centroid_update: Annotated[str, kinds.one_of("moving-average", "k-means")] = "moving-average"
+    centroid_momentum: kinds.Fraction = 0.9
+    momentum: kinds.Fraction = 0.9
+    queue_size: kinds.NonNegativeInt = 256
+    batch_negatives: kinds.Boolean = True

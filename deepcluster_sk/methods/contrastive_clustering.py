@@ -22,14 +22,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .._data.protocols import MapAll
+from .._estimator import kinds
 from .._estimator.base import BaseDeepClusterer
-from .._estimator.papers import Preset, scores
-from .._estimator.parameters import NonNegativeFloat, PositiveFloat, PositiveInt, with_parameters
+from .._estimator.papers import WITHOUT_ADDITIONS, Preset, scores
+from .._estimator.parameters import with_parameters
 from .._networks.cluster_heads import ClusterHeads
 from .._networks.modules import projection_head
 from .._networks.neighbor_stage import NeighborObjective
 from .._runtime.distributed import gather
-from .._training.objective import Batch, LossOutput, Objective, Settings
+from .._training.objective import Batch, LossOutput, Objective, Settings, detached
 from ..augmentations import images
 from ..losses import at_least_float32, negative_entropy, nt_xent
 
@@ -112,11 +113,7 @@ class ContrastiveObjective(NeighborObjective):
         cluster, entropy = (self.cluster_heads.started * term for term in (cluster, entropy))
         return LossOutput(
             instance + settings.cluster_weight * cluster + settings.entropy_weight * entropy,
-            {
-                "instance": instance.detach(),
-                "cluster": cluster.detach(),
-                "entropy": entropy.detach(),
-            },
+            detached(instance=instance, cluster=cluster, entropy=entropy),
         )
 
     def _project(self, features: Tensor) -> Tensor:
@@ -152,16 +149,13 @@ def _softmax(logits: Tensor) -> Tensor:
 # the authors' configuration files; images of 224 x 224 pixels
 _PAPER = Preset(
     {
+        **WITHOUT_ADDITIONS,
         "encoder": "resnet34",
         "n_heads": 1,
         "hidden_dim": 512,
-        "cluster_start": 0.0,
-        "n_neighbors": 0,
         "augmentation": images(strength=0.5),
         "max_epochs": 1000,
         "learning_rate": 3e-4,
-        "schedule": "constant",
-        "warmup": 0.0,
     },
     {
         "cifar10": ({"n_clusters": 10}, scores(0.705, 0.790, 0.637)),
@@ -242,10 +236,10 @@ class ContrastiveClustering(BaseDeepClusterer):
     _paper: ClassVar[Preset] = _PAPER
     _against_empty: ClassVar[str] = " a larger entropy_weight,"
 
-    n_heads: PositiveInt = 6
-    hidden_dim: PositiveInt = 256
-    projection_dim: PositiveInt = 128
-    instance_temperature: PositiveFloat = 0.5
-    cluster_temperature: PositiveFloat = 1.0
-    cluster_weight: NonNegativeFloat = 1.0
-    entropy_weight: NonNegativeFloat = 1.0
+    n_heads: kinds.PositiveInt = 6
+    hidden_dim: kinds.PositiveInt = 256
+    projection_dim: kinds.PositiveInt = 128
+    instance_temperature: kinds.PositiveFloat = 0.5
+    cluster_temperature: kinds.PositiveFloat = 1.0
+    cluster_weight: kinds.NonNegativeFloat = 1.0
+    entropy_weight: kinds.NonNegativeFloat = 1.0

@@ -22,20 +22,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .._data.protocols import MapAll
+from .._estimator import kinds
 from .._estimator.base import BaseDeepClusterer
-from .._estimator.papers import Preset, scores
-from .._estimator.parameters import (
-    Boolean,
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    with_parameters,
-)
+from .._estimator.papers import WITHOUT_ADDITIONS, Preset, scores
+from .._estimator.parameters import with_parameters
 from .._networks.cluster_heads import ClusterHeads
 from .._networks.neighbor_stage import NeighborObjective
 from .._runtime.distributed import gather
-from .._training.objective import Batch, LossOutput, Objective, Settings
+from .._training.objective import Batch, LossOutput, Objective, Settings, detached
 from ..augmentations import images
 from ..losses import at_least_float32, info_nce, symmetric_info_nce
 
@@ -156,7 +150,7 @@ class DeepRobustObjective(NeighborObjective):
             fine = self._sum(self._terms(self.fine_head, features))
             total = total + fine
             terms["fine"] = fine
-        return LossOutput(total, {name: term.detach() for name, term in terms.items()})
+        return LossOutput(total, detached(**terms))
 
     def _terms(self, heads: ClusterHeads, features: Tensor) -> dict[str, Tensor]:
         """Return the terms of the loss of some heads, as means over them; 0 before their start."""
@@ -206,6 +200,7 @@ class DeepRobustObjective(NeighborObjective):
 # GCC, by the same group: readings, not facts
 _PAPER = Preset(
     {
+        **WITHOUT_ADDITIONS,
         "encoder": "resnet34",
         "augmentation": images(scale=(0.2, 1.0)),
         "n_heads": 1,
@@ -216,12 +211,8 @@ _PAPER = Preset(
         "normalize": False,
         "symmetric": False,
         "scale_free": False,
-        "cluster_start": 0.0,
-        "n_neighbors": 0,
         "max_epochs": 200,
         "learning_rate": 1e-4,
-        "schedule": "constant",
-        "warmup": 0.0,
     },
     {
         "cifar10": ({"n_clusters": 10}, scores(0.621, 0.727, 0.547)),
@@ -282,10 +273,6 @@ class DeepRobustClustering(BaseDeepClusterer):
         ``"regularization"`` (L_CR), all 0 before `cluster_start`, and ``"fine"``, the loss of the
         finer head.
 
-    See Also
-    --------
-    ContrastiveClustering : Instance and cluster heads on one network; the most tested of the four.
-
     Notes
     -----
     No code of the authors is public. The three losses follow an independent implementation that
@@ -303,12 +290,12 @@ class DeepRobustClustering(BaseDeepClusterer):
     _paper: ClassVar[Preset] = _PAPER
     _against_empty: ClassVar[str] = " a larger regularization_weight,"
 
-    n_heads: PositiveInt = 3
-    hidden_dim: NonNegativeInt = 256
-    n_fine_clusters: NonNegativeInt = 70
-    feature_temperature: PositiveFloat = 0.5
-    probability_temperature: PositiveFloat = 1.0
-    regularization_weight: NonNegativeFloat = 0.5
-    normalize: Boolean = True
-    symmetric: Boolean = True
-    scale_free: Boolean = True
+    n_heads: kinds.PositiveInt = 3
+    hidden_dim: kinds.NonNegativeInt = 256
+    n_fine_clusters: kinds.NonNegativeInt = 70
+    feature_temperature: kinds.PositiveFloat = 0.5
+    probability_temperature: kinds.PositiveFloat = 1.0
+    regularization_weight: kinds.NonNegativeFloat = 0.5
+    normalize: kinds.Boolean = True
+    symmetric: kinds.Boolean = True
+    scale_free: kinds.Boolean = True

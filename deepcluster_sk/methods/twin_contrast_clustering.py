@@ -15,7 +15,6 @@ r_k, r^_k           r, r_key: cluster representations
 e, e^               e, e_key: instance representations
 tau                 instance_temperature, cluster_temperature
 lambda              gumbel_temperature
-alpha               alpha
 L, J                n_cluster_sets, queue_size: lengths of the queues
 ==================  ==========================================================
 """
@@ -27,23 +26,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .._data.protocols import MapAll
+from .._estimator import kinds
 from .._estimator.base import BaseDeepClusterer
-from .._estimator.papers import Preset, scores
-from .._estimator.parameters import (
-    Boolean,
-    ClosedFraction,
-    Fraction,
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    with_parameters,
-)
+from .._estimator.papers import WITHOUT_ADDITIONS, Preset, scores
+from .._estimator.parameters import with_parameters
 from .._networks.kmeans import better_centroids, kmeans_centroids
 from .._networks.modules import FeatureQueue, MomentumCopy, Prototypes, projection_head
 from .._networks.neighbor_stage import NeighborObjective
 from .._runtime.distributed import gather
-from .._training.objective import Batch, LossOutput, Objective, Settings
+from .._training.objective import Batch, LossOutput, Objective, Settings, detached
 from ..augmentations import images
 from ..losses import at_least_float32, info_nce, negative_entropy
 
@@ -53,10 +44,8 @@ def gumbel_softmax(logits: Tensor, gumbel: Tensor, *, temperature: float = 0.8) 
 
     Parameters
     ----------
-    logits : Tensor of shape (B, K), float
-        Logarithms of the probabilities, up to a constant per row.
-    gumbel : Tensor of shape (B, K), float
-        Standard Gumbel noise.
+    logits, gumbel : Tensor of shape (B, K), float
+        Logarithms of probabilities, up to a constant per row; standard Gumbel noise.
     temperature : float, default=0.8
         lambda; towards 0 the samples become one-hot.
 
@@ -103,9 +92,9 @@ def cluster_loss(
     temperature : float, default=0.5
         tau.
     queue : Tensor of shape (L * K, d) or None, default=None
-        Past representations in blocks of K. Those of the same cluster are no negatives.
+        Past representations in blocks of K. Those of the same cluster are not negatives.
     batch_negatives : bool, default=True
-        Whether the other clusters' representations in this batch, of both networks, are negatives.
+        Whether those of the other clusters in this batch, of both networks, are negatives.
 
     Returns
     -------
@@ -129,10 +118,7 @@ def cluster_loss(
 
 
 def uniform_divergence(pi: Tensor) -> Tensor:
-    """Mean Kullback-Leibler divergence of the assignments (B, K) from the uniform prior, in nats.
-
-    In ``[0, log K]``, shape ().
-    """
+    """Mean divergence of assignments (B, K) from the uniform prior, in nats: in ``[0, log K]``."""
     return negative_entropy(pi[:, None]).mean()
 
 
@@ -164,45 +150,29 @@ class TwinContrastObjective(NeighborObjective):
 
     def forward(self, batch: Batch) -> LossOutput:
         """Evaluate ``alpha L_1 + (1 - alpha) L_2``; before the start only the contrast of v."""
-        query, key = batch.views
-        gumbel, noise = batch.noise
+        settings, (query, key), (gumbel, noise) = self.settings, batch.views, batch.noise
         v, mu = gather(self.project(self.encoder(query))), self.prototypes()
-        logits = v @ mu.mT / self.settings.assign_temperature
+        logits = v @ mu.mT / settings.assign_temperature
         pi = logits.softmax(dim=1)
-        sample = gumbel_softmax(logits, gumbel, temperature=self.settings.gumbel_temperature)
+        sample = gumbel_softmax(logits, gumbel, temperature=settings.gumbel_temperature)
         keys = gather(F.normalize(self.key_projector(self.key_encoder(key)).float(), dim=1))
         mu_key = self.key_prototypes()
-        pi_key = (keys @ mu_key.mT / self.settings.assign_temperature).softmax(dim=1)
+        pi_key = (keys @ mu_key.mT / settings.assign_temperature).softmax(dim=1)
 
-        r = cluster_representations(v, sample if self.settings.sampled_weights else pi)
+        r = cluster_representations(v, sample if settings.sampled_weights else pi)
         r_key = cluster_representations(keys, pi_key)
-        past = self.cluster_queue.features + self.settings.cluster_noise * noise
-        cluster = cluster_loss(
-            r,
-            r_key,
-            temperature=self.settings.cluster_temperature,
-            queue=F.normalize(past, dim=1),
-            batch_negatives=self.settings.batch_negatives,
-        )
+        past = F.normalize(self.cluster_queue.features + settings.cluster_noise * noise, dim=1)
+        tau, in_batch = settings.cluster_temperature, settings.batch_negatives
+        cluster = cluster_loss(r, r_key, temperature=tau, queue=past, batch_negatives=in_batch)
         e = F.normalize(v + self.started * (sample @ mu), dim=1)
         e_key = F.normalize(keys + self.started * (pi_key @ mu_key), dim=1)
-        instance = info_nce(
-            e,
-            e_key,
-            temperature=self.settings.instance_temperature,
-            extra_keys=self.queue.features,
-            batch_negatives=self.settings.batch_negatives,
-        )
+        tau, queue = settings.instance_temperature, self.queue.features
+        instance = info_nce(e, e_key, temperature=tau, extra_keys=queue, batch_negatives=in_batch)
         divergence = uniform_divergence(pi)
-        alpha = self.started * self.settings.alpha
-        kl_weight = self.started * self.settings.kl_weight
+        alpha, kl_weight = self.started * settings.alpha, self.started * settings.kl_weight
         return LossOutput(
             alpha * cluster + (1 - alpha) * (instance + kl_weight * divergence),
-            {
-                "instance": instance.detach(),
-                "cluster": cluster.detach(),
-                "divergence": divergence.detach(),
-            },
+            detached(instance=instance, cluster=cluster, divergence=divergence),
             carry=(e_key, r_key),
         )
 
@@ -222,22 +192,23 @@ class TwinContrastObjective(NeighborObjective):
     def after_step(self, carry: tuple[Tensor, ...], progress: float) -> None:
         """Move the key network and the queues."""
         e_key, r_key = carry
-        self.key_encoder.update(self.encoder, self.settings.momentum)
-        self.key_projector.update(self.projector, self.settings.momentum)
-        self.key_prototypes.update(self.prototypes, self.settings.momentum)
+        momentum = self.settings.momentum
+        self.key_encoder.update(self.encoder, momentum)
+        self.key_projector.update(self.projector, momentum)
+        self.key_prototypes.update(self.prototypes, momentum)
         self.queue.push(e_key)
         self.cluster_queue.push(r_key)
 
     def before_epoch(self, progress: float, map_all: MapAll) -> None:
         """Find the neighbours when it is time, and renew the prototypes."""
         features = self.neighbors.search(progress, map_all, self.encoder)
-        if not self.started and progress >= self.settings.cluster_start:
-            self._renew_prototypes(
-                map_all.on_sampled(self.encoder) if features is None else features
-            )
-            self.started.fill_(1)
-        elif features is not None:
+        starts = not self.started and progress >= self.settings.cluster_start
+        if starts and features is None:
+            features = map_all.on_sampled(self.encoder)
+        if features is not None:
             self._renew_prototypes(features)
+        if starts:
+            self.started.fill_(1)
 
     def after_training(self, map_all: MapAll) -> None:
         """Settle the prototypes on the final projections."""
@@ -267,6 +238,7 @@ class TwinContrastObjective(NeighborObjective):
 # the first author's prototype and later papers: readings, not facts
 _PAPER = Preset(
     {
+        **WITHOUT_ADDITIONS,
         "encoder": "resnet34",
         "augmentation": images(scale=(0.2, 1.0)),
         "hidden_dim": 128,
@@ -276,17 +248,13 @@ _PAPER = Preset(
         "alpha": 0.5,
         "kl_weight": 1.0,
         "normalize_prototypes": False,
-        "cluster_start": 0.0,
         "momentum": 0.999,
         "queue_size": 12_800,
         "n_cluster_sets": 100,
         "cluster_noise": 0.1,
         "batch_negatives": False,
-        "n_neighbors": 0,
         "max_epochs": 1000,
         "batch_size": 384,
-        "schedule": "constant",
-        "warmup": 0.0,
     },
     {
         "cifar10": ({"n_clusters": 10}, scores(0.790, 0.906, 0.733)),
@@ -305,7 +273,8 @@ class TwinContrastClustering(BaseDeepClusterer):
     Trainable prototypes assign each sample to clusters. A cluster is represented by the sum of its
     samples' projections, weighted by their assignments, and contrasted with what a slowly moving
     copy of the network makes of it; samples are contrasted in the same way, each together with the
-    prototypes that it is assigned to by a relaxed random draw.
+    prototypes that it is assigned to by a relaxed random draw. The user guide says which formulas are
+    this project's reading of the paper.
 
     Parameters
     ----------
@@ -330,8 +299,7 @@ class TwinContrastClustering(BaseDeepClusterer):
     normalize_prototypes : bool, default=True
         Whether prototypes have unit length.
     sampled_weights : bool, default=False
-        Whether the clusters of the query network are represented with the random draws as weights,
-        in place of the assignments themselves.
+        Whether the random draws weight the clusters of the query network, not the assignments.
     cluster_start : float, default=0.3
         Share of the epochs after which prototypes come into play, from k-means on the projections,
         in [0, 1). Until then projections alone are contrasted. 0 is the paper's method.
@@ -343,26 +311,15 @@ class TwinContrastClustering(BaseDeepClusterer):
     n_cluster_sets : int, default=2
         L: number of past sets of K cluster representations that serve as negatives; 0 for none.
     cluster_noise : float, default=0.05
-        Standard deviation, per coordinate, of the noise that is added to the past cluster
-        representations at every step.
+        Standard deviation per coordinate of the noise on past cluster representations.
     batch_negatives : bool, default=True
-        Whether other samples and clusters of the batch are negatives; otherwise only the queues
-        are.
+        Whether other samples and clusters of the batch are negatives, beside the queues.
 
     Attributes
     ----------
     history_ : dict of str to list of float
         Mean of each loss term per epoch: ``"instance"``, ``"cluster"`` and ``"divergence"`` from
         the uniform prior, the last two without effect before `cluster_start`.
-
-    See Also
-    --------
-    ContrastiveClustering : Instance and cluster heads on one network; the most tested of the four.
-
-    Notes
-    -----
-    No code of the authors is public and the method section could not be read. What is a reading of
-    this project is marked in the user guide.
 
     References
     ----------
@@ -373,18 +330,18 @@ class TwinContrastClustering(BaseDeepClusterer):
     _objective_class: ClassVar[type[Objective]] = TwinContrastObjective
     _paper: ClassVar[Preset] = _PAPER
 
-    hidden_dim: PositiveInt = 256
-    projection_dim: PositiveInt = 128
-    instance_temperature: PositiveFloat = 0.5
-    cluster_temperature: PositiveFloat = 0.5
-    assign_temperature: PositiveFloat = 0.1
-    gumbel_temperature: PositiveFloat = 0.8
-    alpha: ClosedFraction = 0.2
-    kl_weight: NonNegativeFloat = 0.02
-    normalize_prototypes: Boolean = True
-    sampled_weights: Boolean = False
-    momentum: Fraction = 0.9
-    queue_size: NonNegativeInt = 256
-    n_cluster_sets: NonNegativeInt = 2
-    cluster_noise: NonNegativeFloat = 0.05
-    batch_negatives: Boolean = True
+    hidden_dim: kinds.PositiveInt = 256
+    projection_dim: kinds.PositiveInt = 128
+    instance_temperature: kinds.PositiveFloat = 0.5
+    cluster_temperature: kinds.PositiveFloat = 0.5
+    assign_temperature: kinds.PositiveFloat = 0.1
+    gumbel_temperature: kinds.PositiveFloat = 0.8
+    alpha: kinds.ClosedFraction = 0.2
+    kl_weight: kinds.NonNegativeFloat = 0.02
+    normalize_prototypes: kinds.Boolean = True
+    sampled_weights: kinds.Boolean = False
+    momentum: kinds.Fraction = 0.9
+    queue_size: kinds.NonNegativeInt = 256
+    n_cluster_sets: kinds.NonNegativeInt = 2
+    cluster_noise: kinds.NonNegativeFloat = 0.05
+    batch_negatives: kinds.Boolean = True

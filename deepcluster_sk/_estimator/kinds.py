@@ -1,0 +1,45 @@
+"""Kinds of parameters: a type for type checkers, and the constraints that scikit-learn checks."""
+
+from collections.abc import Callable
+from numbers import Integral, Real
+from os import PathLike
+from typing import Annotated
+
+import torch
+from numpy.random import RandomState
+from sklearn.utils._param_validation import Interval, RealNotInt, StrOptions
+from torch import Tensor, nn
+
+from ..augmentations._recipes import RECIPES
+
+
+def one_of(*names: str) -> StrOptions:
+    """Constraint: one of a few strings."""
+    return StrOptions(set(names))
+
+
+_positive_int = Interval(Integral, 1, None, closed="left")
+
+Boolean = Annotated[bool, "boolean"]
+PositiveInt = Annotated[int, _positive_int]
+NonNegativeInt = Annotated[int, Interval(Integral, 0, None, closed="left")]
+PositiveFloat = Annotated[float, Interval(Real, 0, None, closed="neither")]
+NonNegativeFloat = Annotated[float, Interval(Real, 0, None, closed="left")]
+Fraction = Annotated[float, Interval(Real, 0, 1, closed="left")]
+ClosedFraction = Annotated[float, Interval(Real, 0, 1, closed="both")]
+
+Encoder = Annotated[str | nn.Module | Callable[[], nn.Module], str, nn.Module, callable]
+Augment = Annotated[str | Callable[[Tensor], Tensor], one_of("auto", *RECIPES), callable]
+ImageShape = Annotated[tuple[int, ...] | None, tuple, list, None]
+ImageSize = Annotated[int | tuple[int, int] | str, one_of("auto"), _positive_int, tuple, list]
+MaxEpochs = Annotated[int | str, _positive_int, one_of("auto")]
+Device = Annotated[str | torch.device, str, torch.device]
+Seconds = Annotated[float | None, Interval(Real, 0, None, closed="neither"), None]
+Tolerance = Annotated[float | None, Interval(Real, 0, 1, closed="both"), None]
+Path = Annotated[str | PathLike[str] | None, str, PathLike, None]
+# epochs if int, seconds if float
+EpochsOrSeconds = Annotated[
+    int | float, _positive_int, Interval(RealNotInt, 0, None, closed="neither")
+]
+Verbose = Annotated[int, "verbose"]
+RandomStateLike = Annotated[int | RandomState | None, "random_state"]
