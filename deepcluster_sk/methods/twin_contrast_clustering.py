@@ -273,8 +273,8 @@ class TwinContrastClustering(BaseDeepClusterer):
     Trainable prototypes assign each sample to clusters. A cluster is represented by the sum of its
     samples' projections, weighted by their assignments, and contrasted with what a slowly moving
     copy of the network makes of it; samples are contrasted in the same way, each together with the
-    prototypes that it is assigned to by a relaxed random draw. The user guide says which formulas are
-    this project's reading of the paper.
+    prototypes that it is assigned to by a relaxed random draw. The user guide says which formulas
+    are this project's reading of the paper.
 
     Parameters
     ----------
