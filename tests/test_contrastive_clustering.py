@@ -7,7 +7,7 @@ from row_maps import RowMap
 from torch import nn
 
 from deepcluster_sk import ContrastiveClustering
-from deepcluster_sk._estimator.fitting import default_epochs
+from deepcluster_sk._estimator.plan import default_epochs
 from deepcluster_sk._training.objective import Batch, Settings
 from deepcluster_sk.losses import negative_entropy
 from deepcluster_sk.methods.contrastive_clustering import (

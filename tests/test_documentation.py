@@ -23,7 +23,7 @@ from sklearn.utils import Bunch
 import deepcluster_sk
 from deepcluster_sk import ContrastiveClustering
 from deepcluster_sk._cli import main
-from deepcluster_sk._estimator import fitting as _fitting
+from deepcluster_sk._estimator import plan
 from deepcluster_sk._estimator.base import DOCUMENTATION_URL, BaseDeepClusterer
 
 ROOT = Path(__file__).parents[1]
@@ -142,7 +142,7 @@ def test_code_on_the_page_runs(path, tmp_path, monkeypatch, capsys):
         if any(module in code for code in blocks):
             pytest.importorskip(module, reason=reason)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(_fitting, "default_epochs", lambda n_samples, batch_size: 1)
+    monkeypatch.setattr(plan, "default_epochs", lambda n_samples, batch_size: 1)
     monkeypatch.setattr("sklearn.datasets.load_digits", few_digits)
     (tmp_path / "photos").mkdir()
     for number, pixels in enumerate(np.random.default_rng(0).integers(0, 256, (40, 20, 24, 3))):

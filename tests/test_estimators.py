@@ -420,7 +420,7 @@ def test_interrupted_fit_is_usable_and_says_so(estimator, few_images):
 
 
 @pytest.mark.parametrize(
-    "place", ["_training.epochs.calibrate_batch_norm", "_estimator.fitting.map_batches"]
+    "place", ["_training.epochs.calibrate_batch_norm", "_estimator.fitted.map_batches"]
 )
 @each
 def test_ctrl_c_after_the_last_epoch_completes_the_fit(estimator, place, few_images, monkeypatch):

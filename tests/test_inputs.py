@@ -13,7 +13,8 @@ from torch import nn
 
 from deepcluster_sk import ContrastiveClustering
 from deepcluster_sk._data.preprocessing import Layout, Preprocessor
-from deepcluster_sk._estimator.validation import FileOptions, check_input
+from deepcluster_sk._estimator.opening import FileOptions
+from deepcluster_sk._estimator.validation import check_input
 from deepcluster_sk.exceptions import DivergenceError, EncoderError
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")

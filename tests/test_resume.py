@@ -210,9 +210,7 @@ def test_a_fit_without_random_state_resumes(tmp_path, monkeypatch):
     interrupt_after(2, ContrastiveClustering, images(), **parameters)
     entropy = read_file(path)[0]["identity"]["entropy"]
     model = ContrastiveClustering(3, encoder=Net, **{**PARAMETERS, **parameters}).fit(images())
-    monkeypatch.setattr(
-        "deepcluster_sk._estimator.fitting.draw_entropy", lambda random_state: entropy
-    )
+    monkeypatch.setattr("deepcluster_sk._estimator.plan.draw_entropy", lambda random_state: entropy)
     parameters = {"random_state": None}
     whole = ContrastiveClustering(3, encoder=Net, **{**PARAMETERS, **parameters}).fit(images())
     assert state(model) == state(whole)

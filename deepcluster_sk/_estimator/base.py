@@ -20,6 +20,7 @@ from .._training.interrupts import Interrupts
 from .._training.objective import Objective
 from ..metrics import embedding_silhouette_score
 from . import fitting, kinds, saving
+from .fitted import Online
 from .onnx import Dtype
 from .papers import Preset
 from .parameters import with_parameters
@@ -50,7 +51,7 @@ class BaseDeepClusterer(
     _against_empty: ClassVar[str] = ""
     """The method's own parameter against empty clusters, for the warning about them."""
 
-    _online: ClassVar[fitting.Online | None] = None
+    _online: ClassVar[Online | None] = None
     """What the next ``partial_fit`` goes on from, beside the networks."""
 
     n_clusters: kinds.PositiveInt = field(default=8, kw_only=False)

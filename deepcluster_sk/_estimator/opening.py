@@ -10,11 +10,13 @@ from torch.utils.data import Dataset
 from .._data.image_files import (
     ImageSize,
     OpenedFiles,
+    checked_size,
     find_image_files,
     open_image_files,
 )
 from .._data.preprocessing import Layout
 from .._data.readers import ArrayReader, ChunkedArray, DatasetReader, as_numpy, is_memory_mapped
+from .._runtime.distributed import rank
 from .._runtime.warnings import warn_user
 from . import errors
 from .layout import shape_of
@@ -26,6 +28,12 @@ class FileOptions(NamedTuple):
     image_size: ImageSize
     on_error: str
     verbose: bool
+
+
+def file_options(estimator: Any) -> FileOptions:
+    """Resolve the parameters of image files."""
+    tells = bool(estimator.verbose) and rank() == 0
+    return FileOptions(checked_size(estimator.image_size), estimator.on_error, tells)
 
 
 def open_files(

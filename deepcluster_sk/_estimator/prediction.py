@@ -13,7 +13,8 @@ from .._runtime.device import resolve_device
 from .._runtime.process_group import together
 from .._training.inference import collect, map_batches
 from .._training.objective import Objective
-from .reading import check_same_rows, file_options, preprocessor_of, row_multiple
+from .opening import file_options
+from .samples import row_multiple
 from .validation import check_new_input
 
 
@@ -51,10 +52,9 @@ def _infer_together(
 ) -> np.ndarray:
     layout = estimator._preprocessor.layout
     samples = check_new_input(estimator, X, layout, files=file_options(estimator))
-    check_same_rows(samples)
     device = resolve_device(estimator.device)
     objective = estimator._objective
-    preprocess = preprocessor_of(samples, estimator._preprocessor)
+    preprocess = samples.preprocessor(estimator._preprocessor)
     if device.type != "cpu":  # a copy, so that nothing of the estimator stays on the device
         objective = copy.deepcopy(objective).to(device)
         preprocess = copy.deepcopy(preprocess).to(device)

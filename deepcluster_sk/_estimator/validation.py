@@ -2,9 +2,8 @@
 
 import copy
 import os
-from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,46 +14,16 @@ from .._data.image_files import ImageFiles, OpenedFiles
 from .._data.preprocessing import Layout
 from .._data.protocols import Rows
 from .._data.readers import ArrayReader, DatasetReader
+from .._data.sources import open_source
+from .._runtime.distributed import check_same, world_size
+from .._training.checkpoint import data_identity
 from . import errors
 from .finiteness import CheckedRows, check_finite
 from .layout import read_layout, shape_of
 from .opening import FileOptions, as_array, open_files
-
-__all__ = [
-    "FileOptions",
-    "Samples",
-    "check_equal_parts",
-    "check_input",
-    "check_n_samples",
-    "check_new_input",
-    "check_rows_to_contrast",
-]
+from .samples import Samples
 
 _DTYPES = [np.float32, np.float64, np.uint8]
-
-
-class Samples(NamedTuple):
-    """Validated input."""
-
-    rows: Rows
-    """Flattened samples (n, d), float32, float64 or uint8: a view of X wherever possible."""
-    layout: Layout
-    n_features: int
-    """Number of columns, or of pixels times channels."""
-    names: np.ndarray | None
-    """Names of the columns, if X was a data frame with string names."""
-    from_files: bool
-    skipped: Mapping[int, str]
-    """Paths of files that could not be read and are not among the rows, by position in X."""
-
-    def with_skipped(self, values: np.ndarray, fill: float) -> np.ndarray:
-        """Fill in a value for the files that were skipped."""
-        if not self.skipped:
-            return values
-        n = len(values) + len(self.skipped)
-        whole = np.full((n, *values.shape[1:]), fill, dtype=values.dtype)
-        whole[np.setdiff1d(np.arange(n), list(self.skipped))] = values
-        return whole
 
 
 def check_input(
@@ -94,6 +63,8 @@ def _samples(
     probe: BaseEstimator, rows: Rows, layout: Layout, opened: OpenedFiles | None
 ) -> Samples:
     """Gather what was found; scikit-learn has left its part on the probe."""
+    if world_size() > 1:  # processes work together on one data set only
+        check_same(data_identity(open_source(rows, device=torch.device("cpu"))))
     return Samples(
         rows,
         layout,
@@ -157,17 +128,6 @@ def check_n_samples(n_samples: int, n_clusters: int) -> None:
     """Refuse a training set with fewer samples than clusters."""
     if n_samples < n_clusters:
         raise errors.fewer_samples_than_clusters(n_samples, n_clusters)
-
-
-def check_equal_parts(batch_size: int, n_processes: int, *, compiled: bool) -> None:
-    """Refuse what several processes cannot do together."""
-    if n_processes == 1:
-        return
-    if batch_size % n_processes:
-        fitting = batch_size - batch_size % n_processes
-        raise errors.unequal_parts(batch_size, n_processes, fitting or n_processes)
-    if compiled:
-        raise errors.compiled_in_a_job(n_processes)
 
 
 def check_rows_to_contrast(n_samples: int) -> None:

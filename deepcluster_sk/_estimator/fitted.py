@@ -1,0 +1,121 @@
+"""The attributes of a fitted estimator, from what a training leaves."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from .._data.protocols import DataSource
+from .._training.epochs import TrainingData
+from .._training.frozen import FrozenEncoder, assign, give_back_encoder, network_of
+from .._training.inference import default_batch_size, map_batches
+from .._training.objective import Objective
+from .._training.state import EpochRecord
+from .._training.steps import StepsState
+from . import errors
+from .plan import Plan
+from .samples import row_multiple
+
+Attributes = dict[str, Any]
+"""Fitted attributes of an estimator, by name."""
+
+
+class Online(NamedTuple):
+    """What the next ``partial_fit`` goes on from, beside the networks."""
+
+    entropy: int
+    optimizer: str
+    steps: StepsState
+
+
+class Opened(NamedTuple):
+    """The data of a fit."""
+
+    stored: DataSource
+    """X as it is stored."""
+    training: TrainingData
+    """What the epochs read: the same, or the features of a frozen encoder."""
+    frozen: FrozenEncoder | None
+    """The encoder that the objective has when it is fitted, if it is not trained."""
+
+
+def set_fitted(estimator: Any, attributes: Attributes) -> None:
+    """Set all fitted attributes; nothing of a fitted estimator stays on a device."""
+    attributes["_objective"].cpu()
+    for name in ("feature_names_in_", "_online"):  # not every training has them
+        vars(estimator).pop(name, None)
+    for name, value in attributes.items():
+        setattr(estimator, name, value)
+
+
+def number_by_size(plan: Plan, objective: Objective, opened: Opened) -> None:
+    """Renumber the clusters by decreasing size."""
+    labels = assigned_labels(plan, objective, opened)
+    sizes = np.bincount(labels, minlength=plan.params.n_clusters)
+    order = np.argsort(-sizes, kind="stable")
+    objective.permute_clusters(torch.as_tensor(order))
+
+
+def lasting_attributes(
+    plan: Plan, objective: Objective, feature_dim: int, opened: Opened
+) -> Attributes:
+    """Return the fitted attributes that do not depend on the course of the training."""
+    samples = plan.samples
+    labels = assigned_labels(plan, objective, opened)
+    if opened.frozen is not None:
+        give_back_encoder(objective, opened.frozen)
+    names = {} if samples.names is None else {"feature_names_in_": samples.names}
+    return {
+        **names,
+        "n_features_in_": samples.n_features,
+        "_n_features_out": feature_dim,
+        "_preprocessor": plan.preprocessor,
+        "_objective": objective,
+        "encoder_": network_of(objective),
+        "input_shape_": plan.layout.shape,
+        "device_": str(plan.device),
+        "precision_": plan.config.precision,
+        "labels_": samples.with_skipped(labels, -1),
+        "cluster_sizes_": np.bincount(labels, minlength=plan.params.n_clusters),
+        "skipped_": list(samples.skipped.values()),
+    }
+
+
+def course(history: list[EpochRecord]) -> Attributes:
+    """Return the attributes that tell the course of a training."""
+    return {
+        "n_iter_": len(history),
+        "loss_curve_": [record.total for record in history],
+        "history_": {name: [record.terms[name] for record in history] for name in history[0].terms},
+    }
+
+
+def longer_course(before: Any, record: EpochRecord) -> Attributes:
+    """Return the course of the training of an estimator, or of a new one, one epoch longer."""
+    if before is None:
+        return course([record])
+    return {
+        "n_iter_": len(before.loss_curve_) + 1,
+        "loss_curve_": [*before.loss_curve_, record.total],
+        # a part that fit has dropped, such as a finer head, has no loss any more
+        "history_": {
+            name: [*past, record.terms.get(name, 0.0)] for name, past in before.history_.items()
+        },
+    }
+
+
+def assigned_labels(plan: Plan, objective: Objective, opened: Opened) -> np.ndarray:
+    """Return the labels of the rows, computed as ``predict`` does: with the same bits."""
+    batches = map_batches(
+        lambda x: assign(objective, opened.training.preprocess(x)),
+        opened.training.source,
+        batch_size=default_batch_size(opened.stored.n_features),
+        multiple=row_multiple(plan.layout),
+    )
+    labels, known = [], []
+    for batch in batches:
+        labels.append(batch.argmax(dim=1).cpu())
+        known.append(batch.isfinite().all().cpu())
+    if not all(known):
+        raise errors.assignments_diverged(plan.params.learning_rate)
+    return torch.cat(labels).numpy()

@@ -1,0 +1,114 @@
+"""The plan of a fit: all parameters, resolved against the samples and the machine."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from .._data.preprocessing import Layout, Preprocessor
+from .._data.protocols import Rows
+from .._runtime.device import resolve_device, resolve_precision
+from .._runtime.distributed import on_first, world_size
+from .._runtime.random import Seeds, draw_entropy
+from .._training.frozen import trains_on_features
+from .._training.objective import Settings
+from .._training.state import TrainConfig
+from . import errors
+from .samples import Samples
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a fit does, with every parameter resolved; nothing is built yet."""
+
+    method: type
+    """The class of the estimator."""
+    params: Settings
+    """Its constructor parameters."""
+    samples: Samples
+    """X, checked."""
+    preprocessor: Preprocessor
+    """Scales stored rows, with statistics of the first training set."""
+    seeds: Seeds
+    """Source of all randomness."""
+    device: torch.device
+    config: TrainConfig
+    """Settings of the training loop."""
+
+    @property
+    def layout(self) -> Layout:
+        """How a sample is read."""
+        return self.preprocessor.layout
+
+    @property
+    def on_features(self) -> bool:
+        """Whether the training reads the features of a frozen encoder, computed once."""
+        return trains_on_features(self.params.freeze_encoder, self.params.augmentation)
+
+
+def drawn_seeds(estimator: Any) -> Seeds:
+    """Draw what all randomness of a training follows from, once for all processes."""
+    return Seeds(on_first(lambda: draw_entropy(estimator.random_state)))
+
+
+def make_plan(estimator: Any, samples: Samples, seeds: Seeds, *, goes_on: bool) -> Plan:
+    """Resolve all parameters; if the training goes on, the scaling is the estimator's."""
+    device = resolve_device(estimator.device)
+    if goes_on:
+        preprocessor = estimator._preprocessor
+    else:
+        preprocessor = learned_scale(samples.rows, samples.layout)
+    return Plan(
+        method=type(estimator),
+        params=Settings(**estimator.get_params(deep=False)),
+        samples=samples,
+        preprocessor=preprocessor,
+        seeds=seeds,
+        device=device,
+        config=_train_config(estimator, len(samples.rows), device, preprocessor.layout),
+    )
+
+
+def _train_config(
+    estimator: Any, n_samples: int, device: torch.device, layout: Layout
+) -> TrainConfig:
+    """Resolve the parameters of the training loop."""
+    batch_size = min(estimator.batch_size, n_samples)
+    _check_equal_parts(batch_size, world_size(), compiled=estimator.compile)
+    max_epochs = estimator.max_epochs
+    if max_epochs == "auto":
+        max_epochs = default_epochs(n_samples, batch_size)
+    return TrainConfig(
+        max_epochs=max_epochs,
+        batch_size=batch_size,
+        optimizer=estimator.optimizer,
+        learning_rate=estimator.learning_rate,
+        weight_decay=estimator.weight_decay,
+        schedule=estimator.schedule,
+        warmup=estimator.warmup,
+        precision=resolve_precision(estimator.precision, device, layout.sample_shape),
+        compile=estimator.compile,
+        max_time=estimator.max_time,
+    )
+
+
+def default_epochs(n_samples: int, batch_size: int) -> int:
+    """Return the epochs of ``max_epochs="auto"``: at least 12, and at least 560 steps."""
+    return max(12, math.ceil(560 / (n_samples // batch_size)))
+
+
+def learned_scale(X: Rows, layout: Layout) -> Preprocessor:
+    """Learn the statistics of rows, once for all processes."""
+    return on_first(lambda: Preprocessor.learn(X, layout))
+
+
+def _check_equal_parts(batch_size: int, n_processes: int, *, compiled: bool) -> None:
+    """Refuse what several processes cannot do together."""
+    if n_processes == 1:
+        return
+    if batch_size % n_processes:
+        fitting = batch_size - batch_size % n_processes
+        raise errors.unequal_parts(batch_size, n_processes, fitting or n_processes)
+    if compiled:
+        raise errors.compiled_in_a_job(n_processes)
