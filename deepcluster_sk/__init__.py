@@ -7,50 +7,33 @@ torch nor matplotlib.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ._version import __version__
+from ._version import __version__ as __version__
 from .methods import METHODS
 
-if TYPE_CHECKING:
-    from . import (
-        augmentations,
-        callbacks,
-        datasets,
-        display,
-        encoders,
-        exceptions,
-        losses,
-        methods,
-        metrics,
-        model_selection,
-    )
-    from ._inspection.report import report
-    from ._loading import load
-    from .methods.cluster_contrast import ClusterContrast
-    from .methods.contrastive_clustering import ContrastiveClustering
-    from .methods.deep_robust_clustering import DeepRobustClustering
-    from .methods.twin_contrast_clustering import TwinContrastClustering
-
-__all__ = [
-    "ClusterContrast",
-    "ContrastiveClustering",
-    "DeepRobustClustering",
-    "TwinContrastClustering",
-    "__version__",
-    "augmentations",
-    "callbacks",
-    "datasets",
-    "display",
-    "encoders",
-    "exceptions",
-    "load",
-    "losses",
-    "methods",
-    "metrics",
-    "model_selection",
-    "report",
-]
+if TYPE_CHECKING:  # what type checkers cannot know of __getattr__
+    from . import augmentations as augmentations
+    from . import callbacks as callbacks
+    from . import datasets as datasets
+    from . import display as display
+    from . import encoders as encoders
+    from . import exceptions as exceptions
+    from . import losses as losses
+    from . import metrics as metrics
+    from . import model_selection as model_selection
+    from ._inspection.report import report as report
+    from ._loading import load as load
+    from .methods.cluster_contrast import ClusterContrast as ClusterContrast
+    from .methods.contrastive_clustering import ContrastiveClustering as ContrastiveClustering
+    from .methods.deep_robust_clustering import DeepRobustClustering as DeepRobustClustering
+    from .methods.twin_contrast_clustering import TwinContrastClustering as TwinContrastClustering
 
 _FUNCTIONS = {"load": "_loading", "report": "_inspection.report"}
+_SUBMODULES = (
+    *("augmentations", "callbacks", "datasets", "display", "encoders", "exceptions", "losses"),
+    *("methods", "metrics", "model_selection"),
+)
+
+__all__ = sorted(["__version__", *METHODS, *_FUNCTIONS, *_SUBMODULES])
 
 
 def __getattr__(name: str) -> Any:
@@ -58,10 +41,10 @@ def __getattr__(name: str) -> Any:
         return METHODS[name].load_class()
     if name in _FUNCTIONS:
         return getattr(import_module(f".{_FUNCTIONS[name]}", __name__), name)
-    if name in __all__:
+    if name in _SUBMODULES:
         return import_module(f".{name}", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return __all__

@@ -1,6 +1,7 @@
 """Imports go one way: from the command down to what knows nothing of this package."""
 
 import ast
+import re
 from functools import cache
 from pathlib import Path
 
@@ -173,3 +174,19 @@ def test_nothing_inside_a_step_reads_from_the_device(name):
     for step in steps:
         called = {n.attr for n in ast.walk(step) if isinstance(n, ast.Attribute)}
         assert not called & reads, f"{step.name} reads from the device"
+
+
+PAGE = (PACKAGE.parent / "docs" / "architecture.md").read_text("utf-8")
+
+
+def test_the_page_on_the_architecture_has_a_row_for_every_folder():
+    rows = re.findall(r"^\| (`.+?) \| ", PAGE.split("## Where to find what")[0], re.M)
+    named = {name.strip("/") for row in rows for name in re.findall(r"`(\w+/?)`", row)}
+    assert named == set(MAY_IMPORT) - {"_version"} | {"__init__"}
+
+
+def test_files_that_the_page_on_the_architecture_names_exist():
+    named = set(re.findall(r"`([\w/<>]+\.(?:py|html))`", PAGE)) - {"methods/<method>.py"}
+    assert len(named) > 30
+    roots = (PACKAGE, PACKAGE.parent)
+    assert [name for name in sorted(named) if not any((r / name).exists() for r in roots)] == []

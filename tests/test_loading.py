@@ -6,6 +6,7 @@ import pickle
 import struct
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -402,3 +403,17 @@ def test_damaged_files_are_refused_in_the_memory_of_their_size(saved, tmp_path):
     assert len(names) >= 30
     for name, outcome in zip(names, outcomes, strict=True):
         assert outcome.startswith("SavedModelError: "), name
+
+
+SAVED = Path(__file__).parent / "data" / "saved_by_0.1.0"
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in SAVED.glob("*.dcsk")))
+def test_files_of_version_0_1_0_open_and_predict_the_same(name, blobs):
+    model = load(SAVED / f"{name}.dcsk", encoder=lambda: nn.Linear(5, 4))
+    assert type(model).__name__ == name
+    expected = json.loads((SAVED / "probabilities.json").read_text("utf-8"))[name]
+    X, _ = blobs
+    np.testing.assert_allclose(model.predict_proba(X[:5]), expected, atol=1e-5)
+    np.testing.assert_array_equal(model.predict(X), model.labels_)
+    assert model.partial_fit(X).n_iter_ == 9
