@@ -384,7 +384,10 @@ def test_auto_chooses_by_the_shape_of_the_samples():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: RandomResizedCrop(scale=(0.5, 1.5)), r"scale=\(0.5, 1.5\), expected 0 < scale"),
+        (
+            lambda: RandomResizedCrop(scale=(0.5, 1.5)),
+            r"scale=\(0.5, 1.5\), expected two shares of",
+        ),
         (lambda: RandomResizedCrop(ratio=(2, 1)), r"ratio=\(2, 1\), expected 0 < ratio"),
         (lambda: RandomAffine(scale=(0, 1)), r"scale=\(0, 1\), expected 0 < scale"),
         (lambda: RandomAffine(shear=90), r"shear=90, expected an angle in \[0, 90\)"),

@@ -210,7 +210,7 @@ def test_file_that_is_no_model_ends_with_1(photos, tmp_path, capsys):
         ([*FAST, "--copy-to", "photos"], "is not an empty folder, and nothing is ever overwritten"),
         ([*FAST, "--copy-to", "photos/notes.txt"], "is not an empty folder"),
         ([*FAST, "--copy-to", "photos/sorted"], "is inside of 'photos'"),
-        ([*FAST, "--out", "photos/odd/00.png"], "'photos/odd/00.png' is an input as well"),
+        ([*FAST, "--out", "photos/odd/00.png"], "an input as well, which would be overwritten"),
         ([*FAST, "--out", "x", "--save", "./x"], "--save 'x' is --out as well"),
     ],
 )

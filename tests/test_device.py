@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 
 from deepcluster_sk._runtime.device import (
     autocast,
+    claim_device,
     inference_switches,
     is_out_of_memory,
     resolve_device,
@@ -14,6 +16,7 @@ from deepcluster_sk._runtime.device import (
     to_device,
     training_switches,
 )
+from deepcluster_sk._runtime.process_group import together
 from deepcluster_sk.exceptions import DeviceError
 
 
@@ -42,6 +45,36 @@ def test_missing_device_is_an_error_and_no_fallback(monkeypatch):
 def test_unknown_device_name_is_refused():
     with pytest.raises(DeviceError, match=r"device='gpu0' is not a device name\. Pass 'auto'"):
         resolve_device("gpu0")
+
+
+def test_processes_need_devices_that_exchange_tensors(monkeypatch):
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    with pytest.raises(DeviceError, match="'mps' is 'mps' here, which cannot exchange tensors"):
+        claim_device("mps", 1)
+    assert claim_device("cpu", 1) == "gloo"
+
+
+def test_each_process_needs_a_device_of_its_own(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    claimed = []
+    monkeypatch.setattr(torch.cuda, "set_device", claimed.append)
+    with pytest.raises(DeviceError, match=r"has 1 CUDA .* leaves no device for its process 1"):
+        claim_device("auto", 1)
+    assert claim_device("auto", 0) == claim_device("cuda:0", 1)
+    assert claimed == [0, torch.device("cuda", 0)]
+
+
+def test_a_group_without_a_backend_for_the_device_is_refused(monkeypatch):
+    monkeypatch.setattr(dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(dist, "get_world_size", lambda: 2)
+    monkeypatch.setattr(dist, "get_backend_config", lambda: "cuda:nccl")
+    with (
+        pytest.raises(DeviceError, match="exchange tensors by 'cuda:nccl', which has no backend"),
+        together("cpu"),
+    ):
+        pass
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])

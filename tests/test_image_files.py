@@ -283,7 +283,7 @@ def test_16_bits_are_reduced_to_8_and_not_cut_off(tmp_path):
 @pytest.mark.parametrize("dtype", [np.float32, np.int32])
 def test_pixels_of_unknown_range_are_refused(dtype, tmp_path):
     Image.fromarray(np.full((6, 4), 1e6, dtype=dtype)).save(tmp_path / "x.tif")
-    with pytest.raises(ImageFileError, match="unknown range, save it with 8 bits"):
+    with pytest.raises(ImageFileError, match="of unknown range, save the file with 8 bits"):
         load_image_folder(tmp_path)
 
 
@@ -402,7 +402,7 @@ def test_a_link_to_nowhere_is_named_among_the_unreadable(linked):
 def test_what_is_no_folder_of_images_is_refused(method, folder, paths, tmp_path):
     estimator = model().fit(folder) if method == "predict" else model()
     call = getattr(estimator, method)
-    with pytest.raises(ImageFileError, match=r"nowhere' is no folder\. Pass the folder of the"):
+    with pytest.raises(ImageFileError, match=r"nowhere' does not exist\. Pass the folder of the"):
         call(str(tmp_path / "nowhere"))
     with pytest.raises(ImageFileError, match=r"00\.png' is a file, not a folder.* a list of paths"):
         call(paths[0])

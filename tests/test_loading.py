@@ -215,26 +215,37 @@ class Bomb:
         return os.mkdir, ("exploded",)
 
 
-@pytest.mark.parametrize("kind", ["empty", "text", "pickle", "torch", "foreign", "npz"])
+@pytest.mark.parametrize("kind", ["empty", "text", "pickle", "torch", "npz"])
 def test_other_files_are_refused_and_not_executed(kind, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "file"
     if kind == "empty":
         path.touch()
     elif kind == "text":
-        path.write_text("label,count\n" * 20)
+        path.write_text("label,count\n" * 20, "utf-8")
     elif kind == "pickle":
         path.write_bytes(pickle.dumps(Bomb()))
     elif kind == "torch":
         torch.save(Bomb(), path)
-    elif kind == "npz":
+    else:
         with path.open("wb") as file:
             np.savez(file, x=np.zeros(3))
-    else:
-        save_file({"weight": torch.zeros(3)}, path)
-    with pytest.raises(SavedModelError, match=r"file' (is damaged|was not written)"):
+    with pytest.raises(SavedModelError, match="file' is damaged, or is not a saved estimator"):
         load(path)
     assert not (tmp_path / "exploded").exists()
+
+
+def test_tensors_of_another_program_are_refused(tmp_path):
+    save_file({"weight": torch.zeros(3)}, tmp_path / "file")
+    with pytest.raises(SavedModelError, match="file' was not written by deepcluster_sk"):
+        load(tmp_path / "file")
+
+
+def test_a_flipped_bit_is_noticed(saved, tmp_path):
+    raw = saved[1].read_bytes()
+    (tmp_path / "file").write_bytes(flipped(raw, len(raw) - 1))
+    with pytest.raises(SavedModelError, match="damaged: its content is not what was written"):
+        load(tmp_path / "file")
 
 
 @pytest.mark.parametrize("keep", [4, 100, 0.5, -1])

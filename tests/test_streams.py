@@ -303,8 +303,12 @@ def test_a_value_that_is_not_finite_is_named_by_its_row(method, rows, tmp_path):
         (InFile(np.zeros((4, 3), dtype=complex)), ValueError, "Complex data not supported"),
         (InFile(np.zeros((4, 8, 8, 2))), ValueError, "No channel axis in images of shape"),
         (TensorDataset(torch.zeros(0, 3)), ValueError, "TensorDataset is empty"),
-        (Images(["a", "b"]), TypeError, r"Images cannot be read .*item 0 is of type str.* map-st"),
-        (Images([{"x": 1}] * 3), TypeError, "item 0 is of type dict"),
+        (
+            Images(["a", "b"]),
+            TypeError,
+            r"Images cannot be read .*item 0 of the dataset is of type str.* map-",
+        ),
+        (Images([{"x": 1}] * 3), TypeError, "item 0 of the dataset is of type dict"),
         (Endless(), TypeError, "Endless cannot be read by number"),
         (Images([1.0, 2.0, 3.0]), ValueError, "Expected 2D array, got 1D array instead"),
         (

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import torch
 
-from ..exceptions import DeviceError
+from . import errors
 
 Precision = Literal["float32", "bfloat16", "float16"]
 
@@ -35,9 +35,7 @@ def resolve_device(device: str | torch.device) -> torch.device:
     try:
         resolved = torch.device(device)
     except RuntimeError:
-        raise DeviceError(
-            f"device={device!r} is not a device name. Pass 'auto', 'cpu', 'cuda' or 'cuda:1'."
-        ) from None
+        raise errors.unknown_device(device) from None
     counts = {
         "cpu": 1,
         "cuda": torch.cuda.device_count(),
@@ -45,10 +43,7 @@ def resolve_device(device: str | torch.device) -> torch.device:
     }
     present = counts.get(resolved.type, 0)
     if present <= (resolved.index or 0):
-        raise DeviceError(
-            f"device={device!r} was requested, but this machine has {present} device(s) of type "
-            f"{resolved.type!r}. Pass device='auto' or device='cpu'."
-        )
+        raise errors.missing_device(device, present, resolved.type)
     return resolved
 
 
@@ -74,18 +69,12 @@ def claim_device(device: str | torch.device, local_rank: int) -> str:
     """
     own = resolve_device(device)
     if own.type == "mps":
-        raise DeviceError(
-            f"device={device!r} is {own.type!r} here, which knows no messages between processes. "
-            "Pass device='cpu', or start a single process."
-        )
+        raise errors.device_without_messages(device, own.type)
     if own.type != "cuda":
         return "gloo"
     named = device != "auto" and own.index is not None
     if not named and local_rank >= torch.cuda.device_count():
-        raise DeviceError(
-            f"This machine has {torch.cuda.device_count()} CUDA device(s), none for its process "
-            f"{local_rank}. Start as many processes as there are devices, or pass device='cpu'."
-        )
+        raise errors.too_few_devices(torch.cuda.device_count(), local_rank)
     torch.cuda.set_device(own if named else local_rank)
     return "cpu:gloo,cuda:nccl"
 

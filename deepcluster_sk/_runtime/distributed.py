@@ -15,6 +15,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from . import errors
+
 if dist.is_available():
     # Its functions take the group that runs when they are imported as a default argument. Were
     # torch to import them during a fit, they would keep the group's threads alive to the end of
@@ -237,11 +239,7 @@ def check_same(values: dict[str, Any]) -> None:
     for number, theirs in enumerate(others, start=1):
         for name, value in first.items():
             if theirs.get(name) != value:
-                raise ValueError(
-                    f"The processes of this job have different inputs: {name}={value!r} in rank 0, "
-                    f"{name}={theirs.get(name)!r} in rank {number}. Pass the same parameters and "
-                    "the same, whole X in all of them; the rows are shared out inside."
-                )
+                raise errors.different_inputs(name, value, number, theirs.get(name))
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from ..exceptions import SavedModelError
+from . import errors
 
 _KEY = "deepcluster_sk"
 _FORMAT = 1
@@ -82,20 +82,16 @@ def read_file(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, T
         If the file was not written by this package, is damaged, or has a newer format.
     """
     if not Path(path).is_file():
-        raise FileNotFoundError(f"{os.fspath(path)!r} is not a file.")
+        raise errors.missing_file(path)
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             digest, _, text = (file.metadata() or {}).get(_KEY, "").partition("\n")
             header = _parsed(text, path)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise SavedModelError(
-            f"{os.fspath(path)!r} is damaged, or no saved estimator: {error}. Save it again."
-        ) from error
+        raise errors.unreadable_file(path, error) from error
     if digest != _digest(text, tensors):
-        raise SavedModelError(
-            f"{os.fspath(path)!r} is damaged: its content is not what was written. Save it again."
-        )
+        raise errors.changed_file(path)
     return header, tensors
 
 
@@ -114,13 +110,7 @@ def _parsed(text: str, path: str | os.PathLike[str]) -> dict[str, Any]:
         header: dict[str, Any] = json.loads(text)
         version = header["format"]
     except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise SavedModelError(
-            f"{os.fspath(path)!r} was not written by deepcluster_sk. Pass a file that save() wrote."
-        ) from error
+        raise errors.foreign_file(path) from error
     if version != _FORMAT:
-        raise SavedModelError(
-            f"{os.fspath(path)!r} has format {version!r} and was written by deepcluster_sk "
-            f"{header.get('version')!r}; this version reads format {_FORMAT}. Install a newer "
-            "deepcluster_sk."
-        )
+        raise errors.newer_format(path, version, header.get("version"), _FORMAT)
     return header

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import torch
 import torch.distributed as dist
 
-from ..exceptions import DeviceError
+from . import errors
 from .device import claim_device, resolve_device
 from .distributed import Place, is_together, placed, rank
 
@@ -61,11 +61,7 @@ def _joined(device: str | torch.device) -> bool:
         atexit.register(_leave)
     kind, known = resolve_device(device).type, dist.get_backend_config()
     if dist.get_world_size() > 1 and f"{kind}:" not in known:
-        raise DeviceError(
-            f"device={device!r} was requested, but the processes of this job exchange tensors by "
-            f"{known!r}, none of them of type {kind!r}. Pass another device, or start the process "
-            "group with a backend for it."
-        )
+        raise errors.device_outside_of_group(device, kind, known)
     return True
 
 

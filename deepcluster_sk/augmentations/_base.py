@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from . import _errors as errors
+
 Draw = tuple[Any, ...]  # tensors, or one draw per step in a Compose
 
 
@@ -129,7 +131,7 @@ class Compose(Augmentation):
     Raises
     ------
     ValueError
-        If `padding` is none of the three.
+        If `padding` is not one of the three.
 
     Examples
     --------
@@ -148,7 +150,7 @@ class Compose(Augmentation):
     ) -> None:
         super().__init__()
         if padding not in ("zeros", "border", "reflection"):
-            raise ValueError(f"padding={padding!r}, expected 'zeros', 'border' or 'reflection'.")
+            raise errors.unknown_padding(padding)
         self.steps = nn.ModuleList(steps)
         self.padding = padding
         self.size = size
