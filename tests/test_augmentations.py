@@ -9,6 +9,7 @@ import torch
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as tv
 
+from deepcluster_sk._runtime.device import _LACKING
 from deepcluster_sk.augmentations import (
     ColorJitter,
     Compose,
@@ -379,6 +380,17 @@ def test_noise_has_the_requested_standard_deviation():
 def test_auto_chooses_by_the_shape_of_the_samples():
     for shape, recipe in [((5,), rows()), ((1, 8, 8), digits()), ((3, 8, 8), images())]:
         assert repr(make_augmentation("auto", shape)) == repr(recipe)
+
+
+def test_border_padding_is_the_same_on_a_device_without_it(monkeypatch):
+    x = smooth_images()
+    for step in (RandomAffine(degrees=40, translate=0.4, scale=(0.3, 3)), ElasticTransform(0.5)):
+        augment = Compose([step], padding="border")
+        draw = augment.sample(x.shape, generator())
+        expected = augment.transform(x, draw)
+        with monkeypatch.context() as patch:
+            patch.setitem(_LACKING, "cpu", frozenset({"border padding"}))
+            torch.testing.assert_close(augment.transform(x, draw), expected, rtol=0, atol=2e-6)
 
 
 @pytest.mark.parametrize(

@@ -140,11 +140,11 @@ def texts(node):
 
 
 def matched_words(tree):
-    """Texts that tests pass as ``match=``, or look for by ``in``: without what a regex varies."""
+    """Texts that tests pass to ``pytest.raises`` as ``match=``, or look for by ``in``."""
     found = []
     for function in [tree, *(n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef))]:
         for node in ast.walk(function):
-            if isinstance(node, ast.Call):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("raises"):
                 for keyword in node.keywords:
                     if keyword.arg == "match":
                         found += patterns(keyword.value, function)

@@ -228,6 +228,8 @@ def test_image_size_is_the_median_up_to_32_or_what_is_asked_for(sizes, image_siz
 def test_bad_image_size_is_refused(image_size, folder):
     with pytest.raises(ValueError, match=r"image_size.* expected|'image_size' .* must be"):
         model(image_size=image_size).fit(folder)
+    with pytest.raises(ValueError, match=r"expected 'auto', a positive integer, or \(height, w"):
+        load_image_folder(folder, image_size)
 
 
 def test_a_saved_model_keeps_its_image_size(folder, tmp_path):

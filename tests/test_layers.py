@@ -16,9 +16,9 @@ MAY_IMPORT = {
     "exceptions": set(),
     "losses": set(),
     "metrics": set(),
-    "augmentations": set(),
-    "encoders": {"exceptions"},
     "_runtime": {"exceptions", "_version"},
+    "augmentations": {"_runtime"},
+    "encoders": {"exceptions", "_runtime"},
     "_data": {"exceptions", "_runtime"},
     "datasets": {"exceptions", "_data"},
     "_networks": {"exceptions", "_runtime", "_data"},
@@ -122,8 +122,13 @@ def files_with(text):
     return {name for name, path in FILES.items() if text in path.read_text("utf-8")}
 
 
-def test_only_the_device_file_names_an_accelerator():
-    assert files_with('"cuda"') == {"_runtime.device"}
+# these two still ask for it by its name
+NOT_YET = {'"cuda"': set(), '"mps"': {"_training.steps"}}
+
+
+@pytest.mark.parametrize("name", NOT_YET)
+def test_only_the_device_file_names_an_accelerator(name):
+    assert files_with(name) == {"_runtime.device"} | NOT_YET[name]
 
 
 def test_only_the_adapter_imports_the_callbacks_of_scikit_learn():

@@ -272,7 +272,7 @@ def test_a_newer_format_names_the_versions(saved, tmp_path):
 
 @pytest.mark.parametrize("name", ["KMeans", "BaseDeepClusterer", "os.system", None, ["list"]])
 def test_an_unknown_class_is_refused(saved, tmp_path, name):
-    with pytest.raises(SavedModelError, match="expected one of"):
+    with pytest.raises(SavedModelError, match="which this version does not know; expected one of"):
         load(changed(saved, tmp_path, {"class": name}))
 
 

@@ -302,7 +302,11 @@ def test_a_value_that_is_not_finite_is_named_by_its_row(method, rows, tmp_path):
         (InFile(np.zeros((4, 2, 2, 2, 2))), ValueError, "X has 5 dimensions"),
         (InFile(np.zeros((4, 3), dtype=complex)), ValueError, "Complex data not supported"),
         (InFile(np.zeros((4, 8, 8, 2))), ValueError, "No channel axis in images of shape"),
-        (TensorDataset(torch.zeros(0, 3)), ValueError, "TensorDataset is empty"),
+        (
+            TensorDataset(torch.zeros(0, 3)),
+            ValueError,
+            "Dataset is empty, expected at least one",
+        ),
         (
             Images(["a", "b"]),
             TypeError,

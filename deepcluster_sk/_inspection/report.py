@@ -18,6 +18,7 @@ from sklearn.utils.validation import check_consistent_length, column_or_1d
 from .._version import __version__
 from . import errors
 from .assignments import Assignments, from_probabilities, soft_assignments, trained_estimator
+from .names import sample_names
 from .pictures import as_samples, is_image, pictures
 from .report_parts import (
     SPRITE_COLUMNS,
@@ -146,18 +147,6 @@ def report(
     if may_write():
         path.write_text(page, encoding="utf-8", errors="replace", newline="\n")
     return path
-
-
-def sample_names(samples: Any) -> list[str]:
-    """Return paths without the folder that all share, the index of a data frame, or numbers."""
-    if hasattr(samples, "iloc") and getattr(samples, "ndim", 1) == 2:
-        return [str(name) for name in samples.index]
-    values = samples.to_numpy() if hasattr(samples, "iloc") else samples
-    if not isinstance(values[0], str | os.PathLike):
-        return [str(row) for row in range(len(values))]
-    paths = [os.path.abspath(path) for path in values]
-    shared = os.path.commonpath([os.path.dirname(path) for path in paths])
-    return [os.path.relpath(path, shared) for path in paths]
 
 
 def _shortened(name: str) -> str:

@@ -8,6 +8,8 @@ a damaged file: a flipped bit in a weight would be a weight like any other.
 import hashlib
 import json
 import os
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +24,9 @@ from . import errors
 
 _KEY = "deepcluster_sk"
 _FORMAT = 1
+# On Windows, virus scanners and indexers open new files for a moment, and nobody can replace them
+# meanwhile: seconds to wait before each further attempt.
+_PAUSES = (0.05, 0.2, 1.0) if sys.platform == "win32" else ()
 
 
 def write_file(
@@ -65,14 +70,24 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())  # or a crash may leave the new name on an empty file
-        temporary.replace(path)
+        _replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
 
 
+def _replace(temporary: Path, path: Path) -> None:
+    for pause in _PAUSES:
+        try:
+            temporary.replace(path)
+            return
+        except PermissionError:
+            time.sleep(pause)
+    temporary.replace(path)
+
+
 def read_file(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Read what :func:`write_file` wrote.
+    """Read what :func:`write_file` wrote, into memory of its own.
 
     Raises
     ------
@@ -87,7 +102,9 @@ def read_file(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, T
         with safe_open(path, framework="pt", device="cpu") as file:
             digest, _, text = (file.metadata() or {}).get(_KEY, "").partition("\n")
             header = _parsed(text, path)
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            # The library maps the file. A copy lets it go: as long as a file is mapped, Windows
+            # refuses to replace it, and elsewhere whoever changes it changes the tensors.
+            tensors = {n: file.get_tensor(n).clone() for n in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise errors.unreadable_file(path, error) from error
     if digest != _digest(text, tensors):

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .._runtime.device import lacks
 from . import _errors as errors
 
 Draw = tuple[Any, ...]  # tensors, or one draw per step in a Compose
@@ -215,7 +216,17 @@ def warp(
     weights = torch.cat([matrix[:, :2], *(weights for weights, _ in displacements)], dim=2)
     fields = torch.cat([_coordinates(size, x.device), *(fields for _, fields in displacements)])
     grid = (weights.flatten(0, 1) @ fields).view(len(x), 2, *size).permute(0, 2, 3, 1)
+    if padding == "border" and lacks(x.device, "border padding"):
+        grid, padding = _inside(grid, x), "zeros"
     return F.grid_sample(x, grid, mode="bilinear", padding_mode=padding, align_corners=False)
+
+
+def _inside(grid: Tensor, x: Tensor) -> Tensor:
+    """Move what is outside of the images (n, C, H, W) to the centres of their outermost pixels."""
+    height, width = x.shape[2:]
+    columns = grid[..., 0].clamp(1 / width - 1, 1 - 1 / width)
+    rows = grid[..., 1].clamp(1 / height - 1, 1 - 1 / height)
+    return torch.stack([columns, rows], dim=-1)
 
 
 def _coordinates(size: tuple[int, int], device: torch.device) -> Tensor:
