@@ -1,4 +1,3 @@
-import multiprocessing
 import os
 from functools import partial
 from pathlib import Path
@@ -6,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
+from processes import process_context
 from torch import nn
 
 import deepcluster_sk._runtime.device as device_module
@@ -255,10 +255,7 @@ def switches():
 
 def in_a_process_of_its_own(check, choice):
     """What the check returns after a user's choice, which no later code can take back."""
-    context = multiprocessing.get_context("forkserver")
-    # the server imports once what every process needs
-    context.set_forkserver_preload(["deepcluster_sk._loading", "sklearn.datasets", "pytest"])
-    with context.Pool(1) as pool:
+    with process_context().Pool(1) as pool:
         return pool.apply(check, (choice,))
 
 

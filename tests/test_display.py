@@ -63,7 +63,7 @@ def photos(tmp_path):
         folder.mkdir(exist_ok=True)
         pixels = rng.integers(0, 256, (20, 30, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / f"{i}.png")
-    (tmp_path / "notes.txt").write_text("no image")
+    (tmp_path / "notes.txt").write_text("no image", "utf-8")
     (tmp_path / ".hidden.png").write_bytes(b"")
     return tmp_path
 

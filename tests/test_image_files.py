@@ -74,7 +74,7 @@ def bad_folder(folder, tmp_path):
         image = Image.open(folder / "part0" / f"{i:02}.png")
         image.resize((64, 64)).save(tmp_path / f"good{i}.jpg")
     whole = (tmp_path / "good0.jpg").read_bytes()
-    (tmp_path / "a_text.jpg").write_text("hello")
+    (tmp_path / "a_text.jpg").write_text("hello", "utf-8")
     (tmp_path / "b_empty.jpg").touch()
     (tmp_path / "good3_truncated.jpg").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "z_corrupt.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(60))

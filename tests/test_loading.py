@@ -372,7 +372,8 @@ import torchvision  # code for what a file may name is no memory for the file
 from deepcluster_sk import load
 
 def memory():
-    return 1024 * int(re.search(r"VmData:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+    status = Path("/proc/self/status").read_text("utf-8")
+    return 1024 * int(re.search(r"VmData:\\s+(\\d+)", status)[1])
 
 def outcome(path):
     gc.collect()

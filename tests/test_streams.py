@@ -266,7 +266,7 @@ def test_pages_of_a_memory_map_are_given_back(tmp_path):
 
     def resident():
         """Kilobytes of the map that count as memory of this process."""
-        entries = Path("/proc/self/smaps").read_text()
+        entries = Path("/proc/self/smaps").read_text("utf-8")
         return int(re.search(r"x\.npy(?:.|\n)*?Rss:\s+(\d+) kB", entries)[1])
 
     assert X.max() == 255

@@ -252,11 +252,14 @@ def deferred_interrupts() -> Iterator[Callable[[], bool]]:
         Tells whether one of the ranks was interrupted; all ranks ask it together. Alone, always
         False, and Ctrl-C does what it always does.
     """
-    if world_size() == 1 or threading.current_thread() is not threading.main_thread():
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGINT)
+    # no handler can be set in a thread, and none restored that was not set by Python
+    if world_size() == 1 or not in_main_thread or before is None:
         yield lambda: any(of_all(False))
         return
     seen: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, frame: seen.append(number))
+    signal.signal(signal.SIGINT, lambda number, frame: seen.append(number))
     try:
         yield lambda: any(of_all(bool(seen)))
     finally:
