@@ -175,6 +175,7 @@ def test_a_copy_without_metadata_works(tmp_path):
     shutil.copytree(PACKAGE, tmp_path / "deepcluster_sk")
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT_METADATA, str(tmp_path)],
+        cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(tmp_path)},
         capture_output=True,
         text=True,
