@@ -192,8 +192,8 @@ def build_encoder(
 ) -> nn.Module:
     """Return the module of :func:`make_encoder` without trying it out.
 
-    Without `weights`, the parameters of an encoder by name are on torch's meta device, and whoever
-    chose the name and the shape has no memory taken.
+    Without `weights`, the parameters of an encoder by name are on torch's meta device, so that a
+    name and a shape from a file cannot make it take memory.
     """
     if isinstance(spec, str):
         with nullcontext() if weights else _without_weights():
@@ -261,7 +261,7 @@ def _torchvision_model(name: str, in_channels: int) -> nn.Module:
     """Build an untrained torchvision classifier, without its last layer."""
     import torchvision
 
-    # models of other tasks, such as detection, are no encoders, and some download a backbone
+    # models of other tasks, such as detection, are not encoders, and some download a backbone
     models = torchvision.models
     classifiers = models.list_models(models) + models.list_models(models.quantization)
     if name.lower() not in classifiers:

@@ -11,8 +11,8 @@ from sklearn.model_selection import GridSearchCV, cross_val_predict
 from sklearn.pipeline import make_pipeline
 
 from deepcluster_sk import ContrastiveClustering, load, report
+from deepcluster_sk._data.errors import _MOST_NAMED
 from deepcluster_sk._data.image_files import (
-    _MOST_NAMED,
     find_image_files,
     open_image_files,
     to_array,

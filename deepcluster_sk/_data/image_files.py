@@ -51,7 +51,7 @@ def find_image_files(folder: str | os.PathLike[str]) -> list[str]:
 
 
 def _visible_files(root: Path) -> Iterator[Path]:
-    """Yield all but folders, links last: so a folder beside a link to it keeps its own name."""
+    """Yield all files, those behind links last: a folder beside a link to it keeps its own name."""
     seen: set[str] = set()
     waiting = deque([os.fspath(root)])
     while waiting:
@@ -229,7 +229,7 @@ def open_image_files(
     Raises
     ------
     ImageFileError
-        If files cannot be read, or none can with ``on_error="skip"``: one error names them all.
+        If files cannot be read; with ``on_error="skip"``, if no file can. One error names all.
     """
     reasons: dict[int, str] = {}
     if layout is None:

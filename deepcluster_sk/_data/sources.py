@@ -100,7 +100,7 @@ def open_source(X: Rows, *, device: torch.device) -> DataSource:
     """Return the source for validated, flattened samples (n, d).
 
     An array lies on the device if it takes at most half of its free memory. Larger ones, and
-    everything that is no array in memory, are read piece by piece.
+    everything that is not an array in memory, are read piece by piece.
     """
     if isinstance(X, np.ndarray) and (
         device.type == "cpu" or X.nbytes <= _MEMORY_SHARE * available_memory(device)

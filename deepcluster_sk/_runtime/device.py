@@ -147,7 +147,7 @@ def training_switches(device: torch.device, precision: Precision) -> Iterator[No
 
     On CUDA devices, convolutions are tuned for the shapes, which are the same in every step, unless
     the user asked torch for deterministic ones. In half precision, the products that are left in
-    float32 may be rounded to TF32, which is no coarser; in float32, the user's switches hold.
+    float32 may be rounded to TF32, which is not coarser; in float32, the user's switches hold.
     """
     if device.type != "cuda":
         yield

@@ -68,7 +68,7 @@ def _joined(device: str | torch.device) -> bool:
 def _started_by_torchrun() -> bool:
     """Tell whether this process is one of several of a job."""
     several = "RANK" in os.environ and int(os.environ.get("WORLD_SIZE", 1)) > 1
-    # workers of joblib inherit the environment, and are no part of the job
+    # workers of joblib inherit the environment, but are not part of the job
     return several and multiprocessing.parent_process() is None
 
 

@@ -3,8 +3,8 @@
 Geometric steps contribute a 3x3 matrix per image, elastic ones a combination of fixed displacement
 fields, colour steps an affine map of the channels per image. :class:`Compose` multiplies matrices
 and adds displacements, so that any recipe costs one matrix product for the grid, one sampling and
-one small product for the colours, whatever its length. Only steps that are none of these (blur,
-noise) run on their own.
+one small product for the colours, whatever its length. Only steps of another kind (blur, noise)
+run on their own.
 """
 
 from abc import ABC, abstractmethod
