@@ -283,15 +283,20 @@ def _read_array(path: str) -> np.ndarray:
 
 def _read_csv(path: str) -> np.ndarray:
     """Read rows of numbers, with a line of names above them or without one."""
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        first = next(csv.reader(file), [])
-        try:
-            list(map(float, first))
-            n_heads = 0
-        except ValueError:
-            n_heads = 1
-        file.seek(0)
-        lines = file.readlines()[n_heads:]
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            first = next(csv.reader(file), [])
+            file.seek(0)
+            lines = file.readlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path!r} is not text in UTF-8: {error.reason} at byte {error.start}. Save it as CSV "
+            "in UTF-8."
+        ) from error
+    try:
+        list(map(float, first))
+    except ValueError:
+        lines = lines[1:]
     if not lines:
         raise ValueError(f"{path!r} holds no rows; expected comma-separated numbers.")
     try:

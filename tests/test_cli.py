@@ -155,7 +155,8 @@ def code_and_message(arguments, capsys):
     ("name", "content", "message"),
     [
         ("text.csv", b"a,b\n1,red\n", "not a table of numbers: could not convert string 'red'"),
-        ("empty.csv", b"", "holds no rows"),
+        ("latin.csv", b"gr\xf6sse,b\n1,2\n", "is not text in UTF-8: invalid start byte at byte 2"),
+        ("empty.csv", b"", "holds no rows; expected comma-separated numbers"),
         ("heads.csv", b"a,b\n", "holds no rows"),
         ("few.csv", b"1,2\n3,4\n", "n_samples=2 should be >= n_clusters=3"),
         ("nan.csv", b"1,2\n3,nan\n4,5\n", "contains NaN in row 1"),

@@ -13,7 +13,7 @@ from torch import nn
 from . import errors
 
 Precision = Literal["float32", "bfloat16", "float16"]
-Movable = TypeVar("Movable", torch.Tensor, nn.Module)
+Movable = TypeVar("Movable", bound=torch.Tensor | nn.Module)
 
 Feature = Literal["float64", "fused steps", "messages", "border padding", "uneven pooling"]
 _LACKING: dict[str, frozenset[Feature]] = {  # by type of device, in some version of torch >= 2.4
@@ -260,7 +260,8 @@ def move_to(x: Movable, device: torch.device) -> Movable:
         move(lambda tensor: move_to(tensor, device))
         return x
     is_too_wide = x.dtype == torch.float64 and lacks(device, "float64")
-    return x.to(device, dtype=torch.float32 if is_too_wide else x.dtype)
+    moved: Any = x.to(device, dtype=torch.float32 if is_too_wide else x.dtype)
+    return moved  # type: ignore[no-any-return]
 
 
 def available_memory(device: torch.device | None = None) -> int:
