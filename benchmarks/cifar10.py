@@ -200,7 +200,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if args.epochs:
         settings["max_epochs"] = args.epochs
     done, _ = progress(checkpoint)
-    before = json.loads(path.read_text()) if done and path.exists() else {"log": [], "pieces": []}
+    before = (
+        json.loads(path.read_text("utf-8")) if done and path.exists() else {"log": [], "pieces": []}
+    )
     piece = Piece(y, done=done, every=args.every, end=start + args.seconds)
     device = resolve_device(args.device)
     on_gpu = device.type == "cuda"
@@ -240,7 +242,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         if args.method == "CueCo":
             record["result"]["linear evaluation"] = linear_accuracy(model, X, y, is_test)
     record["pieces"][-1]["seconds"] = time.monotonic() - start
-    path.write_text(json.dumps(record, indent=1))
+    path.write_text(json.dumps(record, indent=1), "utf-8")
     draw(record, path.with_suffix(".png"))
     return record
 

@@ -93,7 +93,7 @@ def job(settings: dict[str, Any]) -> None:
         warnings.simplefilter("ignore")
         model.fit(X)
     if dist.get_rank() == 0:
-        Path(settings["output"]).write_text(json.dumps(traffic.counts))
+        Path(settings["output"]).write_text(json.dumps(traffic.counts), "utf-8")
 
 
 def measure(method: str, encoder: str, batch_size: int) -> dict[str, int]:
@@ -109,7 +109,7 @@ def measure(method: str, encoder: str, batch_size: int) -> dict[str, int]:
         command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
         command += [__file__, "--job", json.dumps(settings)]
         subprocess.run([sys.executable, *command], check=True)
-        return json.loads(output.read_text())
+        return json.loads(output.read_text("utf-8"))
 
 
 def main() -> None:

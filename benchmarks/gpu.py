@@ -307,8 +307,10 @@ def write(folder: Path, header: str, rows: list[Row]) -> None:
     """Write table and numbers as far as they go."""
     lines = [header, "", "| " + " | ".join(COLUMNS) + " |", "| --- " * len(COLUMNS) + "|"]
     lines += ["| " + " | ".join(cell(row.get(name)) for name in COLUMNS) + " |" for row in rows]
-    (folder / "gpu.md").write_text("\n".join(lines) + "\n")
-    (folder / "gpu.json").write_text(json.dumps({"machine": header, "rows": rows}, indent=1))
+    (folder / "gpu.md").write_text("\n".join(lines) + "\n", "utf-8")
+    (folder / "gpu.json").write_text(
+        json.dumps({"machine": header, "rows": rows}, indent=1), "utf-8"
+    )
 
 
 def main() -> None:
@@ -344,7 +346,7 @@ def main() -> None:
             gc.collect()
         write(args.output, header, rows)
         print(f"{time.monotonic() - start:.0f} s: {name}", flush=True)
-    print((args.output / "gpu.md").read_text())
+    print((args.output / "gpu.md").read_text("utf-8"))
 
 
 if __name__ == "__main__":

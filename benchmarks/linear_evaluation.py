@@ -145,7 +145,7 @@ def main() -> None:
                 if args.json:
                     record = {"set": name, "method": method, "seed": seed, **runs[-1]}
                     record |= {"epochs": args.epochs, "probe_rows": len(split.X_probe)}
-                    with args.json.open("a") as file:
+                    with args.json.open("a", encoding="utf-8") as file:
                         file.write(json.dumps(record) + "\n")
             print(summary(name, method, runs), flush=True)
 

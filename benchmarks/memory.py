@@ -64,10 +64,12 @@ def peak_resident_size() -> int:
     """
     status = Path("/proc/self/status")
     if status.exists():
-        lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
+        lines = dict(line.split(":", 1) for line in status.read_text("utf-8").splitlines())
         return int(lines["VmHWM"].split()[0]) * 1024
-    import resource
-
+    try:
+        import resource
+    except ImportError:
+        sys.exit("This benchmark measures memory on Linux and macOS only.")
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 

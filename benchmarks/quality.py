@@ -166,7 +166,7 @@ def main() -> None:
                     runs.append(measure(name, method, data, seed))
                     if args.json:
                         record = {"set": name, "method": method, "seed": seed, **runs[-1]}
-                        with args.json.open("a") as file:
+                        with args.json.open("a", encoding="utf-8") as file:
                             file.write(json.dumps(record) + "\n")
             except ImportError as error:
                 print(f"| {name} | {method} | not installed: {error.name} |", flush=True)

@@ -2,17 +2,21 @@
 
 Results go to files or to standard output, everything else to standard error. Exit codes: 0 for
 success, 1 for data that cannot be used, 2 for wrong usage, 130 after Ctrl-C. Ctrl-C in training
-ends it with the last finished epoch, from which everything is still written; where no epoch was
-left to cut, it only leads to a warning.
+ends it with the last finished epoch, from which everything is still written; after the last epoch,
+it only leads to a warning.
 """
 
 import argparse
 import ast
+import codecs
 import csv
+import io
 import os
 import shutil
 import signal
 import sys
+import tempfile
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -24,11 +28,14 @@ from typing import Any, NamedTuple, NoReturn
 import numpy as np
 
 from ._inspection.assignments import Assignments, assign
+from ._inspection.names import short_paths
 from ._inspection.pictures import as_samples
+from ._version import __version__
 from .methods import METHODS, Method
 
 _ARRAYS = (".npy", ".npz", ".csv")
 _NAME = "deepcluster-sk"
+_ANY_NAME = "deepcluster_sk.any_name"  # handler of file names that an encoding lacks
 _INTERRUPTED = 130  # as shells have it: 128 and the number of the signal
 
 
@@ -65,6 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(_NAME, description="Cluster images or rows without labels.")
+    parser.add_argument("--version", action="version", version=f"{_NAME} {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     fit = commands.add_parser(
         "fit",
@@ -186,8 +194,8 @@ def _write(arguments: argparse.Namespace, model: Any, source: Source) -> None:
     """Write everything that was asked for."""
     found = assign(model, source.X)
     if arguments.out:
-        with open(arguments.out, "w", newline="", encoding="utf-8", errors="surrogateescape") as f:
-            _write_csv(f, found, source)
+        with open(arguments.out, "w", newline="", encoding="utf-8", errors=_ANY_NAME) as file:
+            _write_csv(file, found, source)
     if arguments.report:
         from ._inspection.report import report
 
@@ -201,7 +209,20 @@ def _write(arguments: argparse.Namespace, model: Any, source: Source) -> None:
     if len(used):
         _say(arguments, f"{len(used)} clusters of {used.min():,} to {used.max():,} members")
     if not arguments.out:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors=_ANY_NAME)
         _write_csv(sys.stdout, found, source)
+
+
+def _any_name(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Encode what an encoding lacks: bytes of a file name as they were, characters escaped."""
+    try:
+        return codecs.lookup_error("surrogateescape")(error)
+    except UnicodeError:
+        return codecs.lookup_error("backslashreplace")(error)
+
+
+codecs.register_error(_ANY_NAME, _any_name)
 
 
 def _write_csv(file: Any, found: Assignments, source: Source) -> None:
@@ -213,12 +234,11 @@ def _write_csv(file: Any, found: Assignments, source: Source) -> None:
 
 def _copy(paths: Sequence[str], found: Assignments, folder: Path) -> None:
     """Copy files into one folder per cluster, with the subfolders that tell them apart."""
-    shared = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in paths])
     digits = len(str(found.n_clusters - 1))
-    for path, label in zip(paths, found.labels, strict=True):
+    for path, name, label in zip(paths, short_paths(paths), found.labels, strict=True):
         if label < 0:
             continue
-        target = folder / f"cluster_{label:0{digits}d}" / os.path.relpath(path, shared)
+        target = folder / f"cluster_{label:0{digits}d}" / name
         target.parent.mkdir(parents=True, exist_ok=True)
         with open(path, "rb") as original, open(target, "xb") as copy:  # x: never overwrite
             shutil.copyfileobj(original, copy)
@@ -253,29 +273,34 @@ def _read_array(path: str) -> np.ndarray:
     suffix = os.path.splitext(path)[1].lower()
     if suffix == ".csv":
         return _read_csv(path)
-    data = np.load(path, mmap_mode="r", allow_pickle=False)
     if suffix == ".npy":
-        return np.asanyarray(data)
-    names = list(data)
-    if "X" not in names and len(names) != 1:
-        raise ValueError(
-            f"{path!r} holds {len(names)} arrays ({', '.join(names)}); expected one, or one "
-            "named 'X'."
-        )
-    return np.asanyarray(data["X" if "X" in names else names[0]])
+        return np.asanyarray(np.load(path, mmap_mode="r", allow_pickle=False))
+    with np.load(path, allow_pickle=False) as data:
+        names = list(data)
+        if "X" not in names and len(names) != 1:
+            raise ValueError(
+                f"{path!r} holds {len(names)} arrays ({', '.join(names)}); expected one, or one "
+                "named 'X'."
+            )
+        return np.asanyarray(data["X" if "X" in names else names[0]])
 
 
 def _read_csv(path: str) -> np.ndarray:
     """Read rows of numbers, with a line of names above them or without one."""
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        first = next(csv.reader(file), [])
-        try:
-            list(map(float, first))
-            n_heads = 0
-        except ValueError:
-            n_heads = 1
-        file.seek(0)
-        lines = file.readlines()[n_heads:]
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            first = next(csv.reader(file), [])
+            file.seek(0)
+            lines = file.readlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path!r} is not text in UTF-8: {error.reason} at byte {error.start}. Save it as CSV "
+            "in UTF-8."
+        ) from error
+    try:
+        list(map(float, first))
+    except ValueError:
+        lines = lines[1:]
     if not lines:
         raise ValueError(f"{path!r} holds no rows; expected comma-separated numbers.")
     try:
@@ -316,7 +341,7 @@ def _check_files(
     targets: dict[str, Path | None], source: Source, inputs: Sequence[str | Path]
 ) -> None:
     """Refuse files that cannot be written, that are read, or that are named twice."""
-    taken = {Path(path).resolve(): "an input" for path in [*inputs, *(source.paths or [])]}
+    taken = {_identity(Path(path)): "an input" for path in [*inputs, *(source.paths or [])]}
     for option, target in targets.items():
         if target is None:
             continue
@@ -325,14 +350,45 @@ def _check_files(
             raise UsageError(f"{str(target)!r}: its folder does not exist. Create it first.")
         if target.is_dir():
             raise UsageError(f"{str(target)!r} is a folder, expected the name of a file.")
-        if not os.access(target if target.exists() else folder, os.W_OK):
-            raise UsageError(f"{option} {str(target)!r} cannot be written: permission denied.")
-        other = taken.setdefault(target.resolve(), option)
+        other = taken.setdefault(_identity(target), option)
         if other != option:
             raise UsageError(
                 f"{option} {str(target)!r} is {other} as well, which would be overwritten. "
                 "Name another file."
             )
+        try:
+            _try_to_write(target)
+        except OSError as error:
+            raise UsageError(
+                f"{option} {str(target)!r} cannot be written: {error.strerror}. Name a file that "
+                "you may write to, and that no other program keeps open."
+            ) from error
+
+
+def _identity(path: Path) -> tuple[int, int] | str:
+    """Tell files from each other, whatever name they are called by."""
+    try:
+        status = path.stat()
+        if status.st_ino:  # some file systems of Windows have no numbers
+            return status.st_dev, status.st_ino
+    except OSError:  # a file that is still to be written
+        pass
+    name = os.path.normcase(path.resolve())
+    # file systems of macOS usually do not tell upper from lower case
+    return name.casefold() if sys.platform == "darwin" else name
+
+
+def _try_to_write(target: Path) -> None:
+    """Open a file for writing, and leave everything as it was.
+
+    ``os.access`` knows neither the permissions nor the locks of Windows.
+    """
+    if target.is_file():
+        with target.open("ab"):
+            pass
+    elif not target.exists():  # a pipe is not opened on trial: its reader would see it end
+        with tempfile.TemporaryFile(dir=target.absolute().parent):
+            pass
 
 
 def _given(arguments: argparse.Namespace, *names: str) -> dict[str, Any]:
@@ -348,7 +404,11 @@ def _say(arguments: argparse.Namespace, text: str) -> None:
 
 @contextmanager
 def _noticed_interrupts() -> Iterator[list[int]]:
-    """Yield a list that has an item for every Ctrl-C that cut something, training as well."""
+    """Yield a list that has an item for every Ctrl-C that cut something, training as well.
+
+    It stays empty where no handler can be set, as in a thread, or where Ctrl-C is ignored or
+    handled by somebody else.
+    """
     seen: list[int] = []
 
     @wraps(signal.default_int_handler)  # by which a fit knows that it may hold Ctrl-C back
@@ -356,7 +416,8 @@ def _noticed_interrupts() -> Iterator[list[int]]:
         seen.append(number)
         signal.default_int_handler(number, frame)
 
-    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:  # ignored, or another's
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if not in_main_thread or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield seen
         return
     signal.signal(signal.SIGINT, note)

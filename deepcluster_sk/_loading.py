@@ -44,7 +44,7 @@ def load(
     FileNotFoundError
         If there is no such file.
     SavedModelError
-        If the file is no saved estimator, is damaged or has a newer format, or if it needs an
+        If the file is not a saved estimator, is damaged or has a newer format, or if it needs an
         encoder.
 
     Examples
@@ -69,7 +69,8 @@ def load(
     name = header.get("class")
     if not isinstance(name, str) or name not in METHODS:
         raise SavedModelError(
-            f"{os.fspath(path)!r} holds a {name!r}, expected one of {sorted(METHODS)}."
+            f"{os.fspath(path)!r} holds a {name!r}, which this version does not know; expected one "
+            f"of {sorted(METHODS)}. Open it with the deepcluster_sk that wrote it."
         )
     try:
         estimator: BaseDeepClusterer = from_saved(

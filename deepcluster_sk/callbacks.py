@@ -1,4 +1,4 @@
-"""What can watch a fit, for the ``set_callbacks`` method of the estimators.
+"""Callbacks that watch a fit, for the ``set_callbacks`` method of the estimators.
 
 Any callback of scikit-learn fits there, shipped with it or written after its protocol. This module
 adds what needs no labels.
@@ -10,6 +10,7 @@ import numpy as np
 from scipy.special import entr
 
 from ._estimator.sklearn_callbacks import ScoringMonitor
+from ._inspection.assignments import soft_assignments
 
 __all__ = ["ClusterMonitor"]
 
@@ -79,7 +80,7 @@ class ClusterMonitor(ScoringMonitor):
 
 def _summary(estimator: Any, X: Any, y: Any) -> dict[str, Any]:
     """Describe the clusters of samples."""
-    assignments = estimator.predict_proba(X)
+    assignments = soft_assignments(estimator, X)
     assignments = assignments[~np.isnan(assignments[:, 0])]  # image files that were skipped
     sizes = np.bincount(assignments.argmax(axis=1), minlength=assignments.shape[1])
     return {

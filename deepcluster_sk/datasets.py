@@ -44,7 +44,7 @@ def load_image_folder(
     Raises
     ------
     ImageFileError
-        If there is no such folder, no image in it, or if files cannot be read.
+        If the folder does not exist or has no image files, or if files cannot be read.
     ValueError
         If `image_size` or `on_error` is not as documented.
 

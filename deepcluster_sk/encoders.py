@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
+from ._runtime.device import lacks
 from .exceptions import EncoderError
 
 __all__ = ["MLP", "SmallCNN", "make_encoder", "resnet"]
@@ -92,8 +93,25 @@ class SmallCNN(nn.Module):
         # this layout is two to ten times faster for strided convolutions on the CPU
         x = self.layers(x.contiguous(memory_format=torch.channels_last))
         if x.shape[2:] != (self.grid, self.grid):
-            x = F.adaptive_avg_pool2d(x, self.grid)
+            x = _averaged(x, self.grid)
         return x.flatten(1)
+
+
+def _averaged(x: Tensor, grid: int) -> Tensor:
+    """Average maps (n, C, H, W) to (n, C, grid, grid) by windows that may overlap by a pixel."""
+    if not lacks(x.device, "uneven pooling"):
+        return F.adaptive_avg_pool2d(x, grid)
+    rows, columns = (_windows(side, grid, x) for side in x.shape[2:])
+    return rows @ x @ columns.mT
+
+
+def _windows(side: int, grid: int, like: Tensor) -> Tensor:
+    """Return the weights of pixels in the windows of adaptive averages, shape (grid, side)."""
+    number = torch.arange(grid, device=like.device)[:, None]
+    start, stop = number * side // grid, -(-(number + 1) * side // grid)
+    pixel = torch.arange(side, device=like.device)
+    inside = (pixel >= start) & (pixel < stop)
+    return (inside / inside.sum(dim=1, keepdim=True)).to(like.dtype)
 
 
 def _convolution(n_in: int, n_out: int, *, kernel: int, stride: int) -> list[nn.Module]:
@@ -174,8 +192,8 @@ def build_encoder(
 ) -> nn.Module:
     """Return the module of :func:`make_encoder` without trying it out.
 
-    Without `weights`, the parameters of an encoder by name are on torch's meta device, and whoever
-    chose the name and the shape has no memory taken.
+    Without `weights`, the parameters of an encoder by name are on torch's meta device, so that a
+    name and a shape from a file cannot make it take memory.
     """
     if isinstance(spec, str):
         with nullcontext() if weights else _without_weights():
@@ -243,7 +261,7 @@ def _torchvision_model(name: str, in_channels: int) -> nn.Module:
     """Build an untrained torchvision classifier, without its last layer."""
     import torchvision
 
-    # models of other tasks, such as detection, are no encoders, and some download a backbone
+    # models of other tasks, such as detection, are not encoders, and some download a backbone
     models = torchvision.models
     classifiers = models.list_models(models) + models.list_models(models.quantization)
     if name.lower() not in classifiers:

@@ -29,7 +29,7 @@ class DivergenceError(DeepClusterError, FloatingPointError):
 
 
 class ImageFileError(DeepClusterError, ValueError):
-    """Image files are missing, empty, damaged or no images, or a folder holds none."""
+    """Image files are missing, empty or damaged, are not images, or a folder has no image files."""
 
 
 class OnnxExportError(DeepClusterError, RuntimeError):
@@ -37,8 +37,8 @@ class OnnxExportError(DeepClusterError, RuntimeError):
 
 
 class ResumeError(DeepClusterError, ValueError):
-    """A checkpoint belongs to another fit, is damaged, or is none."""
+    """A checkpoint belongs to another fit, is damaged, or is not a checkpoint."""
 
 
 class SavedModelError(DeepClusterError, ValueError):
-    """A file is no saved estimator, is damaged, or cannot be opened by this version."""
+    """A file is not a saved estimator, is damaged, or cannot be opened by this version."""

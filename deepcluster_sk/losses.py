@@ -84,7 +84,7 @@ def info_nce(
     extra_keys : Tensor of shape (..., m, d) or None, default=None
         Further negatives of every query, such as a queue of past keys.
     excluded : bool Tensor of shape (n, m) or None, default=None
-        Extra keys that are no negatives of a query.
+        Extra keys that are not negatives of a query.
     batch_negatives : bool, default=True
         Whether the keys of the other queries are negatives.
 

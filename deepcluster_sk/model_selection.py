@@ -14,7 +14,7 @@ from sklearn.base import clone
 from sklearn.metrics import adjusted_rand_score
 from sklearn.utils import check_random_state
 
-from ._inspection.assignments import Assignments, assign
+from ._inspection.assignments import Assignments, assign, method_of
 from .metrics import embedding_silhouette_score
 
 __all__ = [
@@ -48,7 +48,9 @@ def silhouette_scorer(estimator: Any, X: Any, y: Any = None) -> float:
         In [-1, 1], higher is better; -1 for fewer than two clusters.
     """
     del y
-    return embedding_silhouette_score(estimator.transform(X), estimator.predict(X))
+    return embedding_silhouette_score(
+        method_of(estimator, "transform")(X), method_of(estimator, "predict")(X)
+    )
 
 
 def mean_confidence_scorer(estimator: Any, X: Any, y: Any = None) -> float:
@@ -147,6 +149,8 @@ def n_clusters_curve(
     ------
     ValueError
         If `n_clusters` is empty, or `n_fits` less than 1.
+    TypeError
+        If the estimator is a class, has no parameter `n_clusters`, or cannot be scored.
 
     See Also
     --------
@@ -195,7 +199,13 @@ def with_random_state(estimator: Any, random_state: int) -> Any:
 def _with_n_clusters(estimator: Any, n_clusters: int, random_state: int) -> Any:
     """Return an unfitted clone with another number of clusters and another random state."""
     copy = with_random_state(estimator, random_state)
-    return copy.set_params(**dict.fromkeys(_parameters(copy, "n_clusters"), n_clusters))
+    names = _parameters(copy, "n_clusters")
+    if not names:
+        raise TypeError(
+            f"{type(estimator).__name__} has no parameter n_clusters, which would be varied. Pass "
+            "an estimator of deepcluster_sk, or a Pipeline that ends in one."
+        )
+    return copy.set_params(**dict.fromkeys(names, n_clusters))
 
 
 def _parameters(estimator: Any, name: str) -> list[str]:

@@ -3,11 +3,27 @@
 import multiprocessing
 import os
 import pickle
+import signal
 import tempfile
 from pathlib import Path
 
+import pytest
 import torch
 import torch.distributed as dist
+
+needs_sigkill = pytest.mark.skipif(
+    not hasattr(signal, "SIGKILL"), reason="Windows has no signal that kills a process"
+)
+
+
+def process_context():
+    """How tests start processes: never by a plain fork, which torch's threads do not survive."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")  # Windows
+    context = multiprocessing.get_context("forkserver")
+    # the server imports once what every process needs
+    context.set_forkserver_preload(["deepcluster_sk._loading", "sklearn.datasets", "pytest"])
+    return context
 
 
 def run_ranks(function, *args, n=2, timeout=120):
@@ -16,9 +32,7 @@ def run_ranks(function, *args, n=2, timeout=120):
     Returns what they return; in its place an exception that one raised, or the exit code of one
     that was killed.
     """
-    context = multiprocessing.get_context("forkserver")
-    # the server imports once what every process needs
-    context.set_forkserver_preload(["deepcluster_sk._loading", "sklearn.datasets", "pytest"])
+    context = process_context()
     with tempfile.TemporaryDirectory() as folder:
         workers = [
             context.Process(target=_work, args=(folder, rank, n, function, args))

@@ -9,6 +9,7 @@ import torch
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as tv
 
+from deepcluster_sk._runtime.device import _LACKING
 from deepcluster_sk.augmentations import (
     ColorJitter,
     Compose,
@@ -381,10 +382,24 @@ def test_auto_chooses_by_the_shape_of_the_samples():
         assert repr(make_augmentation("auto", shape)) == repr(recipe)
 
 
+def test_border_padding_is_the_same_on_a_device_without_it(monkeypatch):
+    x = smooth_images()
+    for step in (RandomAffine(degrees=40, translate=0.4, scale=(0.3, 3)), ElasticTransform(0.5)):
+        augment = Compose([step], padding="border")
+        draw = augment.sample(x.shape, generator())
+        expected = augment.transform(x, draw)
+        with monkeypatch.context() as patch:
+            patch.setitem(_LACKING, "cpu", frozenset({"border padding"}))
+            torch.testing.assert_close(augment.transform(x, draw), expected, rtol=0, atol=2e-6)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: RandomResizedCrop(scale=(0.5, 1.5)), r"scale=\(0.5, 1.5\), expected 0 < scale"),
+        (
+            lambda: RandomResizedCrop(scale=(0.5, 1.5)),
+            r"scale=\(0.5, 1.5\), expected two shares of",
+        ),
         (lambda: RandomResizedCrop(ratio=(2, 1)), r"ratio=\(2, 1\), expected 0 < ratio"),
         (lambda: RandomAffine(scale=(0, 1)), r"scale=\(0, 1\), expected 0 < scale"),
         (lambda: RandomAffine(shear=90), r"shear=90, expected an angle in \[0, 90\)"),

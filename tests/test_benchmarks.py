@@ -46,7 +46,7 @@ def collected(monkeypatch):
 def test_gpu_script_writes_a_table(script, tmp_path):
     small = ["--device", "cpu", "--small", "--no-compile", "--rounds", 1, "--output", tmp_path]
     script("gpu", *small, "--parts", "step", "profile", "predict")
-    rows = json.loads((tmp_path / "gpu.json").read_text())["rows"]
+    rows = json.loads((tmp_path / "gpu.json").read_text("utf-8"))["rows"]
     steps = [row for row in rows if row["what"].startswith("training step")]
     assert [row["what"].split(", ")[-1] for row in steps] == ["eager"] * 2
     assert all(row["ours"] > 0 and row["ratio"] > 0 for row in steps)
@@ -54,7 +54,7 @@ def test_gpu_script_writes_a_table(script, tmp_path):
     assert len(pieces) == 4
     assert all(0 < share < 1 for share in pieces)
     assert sum(row["what"] == "`predict`" for row in rows) == 4
-    table = (tmp_path / "gpu.md").read_text().splitlines()
+    table = (tmp_path / "gpu.md").read_text("utf-8").splitlines()
     assert len(table) == len(rows) + 4
     assert len({line.count("|") for line in table[2:]}) == 1
 
@@ -62,7 +62,7 @@ def test_gpu_script_writes_a_table(script, tmp_path):
 def test_gpu_script_names_what_it_leaves_out(script, tmp_path):
     arguments = ["--device", "cpu", "--small", "--no-compile", "--budget", 0]
     script("gpu", *arguments, "--parts", "step", "--methods", "CC", "TCC", "--output", tmp_path)
-    rows = json.loads((tmp_path / "gpu.json").read_text())["rows"]
+    rows = json.loads((tmp_path / "gpu.json").read_text("utf-8"))["rows"]
     assert [row["case"] for row in rows] == ["left out: no time"] * 4
 
 
@@ -71,7 +71,7 @@ def test_gpu_script_names_what_it_leaves_out(script, tmp_path):
 def test_gpu_script_compiles_every_method(method, script, collected, tmp_path):
     small = ["--device", "cpu", "--small", "--rounds", 1, "--output", tmp_path]
     script("gpu", *small, "--parts", "step", "--methods", method)
-    rows = json.loads((tmp_path / "gpu.json").read_text())["rows"]
+    rows = json.loads((tmp_path / "gpu.json").read_text("utf-8"))["rows"]
     assert [row["what"].split(", ")[-1] for row in rows] == ["compiled", "eager"] * 2
 
 
@@ -114,7 +114,7 @@ def small_settings(script, monkeypatch):
 def cifar10_record(script, data_folder, output, method, *arguments):
     fixed = ["--data-folder", data_folder, "--output", output, "--device", "cpu"]
     script("cifar10", method, *fixed, *arguments)
-    return json.loads((output / f"{method}.json").read_text())
+    return json.loads((output / f"{method}.json").read_text("utf-8"))
 
 
 @pytest.mark.filterwarnings("ignore:.*clusters are empty")

@@ -12,6 +12,7 @@ from estimators import each
 from sklearn.base import clone
 from sklearn.metrics import adjusted_rand_score
 from sklearn.model_selection import GridSearchCV
+from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from deepcluster_sk import ContrastiveClustering
@@ -64,6 +65,12 @@ def test_a_callback_may_end_the_training(estimator, few_images):
     model = estimator(2, **FAST).set_callbacks(Recorder(stop_after=2)).fit(few_images)
     assert model.n_iter_ == 2
     np.testing.assert_array_equal(model.predict(few_images), model.labels_)
+
+
+def test_the_monitor_refuses_an_estimator_without_probabilities(few_images):
+    scaling = StandardScaler().set_callbacks(ClusterMonitor())
+    with pytest.raises(TypeError, match="StandardScaler has no method predict_proba"):
+        scaling.fit(few_images.reshape(60, -1))
 
 
 def test_a_fit_that_a_callback_ended_stays_ended(few_images, tmp_path):

@@ -1,11 +1,15 @@
 """The command line, called in this process and, where the process matters, in another one."""
 
 import csv
+import errno
 import os
 import signal
 import subprocess
 import sys
+import tempfile
+import threading
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -29,7 +33,7 @@ def photos(tmp_path):
         folder = tmp_path / "photos" / ("even" if i % 2 == 0 else "odd")
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray((image * 15).astype(np.uint8)).save(folder / f"{i // 2:02}.png")
-    (tmp_path / "photos" / "notes.txt").write_text("no image")
+    (tmp_path / "photos" / "notes.txt").write_text("no image", "utf-8")
     return tmp_path / "photos"
 
 
@@ -151,7 +155,8 @@ def code_and_message(arguments, capsys):
     ("name", "content", "message"),
     [
         ("text.csv", b"a,b\n1,red\n", "not a table of numbers: could not convert string 'red'"),
-        ("empty.csv", b"", "holds no rows"),
+        ("latin.csv", b"gr\xf6sse,b\n1,2\n", "is not text in UTF-8: invalid start byte at byte 2"),
+        ("empty.csv", b"", "holds no rows; expected comma-separated numbers"),
         ("heads.csv", b"a,b\n", "holds no rows"),
         ("few.csv", b"1,2\n3,4\n", "n_samples=2 should be >= n_clusters=3"),
         ("nan.csv", b"1,2\n3,nan\n4,5\n", "contains NaN in row 1"),
@@ -210,7 +215,7 @@ def test_file_that_is_no_model_ends_with_1(photos, tmp_path, capsys):
         ([*FAST, "--copy-to", "photos"], "is not an empty folder, and nothing is ever overwritten"),
         ([*FAST, "--copy-to", "photos/notes.txt"], "is not an empty folder"),
         ([*FAST, "--copy-to", "photos/sorted"], "is inside of 'photos'"),
-        ([*FAST, "--out", "photos/odd/00.png"], "'photos/odd/00.png' is an input as well"),
+        ([*FAST, "--out", "photos/odd/00.png"], "an input as well, which would be overwritten"),
         ([*FAST, "--out", "x", "--save", "./x"], "--save 'x' is --out as well"),
     ],
 )
@@ -243,10 +248,74 @@ def test_inputs_are_never_overwritten(photos, tmp_path, capsys):
 def test_a_file_that_may_not_be_written_is_refused_before_training(
     photos, tmp_path, monkeypatch, capsys
 ):
-    monkeypatch.setattr(os, "access", lambda path, mode: False)
-    code, text = code_and_message(["fit", photos, *FAST, "--out", tmp_path / "x.csv"], capsys)
+    def refused(*args, **kwargs):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    opened, target = Path.open, tmp_path / "x.csv"
+    monkeypatch.setattr(tempfile, "TemporaryFile", refused)
+    code, text = code_and_message(["fit", photos, *FAST, "--out", target], capsys)
     assert code == 2
-    assert "cannot be written: permission denied" in text
+    assert "cannot be written: Permission denied. Name a file that you may write to" in text
+    target.write_text("old", "utf-8")
+    monkeypatch.setattr(
+        Path, "open", lambda path, *args: (refused if path == target else opened)(path, *args)
+    )
+    code, text = code_and_message(["fit", photos, *FAST, "--out", target], capsys)
+    assert code == 2
+    assert "cannot be written: Permission denied" in text
+    monkeypatch.undo()
+    assert target.read_text("utf-8") == "old"
+
+
+def test_one_file_under_two_names_is_refused(photos, tmp_path, capsys):
+    (tmp_path / "a").write_text("old", "utf-8")
+    os.link(tmp_path / "a", tmp_path / "b")
+    arguments = ["fit", photos, *FAST, "--out", tmp_path / "a", "--save", tmp_path / "b"]
+    code, text = code_and_message(arguments, capsys)
+    assert code == 2
+    assert "b' is --out as well, which would be overwritten" in text
+
+
+def test_names_in_upper_and_lower_case_are_one_on_macos(photos, tmp_path, monkeypatch, capsys):
+    arguments = ["fit", photos, *FAST, "--out", tmp_path / "a", "--report", tmp_path / "A"]
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert code_and_message(arguments, capsys)[0] == 2
+    monkeypatch.undo()
+    assert main([str(argument) for argument in arguments]) == 0
+
+
+def test_standard_output_takes_any_name_of_a_file(tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    names = ["plain.png", "caf\xe9.png", "\u65e5\u672c.png"]
+    if sys.platform == "linux":
+        names.append("\udce9.png")  # a byte that is no UTF-8
+    for name, image in zip(names, load_digits().images, strict=False):
+        Image.fromarray((image * 15).astype(np.uint8)).save(tmp_path / "x.png")
+        (tmp_path / "x.png").rename(folder / name)
+    command = [sys.executable, "-m", "deepcluster_sk", "fit", str(folder), "--quiet"]
+    command += ["--n-clusters", "2", "--max-epochs", "1"]
+    expected = {
+        "utf-8": [b"plain.png", b"caf\xc3\xa9.png", b"\xe6\x97\xa5\xe6\x9c\xac.png", b"\xe9.png"],
+        "cp1252": [b"plain.png", b"caf\xe9.png", rb"\u65e5\u672c.png", b"\xe9.png"],
+        "ascii": [b"plain.png", rb"caf\xe9.png", rb"\u65e5\u672c.png", b"\xe9.png"],
+    }
+    for encoding, lines in expected.items():
+        environment = {**os.environ, "PYTHONIOENCODING": encoding}
+        done = subprocess.run(command, capture_output=True, env=environment, check=False)
+        assert done.returncode == 0, done.stderr
+        shown = {os.path.basename(line.split(b",")[0]) for line in done.stdout.splitlines()[1:]}
+        assert shown == set(lines[: len(names)])
+
+
+def test_a_command_in_a_thread_ends_as_in_the_main_one(photos, tmp_path):
+    codes = []
+    arguments = ["fit", str(photos), *FAST, "--quiet", "--out", str(tmp_path / "x.csv")]
+    thread = threading.Thread(target=lambda: codes.append(main(arguments)))
+    thread.start()
+    thread.join()
+    assert codes == [0]
+    assert len(rows_of(tmp_path / "x.csv")) == 60
 
 
 def test_numbers_cannot_be_copied_nor_mixed_with_images(photos, tmp_path, capsys):
@@ -268,14 +337,14 @@ def test_a_copy_never_overwrites(photos, tmp_path, monkeypatch, capsys):
     def someone_else_writes(self, X, y=None):
         for k in range(3):
             (folder / f"cluster_{k}" / "even").mkdir(parents=True)
-            (folder / f"cluster_{k}" / "even" / "00.png").write_text("mine")
+            (folder / f"cluster_{k}" / "even" / "00.png").write_text("mine", "utf-8")
         return fit(self, X, y)
 
     monkeypatch.setattr(ContrastiveClustering, "fit", someone_else_writes)
     code, text = code_and_message(arguments, capsys)
     assert code == 1
     assert "File exists" in text
-    assert {path.read_text() for path in folder.glob("*/even/00.png")} == {"mine"}
+    assert {path.read_text("utf-8") for path in folder.glob("*/even/00.png")} == {"mine"}
 
 
 def test_interruption_outside_of_training_ends_with_130(photos, tmp_path, monkeypatch, capsys):
@@ -347,12 +416,19 @@ def test_warnings_are_one_line(photos, monkeypatch, capsys):
     assert capsys.readouterr().err == "deepcluster-sk: warning: something is odd\n"
 
 
-def test_module_runs_as_a_command_and_help_needs_no_torch():
+@pytest.mark.parametrize(
+    ("arguments", "output"),
+    [
+        (["fit", "--help"], "usage: deepcluster-sk fit"),
+        (["--version"], f"deepcluster-sk {deepcluster_sk.__version__}\n"),
+    ],
+)
+def test_module_runs_as_a_command_and_help_needs_no_torch(arguments, output):
     code = (
-        "import runpy, sys; sys.argv[1:] = ['fit', '--help']\n"
+        f"import runpy, sys; sys.argv[1:] = {arguments}\n"
         "try: runpy.run_module('deepcluster_sk', run_name='__main__')\n"
         "except SystemExit as stop: sys.exit(stop.code or 'torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0
-    assert done.stdout.startswith("usage: deepcluster-sk fit")
+    assert done.stdout.startswith(output)

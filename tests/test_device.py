@@ -1,19 +1,32 @@
-import multiprocessing
+import os
 from functools import partial
 from pathlib import Path
+from typing import get_args
 
+import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
+from processes import process_context
+from torch import nn
 
+import deepcluster_sk._runtime.device as device_module
+from deepcluster_sk import ContrastiveClustering
+from deepcluster_sk._data.preprocessing import Preprocessor
+from deepcluster_sk._estimator import fitting
 from deepcluster_sk._runtime.device import (
     autocast,
+    available_memory,
+    claim_device,
     inference_switches,
     is_out_of_memory,
+    move_to,
     resolve_device,
     resolve_precision,
     to_device,
     training_switches,
 )
+from deepcluster_sk._runtime.process_group import together
 from deepcluster_sk.exceptions import DeviceError
 
 
@@ -44,6 +57,116 @@ def test_unknown_device_name_is_refused():
         resolve_device("gpu0")
 
 
+def test_processes_need_devices_that_exchange_tensors(monkeypatch):
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    with pytest.raises(DeviceError, match="'mps' is 'mps' here, which cannot exchange tensors"):
+        claim_device("mps", 1)
+    assert claim_device("cpu", 1) == "gloo"
+
+
+def test_each_process_needs_a_device_of_its_own(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    claimed = []
+    monkeypatch.setattr(torch.cuda, "set_device", claimed.append)
+    with pytest.raises(DeviceError, match=r"has 1 CUDA .* leaves no device for its process 1"):
+        claim_device("auto", 1)
+    assert claim_device("auto", 0) == claim_device("cuda:0", 1)
+    assert claimed == [0, torch.device("cuda", 0)]
+
+
+def test_a_group_without_a_backend_for_the_device_is_refused(monkeypatch):
+    monkeypatch.setattr(dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(dist, "get_world_size", lambda: 2)
+    monkeypatch.setattr(dist, "get_backend_config", lambda: "cuda:nccl")
+    with (
+        pytest.raises(DeviceError, match="exchange tensors by 'cuda:nccl', which has no backend"),
+        together("cpu"),
+    ):
+        pass
+
+
+def test_nccl_is_used_where_it_is(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
+    for present, backend in [(True, "cpu:gloo,cuda:nccl"), (False, "gloo")]:
+        monkeypatch.setattr(dist, "is_nccl_available", lambda present=present: present)
+        assert claim_device("cuda:0", 0) == backend
+
+
+def test_mps_needs_a_torch_whose_autocast_knows_it(monkeypatch):
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(torch.amp, "is_autocast_available", lambda name: False)
+    assert resolve_device("auto").type == "cpu"
+    with pytest.raises(DeviceError, match=r"this machine has 0 device\(s\) of type 'mps'"):
+        resolve_device("mps")
+
+
+# ---- what a type of device lacks; those that lack it are pretended
+
+
+@pytest.fixture
+def lacking(monkeypatch):
+    """A function that lets a type of device lack features."""
+
+    def let(kind, *features):
+        monkeypatch.setitem(device_module._LACKING, kind, frozenset(features))
+
+    return let
+
+
+def test_float64_becomes_float32_where_the_device_lacks_it(lacking):
+    meta, network = torch.device("meta"), nn.BatchNorm1d(3).double()
+    network.register_buffer("narrow", torch.ones(2, dtype=torch.float16))
+    network.frozen = nn.Parameter(torch.ones(2, dtype=torch.float64), requires_grad=False)
+    tensors = [torch.ones(2, dtype=d) for d in (torch.float64, torch.uint8, torch.bfloat16)]
+    for x in tensors:
+        assert move_to(x, meta).dtype == to_device(x, meta).dtype == x.dtype
+    lacking("meta", "float64")
+    expected = [torch.float32, torch.uint8, torch.bfloat16]
+    assert [move_to(x, meta).dtype for x in tensors] == expected
+    assert [to_device(x, meta).dtype for x in tensors] == expected
+    assert move_to(network, meta) is network
+    moved = {name: (x.dtype, x.device) for name, x in network.state_dict().items()}
+    assert moved.pop("narrow") == (torch.float16, meta)
+    assert moved.pop("num_batches_tracked") == (torch.int64, meta)
+    assert set(moved.values()) == {(torch.float32, meta)}
+    assert isinstance(network.frozen, nn.Parameter)
+    assert not network.frozen.requires_grad
+    assert network.weight.requires_grad
+
+
+def test_a_fit_needs_no_float64(lacking, monkeypatch, few_images):
+    if "move_to" not in Path(fitting.__file__).read_text("utf-8"):
+        pytest.xfail("the estimators still move networks and scales by themselves")
+    lacking("cpu", *get_args(device_module.Feature))
+    forward, seen = Preprocessor.forward, set()
+
+    def spy(self, x):
+        seen.update({x.dtype, self.offset.dtype, self.scale.dtype})
+        return forward(self, x)
+
+    monkeypatch.setattr(Preprocessor, "forward", spy)
+    colors = np.repeat(few_images[..., None], 3, axis=3) / 255
+    for X in (few_images / 255, colors, few_images.reshape(60, -1) / 255):
+        ContrastiveClustering(2, max_epochs=1, random_state=0, device="cpu").fit(X)
+    assert seen == {torch.float32}
+
+
+def test_a_module_is_moved_as_torch_moves_it():
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).double()
+    expected = {n: (x.dtype, x.shape) for n, x in network.state_dict().items()}
+    moved = move_to(network, torch.device("meta"))
+    assert {n: (x.dtype, x.shape) for n, x in moved.state_dict().items()} == expected
+    assert next(moved.parameters()).device.type == "meta"
+
+
+def missing(path, **_):
+    raise FileNotFoundError(path)
+
+
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
 def test_explicit_precision_is_taken(precision):
     assert resolve_precision(precision, torch.device("cpu"), (3, 32, 32)) == precision
@@ -68,16 +191,35 @@ def test_auto_precision_follows_the_gpu(monkeypatch, capability, expected):
     ],
 )
 def test_auto_precision_follows_the_cpu_and_the_samples(monkeypatch, flags, sample_shape, expected):
-    monkeypatch.setattr(Path, "read_text", lambda path: f"flags : {flags}")
+    monkeypatch.setattr(Path, "read_text", lambda path, **_: f"flags : {flags}")
     assert resolve_precision("auto", torch.device("cpu"), sample_shape) == expected
 
 
 def test_auto_precision_is_float32_where_the_cpu_does_not_tell(monkeypatch):
-    def missing(path):
-        raise FileNotFoundError(path)
-
     monkeypatch.setattr(Path, "read_text", missing)
+    monkeypatch.delattr(torch.cpu, "_is_avx512_bf16_supported", raising=False)
     assert resolve_precision("auto", torch.device("cpu"), (3, 32, 32)) == "float32"
+
+
+@pytest.mark.parametrize(("supported", "expected"), [(True, "bfloat16"), (False, "float32")])
+def test_auto_precision_asks_torch_outside_of_linux(monkeypatch, supported, expected):
+    monkeypatch.setattr(Path, "read_text", missing)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: supported, raising=False)
+    assert resolve_precision("auto", torch.device("cpu"), (3, 32, 32)) == expected
+
+
+def test_memory_is_asked_of_the_operating_system(monkeypatch):
+    assert 2**20 < available_memory() < 2**50
+    monkeypatch.setattr(Path, "read_text", lambda path, **_: "MemTotal: 9 kB\nMemAvailable: 3 kB")
+    assert available_memory() == 3 * 1024
+    monkeypatch.setattr(Path, "read_text", missing)
+    sizes = {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 1000}
+    monkeypatch.setattr(os, "sysconf", sizes.__getitem__, raising=False)
+    assert available_memory() == 4096 * 500
+    monkeypatch.setattr(os, "sysconf", lambda name: -1)  # the system does not know
+    assert available_memory() == 4 * 2**30
+    monkeypatch.delattr(os, "sysconf")  # Windows
+    assert available_memory() == 4 * 2**30
 
 
 def test_autocast_lowers_products_to_the_precision():
@@ -135,10 +277,7 @@ def switches():
 
 def in_a_process_of_its_own(check, choice):
     """What the check returns after a user's choice, which no later code can take back."""
-    context = multiprocessing.get_context("forkserver")
-    # the server imports once what every process needs
-    context.set_forkserver_preload(["deepcluster_sk._loading", "sklearn.datasets", "pytest"])
-    with context.Pool(1) as pool:
+    with process_context().Pool(1) as pool:
         return pool.apply(check, (choice,))
 
 

@@ -12,8 +12,11 @@ import pytest
 import torch
 from estimators import ESTIMATORS
 from PIL import Image
-from sklearn.cluster import KMeans
+from sklearn.cluster import DBSCAN, KMeans
 from sklearn.datasets import load_wine
+from sklearn.decomposition import PCA
+from sklearn.exceptions import NotFittedError
+from sklearn.mixture import GaussianMixture
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -60,7 +63,7 @@ def photos(tmp_path):
         folder.mkdir(exist_ok=True)
         pixels = rng.integers(0, 256, (20, 30, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / f"{i}.png")
-    (tmp_path / "notes.txt").write_text("no image")
+    (tmp_path / "notes.txt").write_text("no image", "utf-8")
     (tmp_path / ".hidden.png").write_bytes(b"")
     return tmp_path
 
@@ -192,7 +195,7 @@ def test_rows_in_any_container_are_drawn_as_rows(kind, wine, tmp_path):
     member = int(expected.typical[0][0])
     again = ClusterGalleryDisplay.from_predictions(X, model.labels_)
     np.testing.assert_allclose(again.samples[member], expected.samples[member])
-    page = report(model, X, tmp_path / "page.html").read_text()
+    page = report(model, X, tmp_path / "page.html").read_text("utf-8")
     assert "What tells cluster 0 from the others" in page
 
 
@@ -217,10 +220,85 @@ def test_a_search_is_drawn_as_its_best_estimator(blobs, tmp_path):
     assert report(search, blobs[0], tmp_path / "page.html").exists()
 
 
-def test_an_estimator_without_probabilities_is_refused(blobs):
-    kmeans = KMeans(3, n_init=1).fit(blobs[0])
-    with pytest.raises(TypeError, match=r"KMeans has no predict_proba.*from_predictions"):
-        ClusterGalleryDisplay.from_estimator(kmeans, blobs[0])
+# what each display and the report make of an estimator and rows
+SHOWN = {
+    "gallery": ClusterGalleryDisplay.from_estimator,
+    "sizes": ClusterSizeDisplay.from_estimator,
+    "embedding": EmbeddingDisplay.from_estimator,
+    "match": lambda estimator, X: ClusterMatchDisplay.from_estimator(estimator, X, [0] * len(X)),
+    "losses": lambda estimator, X: LossCurveDisplay.from_estimator(estimator),
+    "report": lambda estimator, X: report(estimator, X, os.devnull),
+}
+
+
+@pytest.mark.parametrize("shown", ["gallery", "sizes", "embedding"])
+@pytest.mark.parametrize("in_pipeline", [False, True])
+def test_an_estimator_without_probabilities_is_refused(shown, in_pipeline, blobs):
+    kmeans = KMeans(3, n_init=1)
+    estimator = make_pipeline(StandardScaler(), kmeans) if in_pipeline else kmeans
+    name = type(estimator).__name__
+    with pytest.raises(TypeError, match=rf"{name} has no method predict_proba\. .*from_predic"):
+        SHOWN[shown](estimator.fit(blobs[0]), blobs[0])
+
+
+def test_an_estimator_without_features_is_refused(blobs):
+    mixture = GaussianMixture(3).fit(blobs[0])
+    with pytest.raises(TypeError, match=r"Mixture has no method transform\. .*from_predictions"):
+        EmbeddingDisplay.from_estimator(mixture, blobs[0])
+
+
+def test_an_estimator_without_predictions_is_refused(blobs):
+    with pytest.raises(TypeError, match=r"DBSCAN has no method predict\. .*from_predictions"):
+        SHOWN["match"](DBSCAN().fit(blobs[0]), blobs[0])
+
+
+@pytest.mark.parametrize("shown", ["losses", "report"])
+@pytest.mark.parametrize("last", [KMeans(3, n_init=1), GaussianMixture(3), PCA(2)])
+@pytest.mark.parametrize("in_pipeline", [False, True])
+def test_an_estimator_without_losses_is_refused(shown, last, in_pipeline, blobs):
+    estimator = (make_pipeline(StandardScaler(), last) if in_pipeline else last).fit(blobs[0])
+    message = rf"{type(last).__name__} has no loss curve and no .*from_predictions"
+    with pytest.raises(TypeError, match=message):
+        SHOWN[shown](estimator, blobs[0])
+
+
+def test_no_estimator_at_all_is_refused(blobs):
+    with pytest.raises(TypeError, match="str has no loss curve and no parameters of deepcluster"):
+        LossCurveDisplay.from_estimator(make_pipeline(StandardScaler(), "passthrough"))
+
+
+def test_a_foreign_estimator_with_probabilities_is_drawn(blobs):
+    X = blobs[0]
+    mixture = GaussianMixture(3, random_state=0).fit(X)
+    sizes = np.bincount(mixture.predict(X), minlength=3)
+    np.testing.assert_array_equal(ClusterSizeDisplay.from_estimator(mixture, X).sizes, sizes)
+    np.testing.assert_array_equal(ClusterGalleryDisplay.from_estimator(mixture, X).sizes, sizes)
+
+
+@pytest.mark.parametrize("shown", SHOWN)
+def test_a_class_in_place_of_an_estimator_is_refused(shown, blobs):
+    with pytest.raises(
+        TypeError, match=r"Got the class ContrastiveClustering, expected .*Clustering\(\)\.fit\(X\)"
+    ):
+        SHOWN[shown](ContrastiveClustering, blobs[0])
+
+
+@pytest.mark.parametrize("shown", SHOWN)
+@pytest.mark.parametrize("how", ["alone", "in a pipeline", "in a search"])
+def test_an_estimator_that_is_not_fitted_is_refused(shown, how, blobs):
+    estimator = ContrastiveClustering(3)
+    if how == "in a pipeline":
+        estimator = make_pipeline(estimator)
+    elif how == "in a search":
+        estimator = GridSearchCV(estimator, {}, cv=2)
+    with pytest.raises(NotFittedError):
+        SHOWN[shown](estimator, blobs[0])
+
+
+def test_a_search_without_a_best_estimator_is_refused():
+    search = GridSearchCV(ContrastiveClustering(3), {}, refit=False)
+    with pytest.raises(NotFittedError, match=r"no best_estimator_ to show\. Call fit, with refit"):
+        LossCurveDisplay.from_estimator(search)
 
 
 @pytest.mark.parametrize("numbers", [(0, 0), (-2, 1)])
@@ -232,7 +310,7 @@ def test_a_gallery_of_nobody_is_refused(numbers, few_images):
         )
 
 
-def test_labels_that_are_none_are_refused(few_images):
+def test_labels_that_are_not_integers_are_refused(few_images):
     with pytest.raises(ValueError, match=r"labels have shape \(60,\) and dtype float64"):
         ClusterSizeDisplay.from_predictions(np.zeros(60))
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):

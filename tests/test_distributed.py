@@ -1,6 +1,5 @@
 """Several processes train and predict what one process does."""
 
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -17,7 +16,7 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from estimators import ESTIMATORS, each
-from processes import run_ranks, values
+from processes import needs_sigkill, process_context, run_ranks, values
 from sklearn.datasets import load_digits, make_blobs
 from sklearn.model_selection import GridSearchCV
 from torch import nn
@@ -527,7 +526,7 @@ class Signalling(nn.Module):
     def forward(self, x):
         self.steps += self.training
         if self.steps == 8 and torch.distributed.get_rank() == 1:
-            os.kill(os.getpid(), Signalling.number)
+            signal.raise_signal(Signalling.number)
         return self.layers(x)
 
 
@@ -561,6 +560,7 @@ def test_ctrl_c_in_the_last_epoch_of_one_rank_is_told(tmp_path):
     assert not told_again
 
 
+@needs_sigkill
 def test_a_killed_rank_is_an_error_of_the_others(tmp_path):
     first, second = run_ranks(signalled, signal.SIGKILL, tmp_path / "run")
     assert second == -signal.SIGKILL
@@ -615,7 +615,7 @@ def refused(rank, path):
 
 
 def test_all_ranks_refuse_a_damaged_checkpoint(tmp_path):
-    (tmp_path / "run").write_text("no checkpoint")
+    (tmp_path / "run").write_text("no checkpoint", "utf-8")
     for outcome in run_ranks(refused, tmp_path / "run"):
         assert isinstance(outcome, ResumeError)
 
@@ -675,8 +675,7 @@ def test_each_rank_passes_the_whole_of_x_to_predict():
 
 
 def test_workers_of_a_rank_are_no_ranks():
-    context = multiprocessing.get_context("forkserver")
-    worker = context.Process(target=fit_as_a_worker)
+    worker = process_context().Process(target=fit_as_a_worker)
     worker.start()
     worker.join(60)
     assert worker.exitcode == 0
@@ -749,7 +748,7 @@ np.save(sys.argv[1] + "/labels" + os.environ["RANK"], model.predict(X))
 def torchrun(folder, what):
     """Run the job in two processes; returns how it ended."""
     script = folder / "job.py"
-    script.write_text(JOB)
+    script.write_text(JOB, "utf-8")
     command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     root = Path(__file__).parents[1]
     return subprocess.run(
@@ -774,7 +773,7 @@ def test_a_script_needs_no_change_for_torchrun(tmp_path):
     assert job.stdout == ""
 
 
-@pytest.mark.parametrize("how", ["kill", "raise"])
+@pytest.mark.parametrize("how", [pytest.param("kill", marks=needs_sigkill), "raise"])
 def test_a_job_ends_with_a_rank_that_dies(how, tmp_path):
     job = torchrun(tmp_path, how)
     assert job.returncode != 0

@@ -51,7 +51,7 @@ def find(name):
 
 def test_api_page_lists_every_public_name_and_no_other():
     listed = re.findall(
-        r"^ *(?:\.\. data:: |~)(deepcluster_sk[\w.]+)$", (DOCS / "api.rst").read_text(), re.M
+        r"^ *(?:\.\. data:: |~)(deepcluster_sk[\w.]+)$", (DOCS / "api.rst").read_text("utf-8"), re.M
     )
     assert len(listed) == len(set(listed))
     assert set(listed) == public_names()
@@ -97,7 +97,7 @@ def test_html_representation_links_to_the_api_page(estimator):
     link = f"{DOCUMENTATION_URL}/api/deepcluster_sk.{estimator.__name__}.html"
     assert estimator()._get_doc_link() == link
     assert link in estimator()._repr_html_()
-    assert f"~deepcluster_sk.{estimator.__name__}\n" in (DOCS / "api.rst").read_text()
+    assert f"~deepcluster_sk.{estimator.__name__}\n" in (DOCS / "api.rst").read_text("utf-8")
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
@@ -122,7 +122,9 @@ def test_subclass_of_a_user_has_no_link():
 
 def code_blocks(page):
     """Return the Python blocks of a page that are not marked as not run."""
-    blocks = re.findall(r"(<!-- not run: .+ -->\n)?```python\n(.*?)```", page.read_text(), re.S)
+    blocks = re.findall(
+        r"(<!-- not run: .+ -->\n)?```python\n(.*?)```", page.read_text("utf-8"), re.S
+    )
     return [code for mark, code in blocks if not mark]
 
 
@@ -171,7 +173,7 @@ def test_command_line_page_names_every_option(command, capsys):
         main([command, "--help"])
     options = set(re.findall(r"--[a-z][a-z-]+", capsys.readouterr().out)) - {"--help"}
     assert len(options) >= 6
-    page = (DOCS / "command_line.md").read_text()
+    page = (DOCS / "command_line.md").read_text("utf-8")
     assert [option for option in options if f"| `{option}" not in page] == []
 
 
@@ -199,7 +201,7 @@ def test_documentation_builds_without_a_warning(tmp_path):
     assert result.returncode == 0, result.stderr
     for estimator in ESTIMATORS:
         page = tmp_path / "html" / "api" / f"deepcluster_sk.{estimator.__name__}.html"
-        assert "n_clusters" in page.read_text()
+        assert "n_clusters" in page.read_text("utf-8")
     assert list((tmp_path / "html" / "_images").glob("sphx_glr_plot_digits_*.png"))
 
 

@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import nn
 
+from deepcluster_sk._runtime.device import _LACKING
 from deepcluster_sk.encoders import MLP, SmallCNN, input_size, make_encoder, resnet
 from deepcluster_sk.exceptions import EncoderError
 
@@ -27,6 +28,17 @@ def test_named_encoders_take_any_number_of_channels(name, channels):
     encoder, feature_dim = make_encoder(name, (channels, 32, 32))
     with torch.no_grad():
         assert encoder.eval()(torch.rand(2, channels, 32, 32)).shape == (2, feature_dim)
+
+
+@pytest.mark.parametrize("size", [(32, 32), (17, 40), (8, 9)])
+@pytest.mark.parametrize("widths", [(24, 48, 96), (8, 8)])
+def test_pooling_is_the_same_on_a_device_without_uneven_windows(size, widths, monkeypatch):
+    network = SmallCNN(3, widths=widths, strides=(2,) * len(widths)).eval()
+    x = torch.rand(2, 3, *size)
+    with torch.no_grad():
+        expected = network(x)
+        monkeypatch.setitem(_LACKING, "cpu", frozenset({"uneven pooling"}))
+        torch.testing.assert_close(network(x), expected)
 
 
 @pytest.mark.parametrize(("name", "dim"), [("resnet18", 512), ("resnet34", 512), ("vgg11", 4096)])
@@ -113,7 +125,11 @@ def test_probing_does_not_change_batch_norm_statistics():
         (nn.Identity(), (3, 8, 8), r"returned \(2, 3, 8, 8\) for a batch of shape \(2, 3, 8, 8\)"),
         (nn.Linear(4, 2), (9,), r"failed on a float32 batch of shape \(2, 9\)"),
         (nn.LSTM(9, 2), (9,), "returned tuple for a batch"),
-        (nn.BatchNorm1d(9, eps=float("nan")), (9,), "returned NaN or infinity"),
+        (
+            nn.BatchNorm1d(9, eps=float("nan")),
+            (9,),
+            "NaN or infinity for a batch of zeros",
+        ),
     ],
 )
 def test_unusable_encoders_are_refused(spec, shape, message):

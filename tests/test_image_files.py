@@ -11,8 +11,8 @@ from sklearn.model_selection import GridSearchCV, cross_val_predict
 from sklearn.pipeline import make_pipeline
 
 from deepcluster_sk import ContrastiveClustering, load, report
+from deepcluster_sk._data.errors import _MOST_NAMED
 from deepcluster_sk._data.image_files import (
-    _MOST_NAMED,
     find_image_files,
     open_image_files,
     to_array,
@@ -74,7 +74,7 @@ def bad_folder(folder, tmp_path):
         image = Image.open(folder / "part0" / f"{i:02}.png")
         image.resize((64, 64)).save(tmp_path / f"good{i}.jpg")
     whole = (tmp_path / "good0.jpg").read_bytes()
-    (tmp_path / "a_text.jpg").write_text("hello")
+    (tmp_path / "a_text.jpg").write_text("hello", "utf-8")
     (tmp_path / "b_empty.jpg").touch()
     (tmp_path / "good3_truncated.jpg").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "z_corrupt.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(60))
@@ -228,6 +228,8 @@ def test_image_size_is_the_median_up_to_32_or_what_is_asked_for(sizes, image_siz
 def test_bad_image_size_is_refused(image_size, folder):
     with pytest.raises(ValueError, match=r"image_size.* expected|'image_size' .* must be"):
         model(image_size=image_size).fit(folder)
+    with pytest.raises(ValueError, match=r"expected 'auto', a positive integer, or \(height, w"):
+        load_image_folder(folder, image_size)
 
 
 def test_a_saved_model_keeps_its_image_size(folder, tmp_path):
@@ -283,7 +285,7 @@ def test_16_bits_are_reduced_to_8_and_not_cut_off(tmp_path):
 @pytest.mark.parametrize("dtype", [np.float32, np.int32])
 def test_pixels_of_unknown_range_are_refused(dtype, tmp_path):
     Image.fromarray(np.full((6, 4), 1e6, dtype=dtype)).save(tmp_path / "x.tif")
-    with pytest.raises(ImageFileError, match="unknown range, save it with 8 bits"):
+    with pytest.raises(ImageFileError, match="of unknown range, save the file with 8 bits"):
         load_image_folder(tmp_path)
 
 
@@ -402,7 +404,7 @@ def test_a_link_to_nowhere_is_named_among_the_unreadable(linked):
 def test_what_is_no_folder_of_images_is_refused(method, folder, paths, tmp_path):
     estimator = model().fit(folder) if method == "predict" else model()
     call = getattr(estimator, method)
-    with pytest.raises(ImageFileError, match=r"nowhere' is no folder\. Pass the folder of the"):
+    with pytest.raises(ImageFileError, match=r"nowhere' does not exist\. Pass the folder of the"):
         call(str(tmp_path / "nowhere"))
     with pytest.raises(ImageFileError, match=r"00\.png' is a file, not a folder.* a list of paths"):
         call(paths[0])

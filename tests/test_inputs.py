@@ -359,6 +359,11 @@ def test_encoder_that_turns_to_nan_in_training_is_a_clear_error():
         model(encoder=nn.Linear(5, 3)).fit(ROWS)
 
 
+def test_missing_values_are_not_accepted_and_the_error_says_what_to_do():
+    with pytest.raises(ValueError, match="does not accept missing values: drop these rows or fill"):
+        model().fit(with_value(ROWS, 3, np.inf))
+
+
 def test_a_failing_fit_keeps_the_earlier_one(few_images):
     fitted = model().fit(few_images)
     labels, shape = fitted.labels_, fitted.input_shape_

@@ -216,26 +216,37 @@ class Bomb:
         return os.mkdir, ("exploded",)
 
 
-@pytest.mark.parametrize("kind", ["empty", "text", "pickle", "torch", "foreign", "npz"])
+@pytest.mark.parametrize("kind", ["empty", "text", "pickle", "torch", "npz"])
 def test_other_files_are_refused_and_not_executed(kind, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "file"
     if kind == "empty":
         path.touch()
     elif kind == "text":
-        path.write_text("label,count\n" * 20)
+        path.write_text("label,count\n" * 20, "utf-8")
     elif kind == "pickle":
         path.write_bytes(pickle.dumps(Bomb()))
     elif kind == "torch":
         torch.save(Bomb(), path)
-    elif kind == "npz":
+    else:
         with path.open("wb") as file:
             np.savez(file, x=np.zeros(3))
-    else:
-        save_file({"weight": torch.zeros(3)}, path)
-    with pytest.raises(SavedModelError, match=r"file' (is damaged|was not written)"):
+    with pytest.raises(SavedModelError, match="file' is damaged, or is not a saved estimator"):
         load(path)
     assert not (tmp_path / "exploded").exists()
+
+
+def test_tensors_of_another_program_are_refused(tmp_path):
+    save_file({"weight": torch.zeros(3)}, tmp_path / "file")
+    with pytest.raises(SavedModelError, match="file' was not written by deepcluster_sk"):
+        load(tmp_path / "file")
+
+
+def test_a_flipped_bit_is_noticed(saved, tmp_path):
+    raw = saved[1].read_bytes()
+    (tmp_path / "file").write_bytes(flipped(raw, len(raw) - 1))
+    with pytest.raises(SavedModelError, match="damaged: its content is not what was written"):
+        load(tmp_path / "file")
 
 
 @pytest.mark.parametrize("keep", [4, 100, 0.5, -1])
@@ -262,7 +273,7 @@ def test_a_newer_format_names_the_versions(saved, tmp_path):
 
 @pytest.mark.parametrize("name", ["KMeans", "BaseDeepClusterer", "os.system", None, ["list"]])
 def test_an_unknown_class_is_refused(saved, tmp_path, name):
-    with pytest.raises(SavedModelError, match="expected one of"):
+    with pytest.raises(SavedModelError, match="which this version does not know; expected one of"):
         load(changed(saved, tmp_path, {"class": name}))
 
 
@@ -281,7 +292,6 @@ def altered(saved, group, **changes):
         ("params", {"encoder": "no_such_network"}),
         ("params", {"no_such_parameter": 1}),
         ("fitted", {"_n_features_out": 10**12}),
-        ("fitted", {"predict": 1}),
         ("layout", {"shape": [10**6, 10**6]}),
         ("layout", {"shape": "ab"}),
     ],
@@ -289,6 +299,25 @@ def altered(saved, group, **changes):
 def test_a_hostile_header_is_refused_before_memory_is_taken(saved, tmp_path, group, changes):
     path = changed(saved, tmp_path, altered(saved, group, **changes))
     with pytest.raises(SavedModelError):
+        load(path)
+
+
+def test_a_name_that_is_not_an_attribute_is_refused(saved, tmp_path):
+    path = changed(saved, tmp_path, altered(saved, "fitted", predict=1))
+    with pytest.raises(SavedModelError, match="predict is not an attribute of a fitted estimator"):
+        load(path)
+
+
+@pytest.mark.parametrize(
+    ("labels", "problem"),
+    [
+        ([0, 2**60], r"labels_ are not all in \[0, 3\)"),
+        ([0, -1], "labels_ are not -1 for the files in skipped_, and for no others"),
+    ],
+)
+def test_labels_that_cannot_be_are_named(saved, tmp_path, labels, problem):
+    path = changed(saved, tmp_path, {}, {"labels_": torch.tensor(labels)})
+    with pytest.raises(SavedModelError, match=problem):
         load(path)
 
 
@@ -362,7 +391,8 @@ import torchvision  # code for what a file may name is no memory for the file
 from deepcluster_sk import load
 
 def memory():
-    return 1024 * int(re.search(r"VmData:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+    status = Path("/proc/self/status").read_text("utf-8")
+    return 1024 * int(re.search(r"VmData:\\s+(\\d+)", status)[1])
 
 def outcome(path):
     gc.collect()

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from estimators import ESTIMATORS
 from sklearn.base import BaseEstimator, ClusterMixin
+from sklearn.cluster import DBSCAN
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 from sklearn.model_selection import GridSearchCV, cross_validate
 from sklearn.pipeline import make_pipeline
@@ -160,6 +161,28 @@ def test_curve_takes_own_scorers_and_one_fit_has_no_stability(corners):
         n_fits=1,
     )
     assert {name: values.tolist() for name, values in scores.items()} == {"n": [[1.0], [2.0]]}
+
+
+@pytest.mark.parametrize(
+    ("scorer", "method"),
+    [
+        (silhouette_scorer, "transform"),
+        (mean_confidence_scorer, "predict_proba"),
+        (stability_scorer, "predict_proba"),
+    ],
+)
+def test_scorers_refuse_estimators_without_what_they_need(scorer, method, corners):
+    with pytest.raises(TypeError, match=rf"DBSCAN has no method {method}\. Pass a fitted"):
+        scorer(DBSCAN().fit(corners), corners)
+    with pytest.raises(TypeError, match="Got the class Halves, expected a fitted instance of it"):
+        scorer(Halves, corners)
+
+
+def test_curve_refuses_an_estimator_without_a_number_of_clusters(corners):
+    with pytest.raises(TypeError, match="DBSCAN has no parameter n_clusters, which would be"):
+        n_clusters_curve(DBSCAN(), corners, n_clusters=[2])
+    with pytest.raises(TypeError, match="instance of scikit-learn estimator instead of a class"):
+        n_clusters_curve(Halves, corners, n_clusters=[2])
 
 
 @pytest.mark.parametrize(("n_clusters", "n_fits"), [([], 2), ([2], 0)])

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from numpydoc.docscrape import NumpyDocString
 from sklearn.base import clone
+from torch import nn
 
 import deepcluster_sk
 from deepcluster_sk import _cli
+from deepcluster_sk.exceptions import DivergenceError
 from deepcluster_sk.methods import METHODS, Method
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -82,6 +84,18 @@ def test_the_shared_documentation_joins_that_of_the_method(toy):
 def test_a_parameter_out_of_range_is_named(toy, blobs):
     with pytest.raises(ValueError, match="'softness' parameter of ToyClustering must be a float"):
         toy(3, softness=0).fit(blobs[0])
+
+
+class NotInEvaluation(nn.Module):
+    """Finite in training, and for the zeros that an encoder is tried with."""
+
+    def forward(self, x):
+        return x if self.training or not x.any() else x * float("nan")
+
+
+def test_assignments_that_are_not_numbers_are_an_error(toy, blobs):
+    with pytest.raises(DivergenceError, match=r"Assignments became NaN or infinite. Lower"):
+        toy(3, encoder=NotInEvaluation, max_epochs=1).fit(blobs[0])
 
 
 def test_names_in_the_registry_are_unique():

@@ -266,7 +266,7 @@ def test_pages_of_a_memory_map_are_given_back(tmp_path):
 
     def resident():
         """Kilobytes of the map that count as memory of this process."""
-        entries = Path("/proc/self/smaps").read_text()
+        entries = Path("/proc/self/smaps").read_text("utf-8")
         return int(re.search(r"x\.npy(?:.|\n)*?Rss:\s+(\d+) kB", entries)[1])
 
     assert X.max() == 255
@@ -302,9 +302,17 @@ def test_a_value_that_is_not_finite_is_named_by_its_row(method, rows, tmp_path):
         (InFile(np.zeros((4, 2, 2, 2, 2))), ValueError, "X has 5 dimensions"),
         (InFile(np.zeros((4, 3), dtype=complex)), ValueError, "Complex data not supported"),
         (InFile(np.zeros((4, 8, 8, 2))), ValueError, "No channel axis in images of shape"),
-        (TensorDataset(torch.zeros(0, 3)), ValueError, "TensorDataset is empty"),
-        (Images(["a", "b"]), TypeError, r"Images cannot be read .*item 0 is of type str.* map-st"),
-        (Images([{"x": 1}] * 3), TypeError, "item 0 is of type dict"),
+        (
+            TensorDataset(torch.zeros(0, 3)),
+            ValueError,
+            "Dataset is empty, expected at least one",
+        ),
+        (
+            Images(["a", "b"]),
+            TypeError,
+            r"Images cannot be read .*item 0 of the dataset is of type str.* map-",
+        ),
+        (Images([{"x": 1}] * 3), TypeError, "item 0 of the dataset is of type dict"),
         (Endless(), TypeError, "Endless cannot be read by number"),
         (Images([1.0, 2.0, 3.0]), ValueError, "Expected 2D array, got 1D array instead"),
         (

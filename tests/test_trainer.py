@@ -15,10 +15,9 @@ from deepcluster_sk._runtime.random import Seeds
 from deepcluster_sk._training import inference as _inference
 from deepcluster_sk._training import row_map
 from deepcluster_sk._training.callbacks import Callback
-from deepcluster_sk._training.epochs import TrainingData
 from deepcluster_sk._training.interrupts import Interrupts
 from deepcluster_sk._training.objective import LossOutput, Objective, Settings
-from deepcluster_sk._training.state import TrainConfig
+from deepcluster_sk._training.state import TrainConfig, TrainingData
 from deepcluster_sk._training.steps import learning_rate_factor
 from deepcluster_sk._training.trainer import Trainer
 from deepcluster_sk.augmentations import Augmentation

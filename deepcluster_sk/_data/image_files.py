@@ -1,5 +1,6 @@
 """Image files: finding, decoding, and reading them piece by piece."""
 
+import math
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +14,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from .._runtime.device import available_memory
-from ..exceptions import ImageFileError
+from . import errors
 from .preprocessing import Layout
 
 SUFFIXES = frozenset(
@@ -23,7 +24,6 @@ ImageSize = tuple[int, int] | Literal["auto"]
 
 _AUTO_SIDE = 32  # most of "auto": what the small network takes, and clusters without a GPU
 _MEMORY_SHARE = 0.25  # of the available memory that decoded images may take
-_MOST_NAMED = 20  # unreadable files that an error lists
 _AT_ONCE = 4096  # files handed to the threads together
 _GREY = frozenset({"1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N"})
 _MODE = {1: "L", 3: "RGB", 4: "RGBA"}  # by number of channels
@@ -38,25 +38,20 @@ def find_image_files(folder: str | os.PathLike[str]) -> list[str]:
     Raises
     ------
     ImageFileError
-        If the path is no folder, or the folder holds no image file.
+        If the path is not a folder, or the folder holds no image file.
     """
     root = Path(folder)
     if not root.is_dir():
-        what = "a file, not a folder" if root.is_file() else "no folder"
-        raise ImageFileError(
-            f"{os.fspath(folder)!r} is {what}. Pass the folder of the images, or a list of paths."
-        )
-    found = sorted(path for path in _visible_files(root) if path.suffix.lower() in SUFFIXES)
+        raise errors.no_folder(folder)
+    found = [path for path in _visible_files(root) if path.suffix.lower() in SUFFIXES]
     if not found:
-        raise ImageFileError(
-            f"The folder {os.fspath(folder)!r} holds no image files, expected at least one with a "
-            f"suffix among {', '.join(sorted(SUFFIXES))}."
-        )
-    return [os.fspath(path) for path in found]
+        raise errors.no_image_files(folder, sorted(SUFFIXES))
+    # by parts: paths of Windows compare without regard to case, and the order would be another one
+    return [os.fspath(path) for path in sorted(found, key=lambda path: path.parts)]
 
 
 def _visible_files(root: Path) -> Iterator[Path]:
-    """Yield what is no folder, links last: so a folder beside a link to it keeps its own name."""
+    """Yield all files, those behind links last: a folder beside a link to it keeps its own name."""
     seen: set[str] = set()
     waiting = deque([os.fspath(root)])
     while waiting:
@@ -102,12 +97,12 @@ def pillow_to_array(image: Image.Image) -> np.ndarray:
 def _eight_bits(image: Image.Image) -> Image.Image:
     """Reduce 16 bits to 8; Pillow's own conversion would cut off everything above 255."""
     if image.mode == "F":
-        raise ValueError("pixels are floating-point numbers of unknown range, save it with 8 bits")
+        raise errors.unknown_pixel_range("floating-point numbers")
     if image.mode != "I" and not image.mode.startswith("I;16"):
         return image
     pixels = np.asarray(image)
     if pixels.size and (pixels.min() < 0 or pixels.max() > np.iinfo(np.uint16).max):
-        raise ValueError("pixels have 32 bits and an unknown range, save it with 8 bits")
+        raise errors.unknown_pixel_range("integers of 32 bits")
     return Image.fromarray((pixels >> 8).astype(np.uint8))
 
 
@@ -157,9 +152,7 @@ def checked_size(image_size: int | Sequence[int] | str) -> ImageSize:
         return "auto"
     sides = image_size if isinstance(image_size, Sequence) else (image_size, image_size)
     if len(sides) != 2 or not all(isinstance(side, Integral) and side > 0 for side in sides):
-        raise ValueError(
-            f"image_size={image_size!r}, expected 'auto', a positive integer, or (height, width)."
-        )
+        raise errors.bad_image_size(image_size)
     return int(sides[0]), int(sides[1])
 
 
@@ -196,10 +189,7 @@ class ImageFiles:
             try:
                 images[i] = _decode(path, self.layout)
             except (OSError, SyntaxError, ValueError) as error:
-                raise ImageFileError(
-                    f"{path!r} could be read before and cannot any more: {_reason(path, error)}. "
-                    "Leave the files in place while they are in use."
-                ) from error
+                raise errors.file_has_changed(path, _reason(path, error)) from error
 
         with ThreadPoolExecutor(_n_threads()) as pool:
             list(pool.map(decode, range(len(positions))))
@@ -239,7 +229,7 @@ def open_image_files(
     Raises
     ------
     ImageFileError
-        If files cannot be read, or none can with ``on_error="skip"``: one error names them all.
+        If files cannot be read; with ``on_error="skip"``, if no file can. One error names all.
     """
     reasons: dict[int, str] = {}
     if layout is None:
@@ -250,9 +240,9 @@ def open_image_files(
 
         reasons |= _for_each(look, paths, range(len(paths)))
         if not headers:
-            raise _unreadable(paths, reasons)
+            raise errors.unreadable_files(paths, reasons)
         layout = _layout_of(list(headers.values()), image_size)
-    n_bytes = len(paths) * int(np.prod(layout.shape))
+    n_bytes = len(paths) * math.prod(layout.shape)
     fits = n_bytes <= _MEMORY_SHARE * available_memory()
     cache = np.empty((len(paths) if fits else 0, *layout.shape), dtype=np.uint8)
 
@@ -265,7 +255,7 @@ def open_image_files(
     reasons |= _for_each(decode, paths, todo, verbose=verbose)
     good = [i for i in range(len(paths)) if i not in reasons]
     if reasons and (on_error == "raise" or not good):
-        raise _unreadable(paths, reasons)
+        raise errors.unreadable_files(paths, reasons)
     skipped = {i: paths[i] for i in sorted(reasons)}
     if fits:
         return OpenedFiles(cache[good] if skipped else cache, layout, skipped)
@@ -342,20 +332,3 @@ def _reason(path: str, error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
         return "not an image, or damaged at its beginning"
     return str(error) or type(error).__name__
-
-
-def _unreadable(paths: Sequence[str], reasons: dict[int, str]) -> ImageFileError:
-    """Name the files that cannot be read."""
-    named = sorted(reasons)[:_MOST_NAMED]
-    lines = [f"  {_shortened(paths[i])}: {reasons[i]}" for i in named]
-    if len(reasons) > len(named):
-        lines.append(f"  and {len(reasons) - len(named)} more")
-    return ImageFileError(
-        f"{len(reasons)} of {len(paths)} image files cannot be read:\n" + "\n".join(lines) + "\n"
-        "Replace or remove them, or pass on_error='skip' to leave out those that cannot be read."
-    )
-
-
-def _shortened(path: str) -> str:
-    text = repr(path)
-    return text if len(text) <= 300 else f"{text[:300]}...'"

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset
 
+from . import errors
 from .image_files import pillow_to_array
 from .sources import empty_pages
 
@@ -27,7 +28,7 @@ class Reader(Protocol):
 
 @runtime_checkable
 class ChunkedArray(Protocol):
-    """What HDF5, zarr and dask arrays have in common, and arrays in memory have not."""
+    """What HDF5, zarr and dask arrays have in common, and arrays in memory do not."""
 
     shape: tuple[int, ...]
     dtype: np.dtype
@@ -110,15 +111,11 @@ class DatasetReader:
         try:
             n = len(dataset)  # type: ignore[arg-type]
             if n == 0:
-                raise ValueError(f"The dataset {name} is empty, expected at least one item.")
+                raise errors.empty_dataset(name)
             sample = _sample(dataset[0])
             first = _as_array(sample, 0)
         except (TypeError, NotImplementedError) as error:
-            raise TypeError(
-                f"The torch dataset {name} cannot be read by number ({error}). Pass a map-style "
-                "dataset with __len__ and __getitem__, whose items are tensors, arrays or PIL "
-                "images, or tuples that begin with one."
-            ) from error
+            raise errors.no_map_style_dataset(name, error) from error
         self.has_tensors = isinstance(sample, torch.Tensor)
         self.shape = (n, *first.shape)
         self.dtype = first.dtype
@@ -130,11 +127,7 @@ class DatasetReader:
         for place, number in enumerate(numbers):
             item = _as_array(_sample(self._dataset[int(number)]), number)
             if (item.shape, item.dtype) != (self.shape[1:], self.dtype):
-                raise ValueError(
-                    f"Item {number} of the dataset has shape {item.shape} and dtype {item.dtype}, "
-                    f"expected {self.shape[1:]} and {self.dtype} as item 0 has. Resize and convert "
-                    "the items in the dataset."
-                )
+                raise errors.different_item(number, item, self.shape[1:], self.dtype)
             samples[place] = item
         return samples
 
@@ -152,7 +145,7 @@ def _as_array(sample: Any, number: int) -> np.ndarray:
         return pillow_to_array(sample)
     if isinstance(sample, np.ndarray | np.generic | float | int):
         return np.asarray(sample)
-    raise TypeError(f"item {number} is of type {type(sample).__name__}")
+    raise errors.unknown_item_type(number, sample)
 
 
 def as_numpy(x: torch.Tensor) -> np.ndarray:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .._runtime.device import available_memory, to_device
+from .._runtime.device import available_memory, move_to, to_device
 from .protocols import DataSource, Rows
 
 _MEMORY_SHARE = 0.5  # of an accelerator's free memory that the data may take
@@ -28,7 +28,7 @@ class ResidentSource:
         self.n_samples, self.n_features = X.shape
         if any(stride < 0 for stride in X.strides):
             X = np.ascontiguousarray(X)  # torch has no negative strides
-        self._data = _as_tensor(X, device).to(device)
+        self._data = move_to(_as_tensor(X), device)
 
     def batches(self, plan: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         """Index the array, batch by batch."""
@@ -73,14 +73,12 @@ class StreamedSource:
         return np.take(batch, position, axis=0, out=ordered, mode="clip")  # "raise" would copy
 
     def _moved(self, index: Tensor, batch: "Future[np.ndarray]") -> tuple[Tensor, Tensor]:
-        x = to_device(_as_tensor(batch.result(), self._device), self._device)
+        x = to_device(_as_tensor(batch.result()), self._device)
         return to_device(index, self._device), x
 
 
-def _as_tensor(X: np.ndarray, device: torch.device) -> Tensor:
-    """Return an array as tensor on the host, in a dtype that the device has."""
-    if device.type == "mps" and X.dtype == np.float64:
-        X = X.astype(np.float32)  # no float64 on this device
+def _as_tensor(X: np.ndarray) -> Tensor:
+    """Return an array as tensor on the host."""
     with warnings.catch_warnings():
         # a read-only array is shared without a copy; nothing here writes to it
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
@@ -102,7 +100,7 @@ def open_source(X: Rows, *, device: torch.device) -> DataSource:
     """Return the source for validated, flattened samples (n, d).
 
     An array lies on the device if it takes at most half of its free memory. Larger ones, and
-    everything that is no array in memory, are read piece by piece.
+    everything that is not an array in memory, are read piece by piece.
     """
     if isinstance(X, np.ndarray) and (
         device.type == "cpu" or X.nbytes <= _MEMORY_SHARE * available_memory(device)

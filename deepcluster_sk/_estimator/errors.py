@@ -210,7 +210,7 @@ def encoder_needed() -> SavedModelError:
 
 def unknown_attribute(name: str) -> KeyError:
     """Say that a file names something that is not an attribute of an estimator."""
-    return KeyError(name)
+    return KeyError(f"{name} is not an attribute of a fitted estimator")
 
 
 def bad_labels(n_clusters: int) -> ValueError:

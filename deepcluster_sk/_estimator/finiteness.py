@@ -41,10 +41,10 @@ def check_finite(X: np.ndarray, name: str) -> None:
 def _not_finite(X: np.ndarray) -> np.ndarray:
     """Return the numbers of the rows with NaN or infinity."""
     if X.dtype == np.uint8:
-        return np.empty(0, dtype=int)
+        return np.empty(0, dtype=np.intp)
     with np.errstate(over="ignore", invalid="ignore"):
         if np.isfinite(np.sum(X, dtype=np.float64)):
-            return np.empty(0, dtype=int)
+            return np.empty(0, dtype=np.intp)
     return np.flatnonzero(~np.isfinite(X).all(axis=1))  # none: a sum that overflowed
 
 

@@ -6,11 +6,10 @@ import numpy as np
 import torch
 
 from .._data.protocols import DataSource
-from .._training.epochs import TrainingData
 from .._training.frozen import FrozenEncoder, assign, give_back_encoder, network_of
 from .._training.inference import default_batch_size, map_batches
 from .._training.objective import Objective
-from .._training.state import EpochRecord
+from .._training.state import EpochRecord, TrainingData
 from .._training.steps import StepsState
 from . import errors
 from .plan import Plan

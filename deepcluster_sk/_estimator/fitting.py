@@ -14,11 +14,12 @@ from torch import Tensor, nn
 
 from .._data.preprocessing import Layout
 from .._data.sources import open_source
-from .._runtime.distributed import check_same, on_first, share_state
+from .._runtime.device import move_to
+from .._runtime.distributed import on_first, share_state
+from .._runtime.process_group import check_same
 from .._runtime.random import Seeds
 from .._training.callbacks import Callback, OnFirst, ProgressBar, StableAssignment
 from .._training.checkpoint import Checkpoint, data_identity, tensors_identity
-from .._training.epochs import TrainingData
 from .._training.frozen import (
     check_is_trained,
     compute_features,
@@ -28,7 +29,7 @@ from .._training.frozen import (
 )
 from .._training.interrupts import Interrupts
 from .._training.objective import Objective
-from .._training.state import TrainState
+from .._training.state import TrainingData, TrainState
 from .._training.trainer import Trainer
 from ..augmentations._recipes import make_augmentation
 from ..encoders import input_size, make_encoder
@@ -107,7 +108,7 @@ def partial_fit(estimator: Any, X: Any) -> None:
     if first:
         objective, feature_dim = build_networks(plan)
     else:
-        objective = copy.deepcopy(estimator._objective).to(plan.device)
+        objective = move_to(copy.deepcopy(estimator._objective), plan.device)
         feature_dim = estimator._n_features_out
     share_state(objective)
     objective.before_single_pass()
@@ -154,7 +155,7 @@ def build_networks(plan: Plan) -> tuple[Objective, int]:
     with plan.seeds.fork_global("init", device=plan.device):
         encoder, feature_dim = make_encoder(plan.params.encoder, plan.layout.sample_shape)
         objective = build_objective(plan.method, plan.params, plan.layout, encoder, feature_dim)
-        return objective.to(plan.device), feature_dim
+        return move_to(objective, plan.device), feature_dim
 
 
 def _hand_down_weights(fitted: Objective, objective: Objective) -> None:
@@ -171,7 +172,7 @@ def open_data(plan: Plan, objective: Objective, feature_dim: int, *, first: bool
     """Let the objective and the samples fit together; at first, learn the scale of features."""
     stored = open_source(plan.samples.rows, device=plan.device)
     scale = plan.samples.preprocessor(plan.preprocessor)
-    preprocess: nn.Module = copy.deepcopy(scale).to(plan.device)
+    preprocess: nn.Module = move_to(copy.deepcopy(scale), plan.device)
     source, layout, frozen = stored, plan.layout, frozen_encoder(objective)
     if frozen is not None:
         if first or plan.on_features:
@@ -179,14 +180,15 @@ def open_data(plan: Plan, objective: Objective, feature_dim: int, *, first: bool
             features = compute_features(frozen.network, stored, preprocess, multiple=multiple)
         of_features = Layout((feature_dim,))
         if first:
-            frozen.rescale = learned_scale(features, of_features).to(plan.device)
+            frozen.rescale = move_to(learned_scale(features, of_features), plan.device)
         if plan.on_features:
             source, layout = open_source(features, device=plan.device), of_features
             preprocess = frozen.rescale
         put_encoder(objective, stand_in() if plan.on_features else frozen)
     size = input_size(objective.encoder)
     augment = make_augmentation(plan.params.augmentation, layout.sample_shape, size)
-    return Opened(stored, TrainingData(source, preprocess, augment.to(plan.device)), frozen)
+    training = TrainingData(source, preprocess, move_to(augment, plan.device))
+    return Opened(stored, training, frozen)
 
 
 def _open_checkpoint(estimator: Any) -> Checkpoint | None:

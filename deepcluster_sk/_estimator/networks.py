@@ -7,9 +7,10 @@ from typing import Any
 from torch import nn
 
 from .._data.preprocessing import Layout
-from .._training.frozen import build_frozen_objective, trains_on_features
+from .._training.frozen import build_frozen_objective
 from .._training.objective import Objective, Settings
 from .parameters import own_parameters
+from .plan import trains_on_features
 
 # shared parameters that concern an objective
 _OF_OBJECTIVE = ("n_clusters", "cluster_start", "n_neighbors", "neighbor_start", "neighbor_space")

@@ -11,7 +11,6 @@ from .._data.protocols import Rows
 from .._runtime.device import resolve_device, resolve_precision
 from .._runtime.distributed import on_first, world_size
 from .._runtime.random import Seeds, draw_entropy
-from .._training.frozen import trains_on_features
 from .._training.objective import Settings
 from .._training.state import TrainConfig
 from . import errors
@@ -45,6 +44,12 @@ class Plan:
     def on_features(self) -> bool:
         """Whether the training reads the features of a frozen encoder, computed once."""
         return trains_on_features(self.params.freeze_encoder, self.params.augmentation)
+
+
+def trains_on_features(freeze_encoder: bool, augmentation: Any) -> bool:
+    """Tell whether a frozen encoder's features are computed once, and varied as rows are."""
+    on_rows = isinstance(augmentation, str) and augmentation in ("auto", "rows")
+    return freeze_encoder and on_rows
 
 
 def drawn_seeds(estimator: Any) -> Seeds:

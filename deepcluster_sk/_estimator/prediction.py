@@ -9,7 +9,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from .._data.sources import open_source
-from .._runtime.device import resolve_device
+from .._runtime.device import move_to, resolve_device
 from .._runtime.process_group import together
 from .._training.inference import collect, map_batches
 from .._training.objective import Objective
@@ -56,8 +56,8 @@ def _infer_together(
     objective = estimator._objective
     preprocess = samples.preprocessor(estimator._preprocessor)
     if device.type != "cpu":  # a copy, so that nothing of the estimator stays on the device
-        objective = copy.deepcopy(objective).to(device)
-        preprocess = copy.deepcopy(preprocess).to(device)
+        objective = move_to(copy.deepcopy(objective), device)
+        preprocess = move_to(copy.deepcopy(preprocess), device)
     source = open_source(samples.rows, device=device)
     batches = map_batches(
         lambda x: function(objective, preprocess(x)).float(),

@@ -1,6 +1,7 @@
 """Checks of X, in fit and on new samples."""
 
 import copy
+import math
 import os
 from types import MappingProxyType
 from typing import Any
@@ -15,7 +16,8 @@ from .._data.preprocessing import Layout
 from .._data.protocols import Rows
 from .._data.readers import ArrayReader, DatasetReader
 from .._data.sources import open_source
-from .._runtime.distributed import check_same, world_size
+from .._runtime.distributed import world_size
+from .._runtime.process_group import check_same
 from .._training.checkpoint import data_identity
 from . import errors
 from .finiteness import CheckedRows, check_finite
@@ -41,8 +43,8 @@ def check_input(
     rows = _checked_rows(probe, X, reset=True)
     if layout is None:
         layout = Layout((rows.shape[1],))
-    elif np.prod(layout.shape) != rows.shape[1]:
-        raise errors.image_shape_of_other_rows(X.shape, image_shape, int(np.prod(layout.shape)))
+    elif math.prod(layout.shape) != rows.shape[1]:
+        raise errors.image_shape_of_other_rows(X.shape, image_shape, math.prod(layout.shape))
     return _samples(probe, rows, layout, opened)
 
 
@@ -121,7 +123,7 @@ def _flattened(X: Any) -> Any:
     """Reshape images to rows: a view where the memory is contiguous."""
     if getattr(X, "ndim", 2) <= 2:
         return X
-    return X.reshape(len(X), int(np.prod(X.shape[1:])))
+    return X.reshape(len(X), math.prod(X.shape[1:]))
 
 
 def check_n_samples(n_samples: int, n_clusters: int) -> None:

@@ -1,13 +1,15 @@
 """What the pictures of a clustering start from: labels, confidences, and whom to show."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import MetaEstimatorMixin
 from sklearn.pipeline import Pipeline
-from sklearn.utils.validation import check_consistent_length, column_or_1d
+from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
+
+from . import errors
 
 
 class Assignments(NamedTuple):
@@ -48,7 +50,7 @@ class Assignments(NamedTuple):
 
 
 def from_probabilities(probabilities: ArrayLike) -> Assignments:
-    """Read soft assignments (n_samples, n_clusters); rows that sum to no number have no cluster."""
+    """Read soft assignments (n_samples, n_clusters); rows of NaN or zeros have no cluster."""
     table = np.asarray(probabilities, dtype=np.float64)
     assigned = np.isfinite(table).all(axis=1) & (table.sum(axis=1) > 0)
     best = np.where(assigned, np.where(np.isfinite(table), table, 0).argmax(axis=1), -1)
@@ -65,14 +67,11 @@ def from_labels(
     Raises
     ------
     ValueError
-        If they are empty, no integers, or of different length.
+        If they are empty, not integers, or of different length.
     """
     clusters = column_or_1d(labels)
     if clusters.dtype.kind not in "iu" or len(clusters) == 0:
-        raise ValueError(
-            f"labels have shape {clusters.shape} and dtype {clusters.dtype}; expected at least one "
-            "integer from 0 on, or -1 for samples without a cluster."
-        )
+        raise errors.bad_labels(clusters)
     check_consistent_length(clusters, confidence)
     trust = np.ones(len(clusters)) if confidence is None else column_or_1d(confidence)
     most = max(int(clusters.max()) + 1, n_clusters or 1)
@@ -92,23 +91,70 @@ def soft_assignments(estimator: Any, X: Any) -> np.ndarray:
     TypeError
         If it has no probabilities.
     """
-    if not hasattr(estimator, "predict_proba"):
-        raise TypeError(
-            f"{type(estimator).__name__} has no predict_proba. Pass a fitted estimator of "
-            "deepcluster_sk, or a Pipeline or search that ends in one; the labels of any other "
-            "can be drawn by a display's from_predictions."
-        )
-    probabilities: np.ndarray = estimator.predict_proba(X)
+    probabilities: np.ndarray = method_of(estimator, "predict_proba")(X)
     return probabilities
 
 
+def method_of(estimator: Any, name: str) -> Callable[..., Any]:
+    """Return a method of an estimator.
+
+    Raises
+    ------
+    TypeError
+        If it has no such method, or is a class.
+    """
+    if isinstance(estimator, type):
+        raise errors.class_in_place_of_instance(estimator)
+    method: Callable[..., Any] | None = getattr(estimator, name, None)
+    if method is None:
+        raise errors.missing_method(estimator, name)
+    return method
+
+
 def final_estimator(estimator: Any) -> Any:
-    """Return the one that clusters: itself, the last step of a pipeline, the best of a search."""
+    """Return the one that clusters: itself, the last step of a pipeline, the best of a search.
+
+    Raises
+    ------
+    TypeError
+        If it is a class.
+    NotFittedError
+        If a search has no best estimator.
+    """
+    if isinstance(estimator, type):
+        raise errors.class_in_place_of_instance(estimator)
     if isinstance(estimator, Pipeline):
         return final_estimator(estimator[-1])
     if isinstance(estimator, MetaEstimatorMixin):
-        return final_estimator(estimator.best_estimator_)
+        if hasattr(estimator, "best_estimator_"):
+            return final_estimator(estimator.best_estimator_)
+        if hasattr(estimator, "refit"):
+            raise errors.search_without_best(estimator)
     return estimator
+
+
+def trained_estimator(estimator: Any) -> Any:
+    """Return the one that clusters, which has kept the losses of its training.
+
+    Raises
+    ------
+    TypeError
+        If it is a class, or an estimator of another package.
+    NotFittedError
+        If it is not fitted.
+    """
+    final = final_estimator(estimator)
+    if hasattr(final, "fit"):
+        check_is_fitted(final)
+    if not (hasattr(final, "loss_curve_") and hasattr(final, "history_")):
+        raise errors.missing_training(final)
+    return final
+
+
+def input_shape(estimator: Any) -> tuple[int, ...] | None:
+    """Return the shape of a sample, which estimators of other packages have not kept."""
+    shape: tuple[int, ...] | None = getattr(final_estimator(estimator), "input_shape_", None)
+    return shape
 
 
 def check_clusters(clusters: Sequence[int] | None, n_clusters: int) -> np.ndarray:
@@ -119,10 +165,7 @@ def check_clusters(clusters: Sequence[int] | None, n_clusters: int) -> np.ndarra
     ValueError
         If a number is out of range.
     """
-    chosen = np.arange(n_clusters) if clusters is None else np.asarray(clusters, dtype=int)
+    chosen = np.arange(n_clusters) if clusters is None else np.asarray(clusters, dtype=np.intp)
     if chosen.ndim != 1 or not ((chosen >= 0) & (chosen < n_clusters)).all():
-        raise ValueError(
-            f"clusters={clusters!r}, expected a list of integers in [0, {n_clusters}), or None "
-            "for all."
-        )
+        raise errors.bad_clusters(clusters, n_clusters)
     return chosen

@@ -5,7 +5,6 @@ import io
 import os
 from collections.abc import Sequence
 from html import escape
-from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 from string import Template
@@ -16,7 +15,10 @@ from numpy.typing import ArrayLike
 from PIL import Image
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
-from .assignments import Assignments, final_estimator, from_probabilities, soft_assignments
+from .._version import __version__
+from . import errors
+from .assignments import Assignments, from_probabilities, soft_assignments, trained_estimator
+from .names import sample_names
 from .pictures import as_samples, is_image, pictures
 from .report_parts import (
     SPRITE_COLUMNS,
@@ -84,6 +86,8 @@ def report(
     ------
     NotFittedError
         If the estimator is not fitted.
+    TypeError
+        If it is an estimator of another package: the displays' ``from_predictions`` draw these.
     FileNotFoundError
         If the folder of `path` does not exist.
     ValueError
@@ -103,14 +107,11 @@ def report(
     """
     path = Path(path)
     if not path.parent.is_dir():
-        raise FileNotFoundError(
-            f"The report cannot be written to {os.fspath(path)!r}: there is no folder "
-            f"{os.fspath(path.parent)!r}. Create it first."
-        )
+        raise errors.missing_report_folder(path)
+    fitted = trained_estimator(estimator)
     probabilities = soft_assignments(estimator, X)
     samples = as_samples(X)
     check_consistent_length(probabilities, samples, y, names)
-    fitted = final_estimator(estimator)
     found = from_probabilities(probabilities)
     texts = [_shortened(str(n)) for n in (sample_names(samples) if names is None else names)]
     classes = None if y is None else column_or_1d(y).astype(str)
@@ -120,7 +121,7 @@ def report(
     sprites, places = _sprites(samples, found, chosen, fitted.input_shape_) if image else ("", {})
     stand_out = {} if image else features_that_stand_out(samples, found)
     page = _template("report.html").substitute(
-        version=version("deepcluster_sk"),
+        version=__version__,
         title=escape(f"Clusters of {type(fitted).__name__}"),
         css=_template("report.css").template,
         js=_template("report.js").template,
@@ -144,20 +145,8 @@ def report(
     from .._runtime.process_group import may_write  # only now: torch takes its time
 
     if may_write():
-        path.write_text(page, encoding="utf-8", errors="replace")
+        path.write_text(page, encoding="utf-8", errors="replace", newline="\n")
     return path
-
-
-def sample_names(samples: Any) -> list[str]:
-    """Return paths without the folder that all share, the index of a data frame, or numbers."""
-    if hasattr(samples, "iloc") and getattr(samples, "ndim", 1) == 2:
-        return [str(name) for name in samples.index]
-    values = samples.to_numpy() if hasattr(samples, "iloc") else samples
-    if not isinstance(values[0], str | os.PathLike):
-        return [str(row) for row in range(len(values))]
-    paths = [os.path.abspath(path) for path in values]
-    shared = os.path.commonpath([os.path.dirname(path) for path in paths])
-    return [os.path.relpath(path, shared) for path in paths]
 
 
 def _shortened(name: str) -> str:

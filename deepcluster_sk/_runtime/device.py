@@ -1,16 +1,25 @@
 """Devices, precision and memory: the only file that names an accelerator."""
 
+import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar, get_args
 
 import torch
+import torch.distributed as dist
+from torch import nn
 
-from ..exceptions import DeviceError
+from . import errors
 
 Precision = Literal["float32", "bfloat16", "float16"]
+Movable = TypeVar("Movable", bound=torch.Tensor | nn.Module)
 
+Feature = Literal["float64", "fused steps", "messages", "border padding", "uneven pooling"]
+_LACKING: dict[str, frozenset[Feature]] = {  # by type of device, in some version of torch >= 2.4
+    "mps": frozenset(get_args(Feature)),
+}
+_ASSUMED_MEMORY = 4 * 2**30  # bytes, where the operating system does not tell
 _BFLOAT16_PIXELS = 16  # shortest side of images from which a CPU is faster in bfloat16
 
 
@@ -31,25 +40,35 @@ def resolve_device(device: str | torch.device) -> torch.device:
     if device == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda", torch.cuda.current_device())
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        return torch.device("mps" if _has_mps() else "cpu")
     try:
         resolved = torch.device(device)
     except RuntimeError:
-        raise DeviceError(
-            f"device={device!r} is not a device name. Pass 'auto', 'cpu', 'cuda' or 'cuda:1'."
-        ) from None
-    counts = {
-        "cpu": 1,
-        "cuda": torch.cuda.device_count(),
-        "mps": int(torch.backends.mps.is_available()),
-    }
+        raise errors.unknown_device(device) from None
+    counts = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(_has_mps())}
     present = counts.get(resolved.type, 0)
     if present <= (resolved.index or 0):
-        raise DeviceError(
-            f"device={device!r} was requested, but this machine has {present} device(s) of type "
-            f"{resolved.type!r}. Pass device='auto' or device='cpu'."
-        )
+        raise errors.missing_device(device, present, resolved.type)
     return resolved
+
+
+def _has_mps() -> bool:
+    """Tell whether there is an Apple GPU, and torch >= 2.5, whose autocast knows it."""
+    return torch.backends.mps.is_available() and torch.amp.is_autocast_available("mps")
+
+
+def lacks(device: torch.device, feature: Feature) -> bool:
+    """Tell what torch cannot do on a type of device.
+
+    Parameters
+    ----------
+    device : torch.device
+    feature : str
+        ``"float64"``; ``"fused steps"`` of optimisers, and scalers of losses; ``"messages"``
+        between processes; ``"border padding"`` in ``grid_sample``; ``"uneven pooling"``: adaptive
+        averages to a size that does not divide that of the input.
+    """
+    return feature in _LACKING.get(device.type, ())
 
 
 def claim_device(device: str | torch.device, local_rank: int) -> str:
@@ -73,21 +92,16 @@ def claim_device(device: str | torch.device, local_rank: int) -> str:
         If there are fewer devices than processes, or the device cannot exchange tensors.
     """
     own = resolve_device(device)
-    if own.type == "mps":
-        raise DeviceError(
-            f"device={device!r} is {own.type!r} here, which knows no messages between processes. "
-            "Pass device='cpu', or start a single process."
-        )
+    if lacks(own, "messages"):
+        raise errors.device_without_messages(device, own.type)
     if own.type != "cuda":
         return "gloo"
     named = device != "auto" and own.index is not None
     if not named and local_rank >= torch.cuda.device_count():
-        raise DeviceError(
-            f"This machine has {torch.cuda.device_count()} CUDA device(s), none for its process "
-            f"{local_rank}. Start as many processes as there are devices, or pass device='cpu'."
-        )
+        raise errors.too_few_devices(torch.cuda.device_count(), local_rank)
     torch.cuda.set_device(own if named else local_rank)
-    return "cpu:gloo,cuda:nccl"
+    # NCCL is for Linux only; gloo exchanges tensors of CUDA by way of the host
+    return "cpu:gloo,cuda:nccl" if dist.is_nccl_available() else "gloo"
 
 
 def resolve_precision(
@@ -110,11 +124,13 @@ def resolve_precision(
 
 
 def _cpu_computes_bfloat16() -> bool:
-    """Tell whether the CPU has instructions for products of bfloat16, as far as Linux tells."""
+    """Tell whether the CPU has instructions for products of bfloat16: AVX512-BF16 or AMX."""
     try:
-        words = set(Path("/proc/cpuinfo").read_text().split())
-    except OSError:
-        return False
+        words = set(Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").split())
+    except OSError:  # not Linux: newer versions of torch ask the CPU
+        cpu: Any = torch.cpu
+        tell = getattr(cpu, "_is_avx512_bf16_supported", None)
+        return bool(tell and tell())
     return not words.isdisjoint({"avx512_bf16", "amx_bf16"})
 
 
@@ -131,7 +147,7 @@ def training_switches(device: torch.device, precision: Precision) -> Iterator[No
 
     On CUDA devices, convolutions are tuned for the shapes, which are the same in every step, unless
     the user asked torch for deterministic ones. In half precision, the products that are left in
-    float32 may be rounded to TF32, which is no coarser; in float32, the user's switches hold.
+    float32 may be rounded to TF32, which is not coarser; in float32, the user's switches hold.
     """
     if device.type != "cuda":
         yield
@@ -225,21 +241,47 @@ def fork_torch(device: torch.device, seed: int) -> Iterator[None]:
 
 
 def to_device(x: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Copy a tensor of the host to a device, without waiting for it; a view on the CPU."""
+    """Copy a tensor of the host to a device, without waiting for CUDA; a view on the CPU.
+
+    As in :func:`move_to`, float64 becomes float32 where the device has no float64.
+    """
     if device.type == "cuda":
-        x = x.pin_memory()
-    return x.to(device, non_blocking=True)
+        return x.pin_memory().to(device, non_blocking=True)
+    return move_to(x, device)
+
+
+def move_to(x: Movable, device: torch.device) -> Movable:
+    """Return a tensor on a device, or move a module there in place.
+
+    Float64 becomes float32 where the device has no float64, also in the buffers of a module.
+    """
+    if isinstance(x, nn.Module):
+        move: Any = x._apply  # what nn.Module.to calls for each tensor
+        move(lambda tensor: move_to(tensor, device))
+        return x
+    is_too_wide = x.dtype == torch.float64 and lacks(device, "float64")
+    moved: Any = x.to(device, dtype=torch.float32 if is_too_wide else x.dtype)
+    return moved  # type: ignore[no-any-return]
 
 
 def available_memory(device: torch.device | None = None) -> int:
     """Return the bytes that a device, or the host, can still give.
 
-    Where the operating system does not tell, 4 GB are assumed.
+    Where the operating system tells no more than the size of the memory, half of it is assumed to
+    be free; where it tells nothing, 4 GB.
     """
     if device is not None and device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     try:
-        fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-        return int(fields["MemAvailable"].split()[0]) * 1024
+        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
+        return int(dict(line.split(":") for line in lines)["MemAvailable"].split()[0]) * 1024
     except (OSError, KeyError, ValueError):
-        return 4 * 2**30
+        return _half_of_memory() or _ASSUMED_MEMORY
+
+
+def _half_of_memory() -> int:
+    """Return half of the host's memory in bytes; 0 where the operating system does not tell."""
+    try:
+        return max(0, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2)
+    except (AttributeError, OSError, ValueError):  # Windows has no sysconf
+        return 0

@@ -216,27 +216,3 @@ def of_all(value: T) -> list[T]:
     values: list[Any] = [None] * world_size()
     dist.all_gather_object(values, value)
     return values
-
-
-def check_same(values: dict[str, Any]) -> None:
-    """Refuse to work together on different things.
-
-    Parameters
-    ----------
-    values : dict
-        What has to be the same on all ranks, by name.
-
-    Raises
-    ------
-    ValueError
-        On all ranks, with the first difference.
-    """
-    first, *others = of_all(values)
-    for number, theirs in enumerate(others, start=1):
-        for name, value in first.items():
-            if theirs.get(name) != value:
-                raise ValueError(
-                    f"The processes of this job have different inputs: {name}={value!r} in rank 0, "
-                    f"{name}={theirs.get(name)!r} in rank {number}. Pass the same parameters and "
-                    "the same, whole X in all of them; the rows are shared out inside."
-                )

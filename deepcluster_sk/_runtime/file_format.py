@@ -8,6 +8,8 @@ a damaged file: a flipped bit in a weight would be a weight like any other.
 import hashlib
 import json
 import os
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,10 +20,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from ..exceptions import SavedModelError
+from . import errors
 
 _KEY = "deepcluster_sk"
 _FORMAT = 1
+# On Windows, virus scanners and indexers open new files for a moment, and nobody can replace them
+# meanwhile: seconds to wait before each further attempt.
+_PAUSES = (0.05, 0.2, 1.0) if sys.platform == "win32" else ()
 
 
 def write_file(
@@ -65,14 +70,24 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())  # or a crash may leave the new name on an empty file
-        temporary.replace(path)
+        _replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
 
 
+def _replace(temporary: Path, path: Path) -> None:
+    for pause in _PAUSES:
+        try:
+            temporary.replace(path)
+            return
+        except PermissionError:
+            time.sleep(pause)
+    temporary.replace(path)
+
+
 def read_file(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Read what :func:`write_file` wrote.
+    """Read what :func:`write_file` wrote, into memory of its own.
 
     Raises
     ------
@@ -82,20 +97,18 @@ def read_file(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, T
         If the file was not written by this package, is damaged, or has a newer format.
     """
     if not Path(path).is_file():
-        raise FileNotFoundError(f"{os.fspath(path)!r} is not a file.")
+        raise errors.missing_file(path)
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             digest, _, text = (file.metadata() or {}).get(_KEY, "").partition("\n")
             header = _parsed(text, path)
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            # The library maps the file. A copy lets it go: as long as a file is mapped, Windows
+            # refuses to replace it, and elsewhere whoever changes it changes the tensors.
+            tensors = {n: file.get_tensor(n).clone() for n in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise SavedModelError(
-            f"{os.fspath(path)!r} is damaged, or no saved estimator: {error}. Save it again."
-        ) from error
+        raise errors.unreadable_file(path, error) from error
     if digest != _digest(text, tensors):
-        raise SavedModelError(
-            f"{os.fspath(path)!r} is damaged: its content is not what was written. Save it again."
-        )
+        raise errors.changed_file(path)
     return header, tensors
 
 
@@ -114,13 +127,7 @@ def _parsed(text: str, path: str | os.PathLike[str]) -> dict[str, Any]:
         header: dict[str, Any] = json.loads(text)
         version = header["format"]
     except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise SavedModelError(
-            f"{os.fspath(path)!r} was not written by deepcluster_sk. Pass a file that save() wrote."
-        ) from error
+        raise errors.foreign_file(path) from error
     if version != _FORMAT:
-        raise SavedModelError(
-            f"{os.fspath(path)!r} has format {version!r} and was written by deepcluster_sk "
-            f"{header.get('version')!r}; this version reads format {_FORMAT}. Install a newer "
-            "deepcluster_sk."
-        )
+        raise errors.newer_format(path, version, header.get("version"), _FORMAT)
     return header

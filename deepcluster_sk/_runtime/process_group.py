@@ -7,13 +7,14 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.distributed as dist
 
-from ..exceptions import DeviceError
+from . import errors
 from .device import claim_device, resolve_device
-from .distributed import Place, is_together, placed, rank
+from .distributed import Place, is_together, of_all, placed, rank
 
 
 def may_write() -> bool:
@@ -21,6 +22,26 @@ def may_write() -> bool:
     if dist.is_available() and dist.is_initialized():
         return dist.get_rank() == 0
     return not _started_by_torchrun() or int(os.environ["RANK"]) == 0
+
+
+def check_same(values: dict[str, Any]) -> None:
+    """Refuse to work together on different things.
+
+    Parameters
+    ----------
+    values : dict
+        What has to be the same on all ranks, by name.
+
+    Raises
+    ------
+    ValueError
+        On all ranks, with the first difference.
+    """
+    first, *others = of_all(values)
+    for number, theirs in enumerate(others, start=1):
+        for name, value in first.items():
+            if theirs.get(name) != value:
+                raise errors.different_inputs(name, value, number, theirs.get(name))
 
 
 @contextmanager
@@ -61,18 +82,14 @@ def _joined(device: str | torch.device) -> bool:
         atexit.register(_leave)
     kind, known = resolve_device(device).type, dist.get_backend_config()
     if dist.get_world_size() > 1 and f"{kind}:" not in known:
-        raise DeviceError(
-            f"device={device!r} was requested, but the processes of this job exchange tensors by "
-            f"{known!r}, none of them of type {kind!r}. Pass another device, or start the process "
-            "group with a backend for it."
-        )
+        raise errors.device_outside_of_group(device, kind, known)
     return True
 
 
 def _started_by_torchrun() -> bool:
     """Tell whether this process is one of several of a job."""
     several = "RANK" in os.environ and int(os.environ.get("WORLD_SIZE", 1)) > 1
-    # workers of joblib inherit the environment, and are no part of the job
+    # workers of joblib inherit the environment, but are not part of the job
     return several and multiprocessing.parent_process() is None
 
 

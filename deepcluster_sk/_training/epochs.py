@@ -4,13 +4,10 @@ import copy
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
-from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from .._data.protocols import DataSource
 from .._runtime.batch_norm import global_batch_norm
 from .._runtime.device import (
     autocast,
@@ -21,27 +18,15 @@ from .._runtime.distributed import (
     share_state,
 )
 from .._runtime.random import Seeds
-from ..augmentations._base import Augmentation
 from . import errors
 from .inference import calibrate_batch_norm
 from .objective import Batch, Objective
 from .row_map import RowMap
-from .state import EpochRecord, TrainConfig
+from .state import EpochRecord, TrainConfig, TrainingData
 from .steps import Steps, compile_whole
 from .views import rows_to_read, vary
 
 _CALIBRATION_BATCHES = 64  # some 10,000 images: more change the statistics by less than 1 %
-
-
-class TrainingData(NamedTuple):
-    """What the epochs read, and what becomes of it before an objective sees it."""
-
-    source: DataSource
-    """Rows as they are stored."""
-    preprocess: nn.Module
-    """Maps a stored batch to one on a common scale, float32 of shape (B, *sample_shape)."""
-    augment: Augmentation
-    """Varies a preprocessed batch."""
 
 
 class Epochs:
@@ -155,9 +140,12 @@ class Epochs:
             )
 
     def _row_map(self, objective: Objective, number: int) -> RowMap:
-        diverged = partial(errors.features_diverged, number, self.config.learning_rate)
         return RowMap(
-            objective, self.source, self.preprocess, device=self.device, diverged=diverged
+            objective,
+            self.source,
+            self.preprocess,
+            device=self.device,
+            diverged=lambda: errors.features_diverged(number, self.config.learning_rate),
         )
 
     @contextmanager

@@ -6,17 +6,19 @@ expected, and what to do.
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from ..exceptions import DivergenceError, EncoderError, ResumeError
-from .state import EpochRecord, TrainConfig
+
+if TYPE_CHECKING:
+    from .state import EpochRecord, TrainConfig
 
 Shape = tuple[int, ...]
 
 
-def loss_diverged(record: EpochRecord, epoch: int, config: TrainConfig) -> DivergenceError:
+def loss_diverged(record: "EpochRecord", epoch: int, config: "TrainConfig") -> DivergenceError:
     """Say that the loss is not a number."""
     terms = ", ".join(f"{name}={value:.4g}" for name, value in record.terms.items())
     return DivergenceError(

@@ -86,12 +86,6 @@ def give_back_encoder(objective: Objective, encoder: FrozenEncoder) -> None:
     objective.encoder = encoder
 
 
-def trains_on_features(freeze_encoder: bool, augmentation: Any) -> bool:
-    """Tell whether a frozen encoder's features are computed once, and varied as rows are."""
-    on_rows = isinstance(augmentation, str) and augmentation in ("auto", "rows")
-    return freeze_encoder and on_rows
-
-
 def frozen_encoder(objective: Objective) -> FrozenEncoder | None:
     """Return the encoder of an objective if it is frozen."""
     return objective.encoder if isinstance(objective.encoder, FrozenEncoder) else None

@@ -55,7 +55,7 @@ class Interrupts:
     @contextmanager
     def deferred(self) -> Iterator[None]:
         """Among several processes, let Ctrl-C wait for :meth:`check`, for the length of a block."""
-        if world_size() == 1 or not _in_main_thread():
+        if world_size() == 1 or not _can_be_handled():
             yield
             return
         with _handler(self._note):
@@ -84,7 +84,7 @@ class Interrupts:
         """
         before = signal.getsignal(signal.SIGINT)
         pythons = callable(before) and inspect.unwrap(before) is signal.default_int_handler
-        if not (_in_main_thread() and pythons):
+        if not (_can_be_handled() and pythons):
             yield
             return
         seen: list[int] = []
@@ -111,9 +111,13 @@ class Interrupts:
         self._asked = True
 
 
-def _in_main_thread() -> bool:
-    """Tell whether this thread may set the handler of a signal."""
-    return threading.current_thread() is threading.main_thread()
+def _can_be_handled() -> bool:
+    """Tell whether this thread may set a handler, and restore the one that there is.
+
+    Only the main thread may set one, and None stands for one that was not set by Python.
+    """
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    return in_main_thread and signal.getsignal(signal.SIGINT) is not None
 
 
 @contextmanager

@@ -1,8 +1,15 @@
 """Plain data that the loop, its callbacks, checkpoints and the estimator share."""
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
 
-from .._runtime.device import Precision
+from torch import nn
+
+from .._data.protocols import DataSource
+
+if TYPE_CHECKING:
+    from .._runtime.device import Precision
+    from ..augmentations._base import Augmentation
 
 
 @dataclass(frozen=True)
@@ -16,7 +23,7 @@ class TrainConfig:
     weight_decay: float
     schedule: str
     warmup: float
-    precision: Precision
+    precision: "Precision"
     compile: bool = False
     max_time: float | None = None
 
@@ -42,3 +49,14 @@ class TrainState:
     """Last epochs in a row in which hardly a sample changed its cluster."""
     stopped: bool = False
     """Whether a callback ended the run."""
+
+
+class TrainingData(NamedTuple):
+    """What the epochs read, and what becomes of it before an objective sees it."""
+
+    source: DataSource
+    """Rows as they are stored."""
+    preprocess: nn.Module
+    """Maps a stored batch to one on a common scale, float32 of shape (B, *sample_shape)."""
+    augment: "Augmentation"
+    """Varies a preprocessed batch."""

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from .._runtime.device import lacks
 from .._runtime.distributed import average_gradients
 from . import errors
 from .objective import Batch, LossOutput, Objective
@@ -52,11 +53,10 @@ class Steps:
             self._parameters,
             lr=config.learning_rate,
             weight_decay=config.weight_decay,
-            fused=device.type != "mps",  # one kernel for all parameters
+            fused=not lacks(device, "fused steps"),  # one kernel for all parameters
         )
-        self._scaler = torch.amp.GradScaler(
-            device.type, enabled=config.precision == "float16" and device.type != "mps"
-        )
+        scaled = config.precision == "float16" and not lacks(device, "fused steps")
+        self._scaler = torch.amp.GradScaler(device.type, enabled=scaled)
         self.spread_over(config.max_epochs)
 
     @property

@@ -10,10 +10,10 @@ from .._runtime.distributed import on_first
 from .._runtime.random import Seeds
 from .callbacks import Callback
 from .checkpoint import Checkpoint
-from .epochs import Epochs, TrainingData
+from .epochs import Epochs
 from .interrupts import Interrupts
 from .objective import Objective
-from .state import EpochRecord, TrainConfig, TrainState
+from .state import EpochRecord, TrainConfig, TrainingData, TrainState
 from .steps import StepsState
 
 

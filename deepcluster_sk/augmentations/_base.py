@@ -3,8 +3,8 @@
 Geometric steps contribute a 3x3 matrix per image, elastic ones a combination of fixed displacement
 fields, colour steps an affine map of the channels per image. :class:`Compose` multiplies matrices
 and adds displacements, so that any recipe costs one matrix product for the grid, one sampling and
-one small product for the colours, whatever its length. Only steps that are none of these (blur,
-noise) run on their own.
+one small product for the colours, whatever its length. Only steps of another kind (blur, noise)
+run on their own.
 """
 
 from abc import ABC, abstractmethod
@@ -15,6 +15,9 @@ from typing import Any, ClassVar, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from .._runtime.device import lacks
+from . import _errors as errors
 
 Draw = tuple[Any, ...]  # tensors, or one draw per step in a Compose
 
@@ -129,7 +132,7 @@ class Compose(Augmentation):
     Raises
     ------
     ValueError
-        If `padding` is none of the three.
+        If `padding` is not one of the three.
 
     Examples
     --------
@@ -148,7 +151,7 @@ class Compose(Augmentation):
     ) -> None:
         super().__init__()
         if padding not in ("zeros", "border", "reflection"):
-            raise ValueError(f"padding={padding!r}, expected 'zeros', 'border' or 'reflection'.")
+            raise errors.unknown_padding(padding)
         self.steps = nn.ModuleList(steps)
         self.padding = padding
         self.size = size
@@ -213,7 +216,17 @@ def warp(
     weights = torch.cat([matrix[:, :2], *(weights for weights, _ in displacements)], dim=2)
     fields = torch.cat([_coordinates(size, x.device), *(fields for _, fields in displacements)])
     grid = (weights.flatten(0, 1) @ fields).view(len(x), 2, *size).permute(0, 2, 3, 1)
+    if padding == "border" and lacks(x.device, "border padding"):
+        grid, padding = _inside(grid, x), "zeros"
     return F.grid_sample(x, grid, mode="bilinear", padding_mode=padding, align_corners=False)
+
+
+def _inside(grid: Tensor, x: Tensor) -> Tensor:
+    """Move what is outside of the images (n, C, H, W) to the centres of their outermost pixels."""
+    height, width = x.shape[2:]
+    columns = grid[..., 0].clamp(1 / width - 1, 1 - 1 / width)
+    rows = grid[..., 1].clamp(1 / height - 1, 1 - 1 / height)
+    return torch.stack([columns, rows], dim=-1)
 
 
 def _coordinates(size: tuple[int, int], device: torch.device) -> Tensor:

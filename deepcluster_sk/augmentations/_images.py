@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from . import _errors as errors
 from ._base import (
     Augmentation,
     ColorStep,
@@ -19,6 +20,7 @@ from ._base import (
     homogeneous,
     uniform,
 )
+from ._checks import not_negative, positive_range, probability
 
 # ITU-R 601 luma, the weights of Pillow and torchvision
 _LUMA = (0.299, 0.587, 0.114)
@@ -51,11 +53,9 @@ class RandomResizedCrop(GeometricStep):
     ) -> None:
         super().__init__()
         if not 0 < scale[0] <= scale[1] <= 1:
-            raise ValueError(f"scale={scale}, expected 0 < scale[0] <= scale[1] <= 1.")
-        if not 0 < ratio[0] <= ratio[1]:
-            raise ValueError(f"ratio={ratio}, expected 0 < ratio[0] <= ratio[1].")
+            raise errors.no_range_of_shares("scale", scale)
         self.scale = scale
-        self.ratio = ratio
+        self.ratio = positive_range("ratio", ratio)
 
     def sample(self, shape: torch.Size, generator: torch.Generator) -> Draw:
         """Draw size and centre of the crops, shapes (n, 2), as x and y in [-1, 1] coordinates."""
@@ -86,7 +86,7 @@ class RandomHorizontalFlip(GeometricStep):
 
     def __init__(self, p: float = 0.5) -> None:
         super().__init__()
-        self.p = _probability(p)
+        self.p = probability("p", p)
 
     def sample(self, shape: torch.Size, generator: torch.Generator) -> Draw:
         """Draw which images are flipped, shape (n,)."""
@@ -130,13 +130,11 @@ class RandomAffine(GeometricStep):
         shear: float = 0.0,
     ) -> None:
         super().__init__()
-        if not 0 < scale[0] <= scale[1]:
-            raise ValueError(f"scale={scale}, expected 0 < scale[0] <= scale[1].")
         if not 0 <= shear < 90:
-            raise ValueError(f"shear={shear}, expected an angle in [0, 90).")
+            raise errors.no_shear_angle(shear)
         self.degrees = degrees
         self.translate = translate
-        self.scale = scale
+        self.scale = positive_range("scale", scale)
         self.shear = shear
 
     def sample(self, shape: torch.Size, generator: torch.Generator) -> Draw:
@@ -190,11 +188,9 @@ class ElasticTransform(DisplacementStep):
 
     def __init__(self, magnitude: float = 0.07, knots: int = 4) -> None:
         super().__init__()
-        if magnitude < 0:
-            raise ValueError(f"magnitude={magnitude}, expected a number >= 0.")
         if knots < 2:
-            raise ValueError(f"knots={knots}, expected an integer >= 2.")
-        self.magnitude = magnitude
+            raise errors.too_few_knots(knots)
+        self.magnitude = not_negative("magnitude", magnitude)
         self.knots = knots
 
     def sample(self, shape: torch.Size, generator: torch.Generator) -> Draw:
@@ -247,17 +243,13 @@ class ColorJitter(ColorStep):
         p: float = 1.0,
     ) -> None:
         super().__init__()
-        factors = {"brightness": brightness, "contrast": contrast, "saturation": saturation}
-        for name, value in factors.items():
-            if value < 0:
-                raise ValueError(f"{name}={value}, expected a number >= 0.")
         if not 0 <= hue <= 0.5:
-            raise ValueError(f"hue={hue}, expected a number in [0, 0.5].")
-        self.brightness = brightness
-        self.contrast = contrast
-        self.saturation = saturation
+            raise errors.no_hue_shift(hue)
+        self.brightness = not_negative("brightness", brightness)
+        self.contrast = not_negative("contrast", contrast)
+        self.saturation = not_negative("saturation", saturation)
         self.hue = hue
-        self.p = _probability(p)
+        self.p = probability("p", p)
 
     def sample(self, shape: torch.Size, generator: torch.Generator) -> Draw:
         """Draw three factors and a hue shift, each (n,): 1 and 0 where an image is not chosen."""
@@ -300,7 +292,7 @@ class RandomGrayscale(ColorStep):
 
     def __init__(self, p: float = 0.1) -> None:
         super().__init__()
-        self.p = _probability(p)
+        self.p = probability("p", p)
 
     def sample(self, shape: torch.Size, generator: torch.Generator) -> Draw:
         """Draw which images turn grey, shape (n,)."""
@@ -335,9 +327,7 @@ class RandomGamma(Augmentation):
 
     def __init__(self, strength: float = 0.5) -> None:
         super().__init__()
-        if strength < 0:
-            raise ValueError(f"strength={strength}, expected a number >= 0.")
-        self.strength = strength
+        self.strength = not_negative("strength", strength)
 
     def sample(self, shape: torch.Size, generator: torch.Generator) -> Draw:
         """Draw the exponents, shape (n,)."""
@@ -374,12 +364,10 @@ class GaussianBlur(Augmentation):
     ) -> None:
         super().__init__()
         if kernel_size < 1 or kernel_size % 2 == 0:
-            raise ValueError(f"kernel_size={kernel_size}, expected an odd number >= 1.")
-        if not 0 < sigma[0] <= sigma[1]:
-            raise ValueError(f"sigma={sigma}, expected 0 < sigma[0] <= sigma[1].")
+            raise errors.no_kernel_size(kernel_size)
         self.kernel_size = kernel_size
-        self.sigma = sigma
-        self.p = _probability(p)
+        self.sigma = positive_range("sigma", sigma)
+        self.p = probability("p", p)
 
     def sample(self, shape: torch.Size, generator: torch.Generator) -> Draw:
         """Draw which images are blurred and how much, each (n,)."""
@@ -399,12 +387,6 @@ class GaussianBlur(Augmentation):
         rows = F.conv2d(padded, kernel[:, None, None, :], groups=n * n_channels)
         blurred = F.conv2d(rows, kernel[:, None, :, None], groups=n * n_channels)
         return torch.where(touched[:, None, None, None], blurred.view_as(x), x)
-
-
-def _probability(p: float) -> float:
-    if not 0 <= p <= 1:
-        raise ValueError(f"p={p}, expected a probability in [0, 1].")
-    return p
 
 
 def _luma(n_color: int, like: Tensor) -> Tensor:

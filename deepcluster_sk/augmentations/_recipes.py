@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
+from . import _errors as errors
 from ._base import Augmentation, Compose, Draw
 from ._images import (
     ColorJitter,
@@ -149,11 +150,7 @@ def make_augmentation(
     if spec == "auto":
         spec = "rows" if is_rows else "digits" if sample_shape[0] == 1 else "images"
     if (spec == "rows") != is_rows:
-        kind = "rows" if is_rows else "images"
-        raise ValueError(
-            f"augmentation={spec!r} does not fit: X holds {kind} of shape {sample_shape}. Pass "
-            f"augmentation='auto'{', or image_shape for flattened images' if is_rows else ''}."
-        )
+        raise errors.recipe_does_not_fit(spec, "rows" if is_rows else "images", sample_shape)
     if spec == "rows":
         return rows()
     return images(size=size) if spec == "images" else digits(size=size)

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from ._base import Augmentation, Draw, uniform
+from ._checks import not_negative, probability
 
 
 class GaussianNoise(Augmentation):
@@ -24,9 +25,7 @@ class GaussianNoise(Augmentation):
 
     def __init__(self, std: float = 0.1) -> None:
         super().__init__()
-        if std < 0:
-            raise ValueError(f"std={std}, expected a number >= 0.")
-        self.std = std
+        self.std = not_negative("std", std)
 
     def sample(self, shape: torch.Size, generator: torch.Generator) -> Draw:
         """Draw standard normal noise of the shape of the batch."""
@@ -62,9 +61,7 @@ class MarginalSwap(Augmentation):
 
     def __init__(self, p: float = 0.3) -> None:
         super().__init__()
-        if not 0 <= p <= 1:
-            raise ValueError(f"p={p}, expected a probability in [0, 1].")
-        self.p = p
+        self.p = probability("p", p)
 
     def sample(self, shape: torch.Size, generator: torch.Generator) -> Draw:
         """Draw the replaced entries and the rows they come from, each of shape (n, d)."""

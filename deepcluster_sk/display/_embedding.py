@@ -10,8 +10,9 @@ from sklearn.manifold import TSNE
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_consistent_length
 
-from .._inspection.assignments import Assignments, assign, final_estimator, from_labels
+from .._inspection.assignments import Assignments, assign, from_labels, input_shape, method_of
 from .._inspection.pictures import as_samples, feature_table, is_image, pictures
+from . import _errors as errors
 from ._style import COLORS, MARKERS, make_axes, pyplot
 
 if TYPE_CHECKING:
@@ -118,17 +119,21 @@ class EmbeddingDisplay:
 
         Raises
         ------
+        NotFittedError
+            If the estimator is not fitted.
+        TypeError
+            If it has no ``transform`` or no ``predict_proba``.
         ValueError
-            If `projection` is unknown, or `thumbnails` are asked for samples that are no images.
+            If `projection` is unknown, or `thumbnails` are asked for samples that are not images.
         """
         return cls._project(
-            estimator.transform(X),
+            method_of(estimator, "transform")(X),
             assign(estimator, X),
             projection=projection,
             max_samples=max_samples,
             n_outliers=n_outliers,
             images=X if thumbnails else None,
-            input_shape=final_estimator(estimator).input_shape_,
+            input_shape=input_shape(estimator),
             random_state=random_state,
         ).plot(cmap=cmap, ax=ax)
 
@@ -179,8 +184,8 @@ class EmbeddingDisplay:
         Raises
         ------
         ValueError
-            If `labels` are no integers, the lengths differ, `projection` is unknown, or `images`
-            are none.
+            If `labels` are not integers, the lengths differ, `projection` is unknown, or `images`
+            are not images.
         """
         return cls._project(
             np.asarray(features),
@@ -220,11 +225,7 @@ class EmbeddingDisplay:
         thumbnails = None
         if images is not None:
             if not is_image(images, input_shape):
-                raise ValueError(
-                    "Thumbnails need images, but the samples are rows of "
-                    f"{len(feature_table(images)[0])} features. "
-                    "Draw without thumbnails, or pass images (n, H, W), (n, H, W, C) or paths."
-                )
+                raise errors.no_thumbnails(len(feature_table(images)[0]))
             middles = _middles(positions, labels)
             places = _with_room(
                 positions,
@@ -331,7 +332,7 @@ def _color(cluster: int) -> str:
 def _positions(features: np.ndarray, projection: str, random: RandomState) -> np.ndarray:
     """Project features (m, d) to (m, 2)."""
     if projection not in ("pca", "tsne"):
-        raise ValueError(f"projection={projection!r}, expected 'pca' or 'tsne'.")
+        raise errors.unknown_projection(projection)
     if projection == "tsne" and len(features) > 3 and features.shape[1] > 1:
         perplexity = min(30.0, (len(features) - 1) / 3)
         tsne = TSNE(perplexity=perplexity, init="pca", random_state=random)
@@ -358,4 +359,4 @@ def _with_room(positions: np.ndarray, candidates: list[int], *, taken: np.ndarra
         if not places or (np.abs((places - place) / extent).max(axis=1) > 1).all():
             chosen.append(int(candidate))
             places.append(place)
-    return np.array(chosen, dtype=int)
+    return np.array(chosen, dtype=np.intp)

@@ -11,11 +11,12 @@ from .._inspection.assignments import (
     Assignments,
     assign,
     check_clusters,
-    final_estimator,
     from_labels,
+    input_shape,
 )
 from .._inspection.pictures import as_samples, feature_table, is_image, pictures
 from .._inspection.summaries import standardized
+from . import _errors as errors
 from ._style import make_axes, pyplot
 
 if TYPE_CHECKING:
@@ -133,12 +134,21 @@ class ClusterGalleryDisplay:
         Returns
         -------
         display : ClusterGalleryDisplay
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        TypeError
+            If it has no ``predict_proba``.
+        ValueError
+            If a cluster is out of range.
         """
         return cls._select(
             X,
             assign(estimator, X),
             known=True,
-            input_shape=final_estimator(estimator).input_shape_,
+            input_shape=input_shape(estimator),
             clusters=clusters,
             n_typical=n_typical,
             n_uncertain=n_uncertain,
@@ -168,7 +178,7 @@ class ClusterGalleryDisplay:
         labels : array-like of shape (n_samples,), int
             Cluster of each sample; samples with -1 are not shown.
         confidence : array-like of shape (n_samples,), float or None, default=None
-            In [0, 1]. None shows the first members, and none as uncertain.
+            In [0, 1]. With None, the first members are shown, and no member as uncertain.
         image_shape : tuple of int or None, default=None
             ``(H, W)``, ``(H, W, C)`` or ``(C, H, W)`` of flattened images in a 2-D X.
         clusters : sequence of int or None, default=None
@@ -189,7 +199,7 @@ class ClusterGalleryDisplay:
         Raises
         ------
         ValueError
-            If `labels` are no integers, the lengths differ, or a cluster is out of range.
+            If `labels` are not integers, the lengths differ, or a cluster is out of range.
         """
         known = confidence is not None
         return cls._select(
@@ -216,15 +226,13 @@ class ClusterGalleryDisplay:
     ) -> Self:
         """Choose members and take their pictures or features."""
         if n_typical < 0 or n_uncertain < 0 or n_typical + n_uncertain == 0:
-            raise ValueError(
-                f"n_typical={n_typical} and n_uncertain={n_uncertain}, expected integers from 0 "
-                "on, and at least one member to show."
-            )
+            raise errors.nothing_to_show(n_typical, n_uncertain)
         X = as_samples(X)
         check_consistent_length(X, assignments.labels)
         chosen = check_clusters(clusters, assignments.n_clusters)
         pairs = [assignments.examples(c, n_typical, n_uncertain) for c in chosen]
-        rows = np.unique(np.concatenate([np.empty(0, int), *(r for pair in pairs for r in pair)]))
+        nobody = np.empty(0, np.intp)
+        rows = np.unique(np.concatenate([nobody, *(r for pair in pairs for r in pair)]))
         names, shown = None, np.empty((0, 1, 1), np.uint8)
         if len(rows) and is_image(X, input_shape):
             shown = pictures(X, rows, input_shape=input_shape, side=_SIDE)

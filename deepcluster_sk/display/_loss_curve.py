@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from .._inspection.assignments import final_estimator
+from .._inspection.assignments import trained_estimator
 from .._inspection.summaries import without_start
 from ._style import COLORS, make_axes, only_left_and_bottom, pyplot
 
@@ -66,8 +66,15 @@ class LossCurveDisplay:
         Returns
         -------
         display : LossCurveDisplay
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        TypeError
+            If it is an estimator of another package.
         """
-        fitted = final_estimator(estimator)
+        fitted = trained_estimator(estimator)
         return cls(fitted.loss_curve_, fitted.history_).plot(ax=ax)
 
     def plot(self, *, ax: "Axes | None" = None) -> Self:

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
+from .._inspection.assignments import from_labels, method_of
 from ..metrics import matched_contingency
 from ._style import make_axes
 
@@ -81,8 +82,17 @@ class ClusterMatchDisplay:
         Returns
         -------
         display : ClusterMatchDisplay
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        TypeError
+            If it has no ``predict``.
+        ValueError
+            If it predicts anything but integers, or `y` has another length.
         """
-        labels = estimator.predict(X)
+        labels = from_labels(method_of(estimator, "predict")(X)).labels
         check_consistent_length(labels, y)
         known = labels >= 0
         return cls.from_predictions(column_or_1d(y)[known], labels[known], ax=ax)

@@ -63,6 +63,13 @@ class ClusterSizeDisplay:
         Returns
         -------
         display : ClusterSizeDisplay
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        TypeError
+            If it has no ``predict_proba``.
         """
         assignments = assign(estimator, X)
         return cls(assignments.sizes, _n_certain(assignments)).plot(ax=ax)
@@ -96,7 +103,7 @@ class ClusterSizeDisplay:
         Raises
         ------
         ValueError
-            If `labels` are no integers, or the lengths differ.
+            If `labels` are not integers, or the lengths differ.
         """
         assignments = from_labels(labels, confidence, n_clusters)
         n_certain = None if confidence is None else _n_certain(assignments)

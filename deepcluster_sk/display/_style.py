@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
+from . import _errors as errors
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -16,9 +18,7 @@ def pyplot() -> Any:
     try:
         import matplotlib.pyplot as plt
     except ImportError as error:
-        raise ImportError(
-            'Plotting needs matplotlib. Install it with: pip install "deepcluster_sk[plot]"'
-        ) from error
+        raise errors.missing_matplotlib() from error
     return plt
 
 

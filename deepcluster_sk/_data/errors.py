@@ -1,0 +1,94 @@
+"""The errors of what a user passes as X: each function builds one of them."""
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..exceptions import ImageFileError
+
+_MOST_NAMED = 20  # unreadable files that an error lists
+
+
+def no_folder(folder: str | os.PathLike[str]) -> ImageFileError:
+    """Return the error for a folder of images that is a file, or does not exist."""
+    what = "is a file, not a folder" if os.path.isfile(folder) else "does not exist"
+    return ImageFileError(
+        f"{os.fspath(folder)!r} {what}. Pass the folder of the images, or a list of paths."
+    )
+
+
+def no_image_files(folder: str | os.PathLike[str], suffixes: Sequence[str]) -> ImageFileError:
+    """Return the error for a folder in which no file has the suffix of an image."""
+    return ImageFileError(
+        f"The folder {os.fspath(folder)!r} holds no image files, expected at least one with a "
+        f"suffix among {', '.join(suffixes)}."
+    )
+
+
+def bad_image_size(image_size: Any) -> ValueError:
+    """Return the error for a size that is not a number of pixels or two of them."""
+    return ValueError(
+        f"image_size={image_size!r}, expected 'auto', a positive integer, or (height, width)."
+    )
+
+
+def unknown_pixel_range(kind: str) -> ValueError:
+    """Return the error for pixels whose black and white cannot be told; part of another one."""
+    return ValueError(f"pixels are {kind} of unknown range, save the file with 8 bits")
+
+
+def unreadable_files(paths: Sequence[str], reasons: dict[int, str]) -> ImageFileError:
+    """Return the error that names the files that cannot be read, by position."""
+    named = sorted(reasons)[:_MOST_NAMED]
+    lines = [f"  {_shortened(paths[i])}: {reasons[i]}" for i in named]
+    if len(reasons) > len(named):
+        lines.append(f"  and {len(reasons) - len(named)} more")
+    return ImageFileError(
+        f"{len(reasons)} of {len(paths)} image files cannot be read:\n" + "\n".join(lines) + "\n"
+        "Replace or remove them, or pass on_error='skip' to leave out those that cannot be read."
+    )
+
+
+def file_has_changed(path: str, reason: str) -> ImageFileError:
+    """Return the error for a file that was decoded once and cannot be decoded again."""
+    return ImageFileError(
+        f"{path!r} could be read before and cannot any more: {reason}. Leave the files in place "
+        "while they are in use."
+    )
+
+
+def empty_dataset(name: str) -> ValueError:
+    """Return the error for a torch dataset without items."""
+    return ValueError(f"The dataset {name} is empty, expected at least one item.")
+
+
+def unknown_item_type(number: int, sample: Any) -> TypeError:
+    """Return the error for an item that cannot be a sample; part of the next one for item 0."""
+    return TypeError(
+        f"item {number} of the dataset is of type {type(sample).__name__}, expected a tensor, an "
+        "array or a PIL image"
+    )
+
+
+def no_map_style_dataset(name: str, error: Exception) -> TypeError:
+    """Return the error for a torch dataset whose items cannot be asked for by number."""
+    return TypeError(
+        f"The torch dataset {name} cannot be read by number ({error}). Pass a map-style dataset "
+        "with __len__ and __getitem__, whose items are tensors, arrays or PIL images, or tuples "
+        "that begin with one."
+    )
+
+
+def different_item(number: int, item: np.ndarray, shape: tuple[int, ...], dtype: Any) -> ValueError:
+    """Return the error for an item that differs from the first one in shape or dtype."""
+    return ValueError(
+        f"Item {number} of the dataset has shape {item.shape} and dtype {item.dtype}, expected "
+        f"{shape} and {dtype} as item 0 has. Resize and convert the items in the dataset."
+    )
+
+
+def _shortened(path: str) -> str:
+    text = repr(path)
+    return text if len(text) <= 300 else f"{text[:300]}...'"

@@ -1,0 +1,29 @@
+"""The errors of the displays: each function builds one of them."""
+
+
+def missing_matplotlib() -> ImportError:
+    """Return the error for an installation without the extra."""
+    return ImportError(
+        'Plotting needs matplotlib. Install it with: pip install "deepcluster_sk[plot]"'
+    )
+
+
+def nothing_to_show(n_typical: int, n_uncertain: int) -> ValueError:
+    """Return the error for a gallery without members."""
+    return ValueError(
+        f"n_typical={n_typical} and n_uncertain={n_uncertain}, expected integers from 0 on, and "
+        "at least one member to show."
+    )
+
+
+def no_thumbnails(n_features: int) -> ValueError:
+    """Return the error for thumbnails of samples that are not images."""
+    return ValueError(
+        f"Thumbnails need images, but the samples are rows of {n_features} features. Draw without "
+        "thumbnails, or pass images (n, H, W), (n, H, W, C) or paths."
+    )
+
+
+def unknown_projection(projection: str) -> ValueError:
+    """Return the error for the name of a projection that does not exist."""
+    return ValueError(f"projection={projection!r}, expected 'pca' or 'tsne'.")
