@@ -11,7 +11,7 @@ import torch
 from deepcluster_sk.losses import info_nce, negative_entropy, nt_xent, symmetric_info_nce
 from deepcluster_sk.methods.contrastive_clustering import cluster_loss, instance_loss
 
-REFERENCE = json.loads((Path(__file__).parent / "data" / "cc_reference.json").read_text("utf-8"))
+REFERENCE = json.loads((Path(__file__).parent / "files" / "cc_reference.json").read_text("utf-8"))
 # batch size, projection dimension, clusters, tau_I, tau_C
 GRID = [
     (4, 8, 3, 0.5, 1.0),

@@ -435,7 +435,7 @@ def test_damaged_files_are_refused_in_the_memory_of_their_size(saved, tmp_path):
         assert outcome.startswith("SavedModelError: "), name
 
 
-SAVED = Path(__file__).parent / "data" / "saved_by_0.1.0"
+SAVED = Path(__file__).parents[1] / "files" / "saved_by_0.1.0"
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in SAVED.glob("*.dcsk")))

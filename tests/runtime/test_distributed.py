@@ -750,7 +750,7 @@ def torchrun(folder, what):
     script = folder / "job.py"
     script.write_text(JOB, "utf-8")
     command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     return subprocess.run(
         [sys.executable, *command, script, folder, what],
         env={**os.environ, "PYTHONPATH": str(root)},
