@@ -127,8 +127,8 @@ class BaseDeepClusterer(
         """Train for one more pass, over these samples.
 
         The first call on an estimator that is not fitted builds the networks, and learns the
-        scaling and the start of the clusters from its samples. Every other call goes on from where
-        the last one, or `fit`, ended: weights, momentum networks and queues, and after
+        scaling and the start of the clusters from its samples. Every other call continues from the
+        end of the last one, or of `fit`: weights, momentum networks and queues, and after
         `partial_fit` also the optimiser. The learning rate is constant, and there is no neighbour
         stage. Clusters keep their numbers, so that they are not sorted by size, and
         `labels_` and `skipped_` are those of the last X. A frozen encoder stays as it is, and so
@@ -277,7 +277,7 @@ class BaseDeepClusterer(
         path : path-like
             The file is replaced if it exists.
         dtype : {"float32", "float64", "uint8"}, default="float32"
-            Of the samples that the graph takes. The values are those of the training set:
+            Type of the samples that the graph takes. Their range is that of the training set:
             images fitted as ``uint8`` or from files are passed in [0, 255], whatever their dtype.
 
         Raises

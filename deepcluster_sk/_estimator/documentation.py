@@ -174,7 +174,7 @@ def finished_docstring(own: str | None, name: str, parameters: list[str]) -> str
     own : str or None
         What the class says itself; None, as with ``python -OO``, stays None.
     name : str
-        Of the class.
+        Name of the class.
     parameters : list of str
         All parameters, in the order of the constructor.
 

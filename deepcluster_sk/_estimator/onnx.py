@@ -58,7 +58,7 @@ def write_onnx(
     sample_shape : tuple of int
         Shape of one sample that the graph takes.
     dtype : {"float32", "float64", "uint8"}
-        Of the samples.
+        Type of the samples.
     metadata : dict of str to str
         Written into the file.
 
@@ -110,5 +110,5 @@ def _captured(module: nn.Module, example: Tensor) -> ExportedProgram:
     export = partial(torch.export.export, module, (example,), dynamic_shapes=_ANY_NUMBER)
     try:
         return export(strict=False)
-    except Exception:  # the stricter way also understands numbers of samples such as len(x)
+    except Exception:  # strict mode also understands numbers of samples such as len(x)
         return export(strict=True)

@@ -1,4 +1,4 @@
-"""What the pictures of a clustering start from: labels, confidences, and whom to show."""
+"""What pictures of a clustering start from: labels, confidences, and the samples to show."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple

@@ -21,7 +21,7 @@ def better_centroids(vectors: Tensor, centroids: Tensor, graph: NeighborGraph) -
     centroids : Tensor of shape (K, d), float32
         Each vector belongs to the one of the largest product.
     graph : NeighborGraph
-        Of the same n rows.
+        Neighbours among the same n rows.
 
     Returns
     -------

@@ -27,7 +27,7 @@ class NeighborSearch:
         self._components: PCA | None = None
         if min(rows.shape) > SEARCH_DIM:
             self._components = PCA(SEARCH_DIM, svd_solver="covariance_eigh")
-            with np.errstate(invalid="ignore"):  # shares of the variance, where there is none
+            with np.errstate(invalid="ignore"):  # shares of a variance of zero
                 rows = self._components.fit_transform(rows)
         search = NearestNeighbors(n_neighbors=min(n_neighbors, len(rows) - 1), algorithm="brute")
         self._search = search.fit(rows)

@@ -88,14 +88,14 @@ class OnFirst(Callback):
         return on_first(lambda: self._callback.on_epoch_end(state, finished))
 
     def on_fit_end(self, state: TrainState) -> None:
-        """Pass on, without a message: after an error, nobody may be listening."""
+        """Pass on in rank 0 only: after an error, other ranks may not take part in messages."""
         if rank() == 0:
             with alone():
                 self._callback.on_fit_end(state)
 
 
 class StableAssignment(Callback):
-    """End the run when hardly a sample changes its cluster from epoch to epoch any more.
+    """End the run when almost no sample changes its cluster from epoch to epoch.
 
     Parameters
     ----------
@@ -106,7 +106,8 @@ class StableAssignment(Callback):
     n_iter_no_change : int
         Number of epochs in a row.
     start : float
-        Share of the training from which on it counts: clusters that nothing works at are stable.
+        Share of the training from which on epochs count: a cluster head that is not trained does not
+        change.
     """
 
     def __init__(

@@ -148,7 +148,7 @@ class Checkpoint:
         Warns
         -----
         RuntimeWarning
-            If that fails: a full disk is no reason to lose the training.
+            If that fails, for example on a full disk: the training goes on.
         """
         if self._pending is None:
             return

@@ -123,7 +123,7 @@ class Epochs:
             objective.after_training(self._row_map(objective, self.steps.n_epochs))
         share_state(objective)
         objective.eval()
-        objective.zero_grad(set_to_none=True)  # gradients are no part of a fitted estimator
+        objective.zero_grad(set_to_none=True)  # a fitted estimator keeps no gradients
 
     def calibrate(self, objective: Objective, number: int) -> None:
         """Measure batch norm's statistics for the final weights, on views as in training."""

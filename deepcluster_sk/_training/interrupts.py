@@ -74,13 +74,13 @@ class Interrupts:
     def waiting(self) -> Iterator[None]:
         """Let the first Ctrl-C wait for the end of a block after the last epoch; warn of it then.
 
-        The second one interrupts at once. A handler that neither is nor wraps Python's own is left
-        in place, and so is any handler outside of the main thread, where none can be set.
+        The second one interrupts at once. Custom SIGINT handlers are left in
+        place. Outside the main thread, where no handler can be set, nothing changes.
 
         Warns
         -----
         UserWarning
-            If Ctrl-C came and has cut no epochs: somebody may have meant more than this fit.
+            If Ctrl-C came too late to cut epochs: the user may have meant to stop the script.
         """
         before = signal.getsignal(signal.SIGINT)
         pythons = callable(before) and inspect.unwrap(before) is signal.default_int_handler

@@ -46,7 +46,7 @@ class TrainState:
     seconds: float = 0.0
     """Duration of the epochs in the history, also of those before an interruption."""
     n_stable: int = 0
-    """Last epochs in a row in which hardly a sample changed its cluster."""
+    """Number of latest epochs in a row in which almost no sample changed its cluster."""
     stopped: bool = False
     """Whether a callback ended the run."""
 

@@ -117,7 +117,7 @@ class Trainer:
         objective : Objective
         data : TrainingData
         number : int
-            Of the pass: the address of its random draws.
+            Number of the pass, from which its random draws follow.
         before : StepsState or None
             What the previous pass returned.
         starts : bool

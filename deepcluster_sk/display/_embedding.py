@@ -211,7 +211,7 @@ class EmbeddingDisplay:
         input_shape: tuple[int, ...] | None,
         random_state: int | RandomState | None,
     ) -> Self:
-        """Draw a subset, find its positions, and choose whom to mark."""
+        """Draw a subset, find its positions, and choose the samples to mark."""
         images = as_samples(images)
         check_consistent_length(features, assignments.labels, images)
         random = check_random_state(random_state)

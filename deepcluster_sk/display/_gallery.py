@@ -1,4 +1,4 @@
-"""Gallery of clusters: whom they gather, and whom they are unsure of."""
+"""Gallery of clusters: their most typical and their least certain members."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Self

@@ -207,7 +207,7 @@ class ContrastiveClustering(BaseDeepClusterer):
     cluster_start : float, default=0.3
         Share of the epochs after which the cluster heads begin to learn, in [0, 1): one from
         k-means on the features, the others from random weights. Until then only the instance head
-        is at work. 0 is the paper's method.
+        is trained. 0 is the paper's method.
 
     Attributes
     ----------

@@ -263,7 +263,7 @@ class DeepRobustClustering(BaseDeepClusterer):
         otherwise, as in the paper.
     cluster_start : float, default=0.3
         Share of the epochs after which the heads for the K clusters begin to learn, from k-means on
-        the features, in [0, 1). Until then only the finer head is at work; without
+        the features, in [0, 1). Until then only the finer head is trained; without
         one, they begin at once. 0 is the paper's method.
 
     Attributes
