@@ -106,8 +106,8 @@ class StableAssignment(Callback):
     n_iter_no_change : int
         Number of epochs in a row.
     start : float
-        Share of the training from which on epochs count: a cluster head that is not trained does not
-        change.
+        Share of the training from which on epochs count: before, the cluster heads are not trained
+        and do not change.
     """
 
     def __init__(
