@@ -115,7 +115,7 @@ def measure(method: str, encoder: str, batch_size: int) -> dict[str, int]:
 def main() -> None:
     """Measure all methods with all encoders and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--methods", nargs="+", default=["CC", "TCC", "DRC", "CueCo"])
+    parser.add_argument("--methods", nargs="+", default=[*OURS])
     parser.add_argument("--encoders", nargs="+", default=["cnn", "resnet18", "resnet50"])
     parser.add_argument("--batch-size", type=int, default=256)
     parser.add_argument("--job", type=json.loads, help=argparse.SUPPRESS)

@@ -20,8 +20,10 @@ from pathlib import Path
 import numpy as np
 from machine import describe
 
+from deepcluster_sk.methods import METHODS as REGISTRY
+
 GOAL = 0.7
-METHODS = ("CC", "TCC", "DRC", "CueCo")
+METHODS = tuple(method.short_name for method in REGISTRY.values())  # torch is not imported here
 PEERS = ("UMAP+KMeans", "ClustPy-DEC", "ClustPy-IDEC", "ClustPy-DCN", "ClustPy-VaDE", "KMeans")
 
 # one process per measurement: nothing is warm that a new user's process does not have warm
