@@ -333,8 +333,11 @@ def test_html_representation_shows_the_documented_parameters(fitted):
 
 # ---- settings of the papers
 
+# a method need not come from a paper
+published = pytest.mark.parametrize("estimator", [e for e in ESTIMATORS if e.paper_results()])
 
-@each
+
+@published
 def test_every_paper_setting_builds_a_valid_estimator_with_a_known_result(estimator):
     results = estimator.paper_results()
     assert results
@@ -347,23 +350,24 @@ def test_every_paper_setting_builds_a_valid_estimator_with_a_known_result(estima
         assert all(0 < value < 1 for value in scores.values())
 
 
-@each
+@published
 def test_paper_settings_train(estimator, few_images):
-    settings = estimator.paper_settings("cifar10")
+    settings = estimator.paper_settings(next(iter(estimator.paper_results())))
     small = {"encoder": "cnn", "augmentation": "auto", "max_epochs": 2, "random_state": 0}
     model = estimator(**{**settings, **small, "n_clusters": 2}).fit(few_images)
     assert np.isfinite(model.loss_curve_).all()
 
 
-@each
+@published
 def test_paper_settings_are_a_new_dictionary_each_time(estimator):
-    estimator.paper_settings("cifar10")["n_clusters"] = 0
-    assert estimator.paper_settings("cifar10")["n_clusters"] == 10
+    data_set = next(iter(estimator.paper_results()))
+    estimator.paper_settings(data_set)["n_clusters"] = 0
+    assert estimator.paper_settings(data_set)["n_clusters"] > 0
 
 
-@each
+@published
 def test_unknown_data_set_of_a_paper_is_named(estimator):
-    with pytest.raises(ValueError, match=r"data_set='mnist' is unknown .*'cifar10'"):
+    with pytest.raises(ValueError, match=r"data_set='mnist' is unknown to .*Expected one of \["):
         estimator.paper_settings("mnist")
 
 
