@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from .._data.protocols import MapAll
 from .kmeans import spherical_kmeans
-from .neighbor_stage import NeighborStage
+from .neighbor_stage import NeighborObjective, NeighborStage
 from .neighbors import NeighborGraph
 
 _JUDGES = 10  # neighbours that judge the heads where training had none
@@ -161,3 +161,34 @@ class ClusterHeads(nn.Module):
         last.weight = nn.Parameter(last.weight.detach()[outputs].clone())
         last.bias = nn.Parameter(last.bias.detach()[outputs].clone())
         last.out_features, self.n_heads = len(outputs), 1
+
+
+class ClusterHeadsObjective(NeighborObjective):
+    """An objective that assigns samples by one of several cluster heads.
+
+    The heads share the encoder. In the end the one is kept on which neighbours agree the most. A
+    subclass makes them.
+    """
+
+    cluster_heads: ClusterHeads
+
+    def assign(self, features: Tensor) -> Tensor:
+        """Softmax of the first head: the only one that is left after training."""
+        logits: Tensor = self.cluster_heads(features)[0]
+        return logits.float().softmax(dim=-1)
+
+    def permute_clusters(self, order: Tensor) -> None:
+        """Permute the outputs of the head."""
+        self.cluster_heads.select(order)
+
+    def before_epoch(self, progress: float, map_all: MapAll) -> None:
+        """Find the neighbours when it is time, and give the worst head a fresh start."""
+        self.cluster_heads.before_epoch(progress, map_all, self.encoder, self.neighbors)
+
+    def after_training(self, map_all: MapAll) -> None:
+        """Keep one head."""
+        self.cluster_heads.keep_best(map_all.on_sampled(self.encoder), self.neighbors)
+
+    def adapt_to(self, state_dict: dict[str, Tensor]) -> None:
+        """Have as many heads as the state."""
+        self.cluster_heads.adapt_to(len(state_dict["cluster_heads.output.bias"]))

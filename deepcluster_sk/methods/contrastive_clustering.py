@@ -21,14 +21,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .._data.protocols import MapAll
 from .._estimator import kinds
 from .._estimator.base import BaseDeepClusterer
 from .._estimator.papers import WITHOUT_ADDITIONS, Preset, scores
 from .._estimator.parameters import with_parameters
-from .._networks.cluster_heads import ClusterHeads
+from .._networks.cluster_heads import ClusterHeads, ClusterHeadsObjective
 from .._networks.modules import projection_head
-from .._networks.neighbor_stage import NeighborObjective
 from .._runtime.distributed import gather
 from .._training.objective import Batch, LossOutput, Objective, Settings, detached
 from ..augmentations import images
@@ -77,7 +75,7 @@ def cluster_loss(c_a: Tensor, c_b: Tensor, *, temperature: float = 1.0) -> Tenso
     return nt_xent(column_a.mT, column_b.mT, temperature=temperature)
 
 
-class ContrastiveObjective(NeighborObjective):
+class ContrastiveObjective(ClusterHeadsObjective):
     """Encoder, instance head and cluster heads, trained together (Fig. 2 of the paper).
 
     Several cluster heads share the encoder; the paper has one. In the end the one is kept on which
@@ -106,7 +104,8 @@ class ContrastiveObjective(NeighborObjective):
         settings = self.settings
         features = self.encoder(torch.cat(batch.views))
         z_a, z_b = map(gather, self._project(features).chunk(2))
-        c_a, c_b = (gather(c, 1) for c in _softmax(self.cluster_heads(features)).chunk(2, dim=1))
+        assignments = self.cluster_heads(features).float().softmax(dim=-1)
+        c_a, c_b = (gather(c, dim=1) for c in assignments.chunk(2, dim=1))
         instance = instance_loss(z_a, z_b, temperature=settings.instance_temperature)
         cluster = cluster_loss(c_a, c_b, temperature=settings.cluster_temperature).mean()
         entropy = (negative_entropy(c_a) + negative_entropy(c_b)).mean()
@@ -119,31 +118,6 @@ class ContrastiveObjective(NeighborObjective):
     def _project(self, features: Tensor) -> Tensor:
         """Return unit projections (n, projection_dim), float32."""
         return F.normalize(self.instance_head(features).float(), dim=1)
-
-    def assign(self, features: Tensor) -> Tensor:
-        """Softmax of the first cluster head: the only one that is left after training."""
-        return _softmax(self.cluster_heads(features)[0])
-
-    def permute_clusters(self, order: Tensor) -> None:
-        """Permute the outputs of the cluster heads."""
-        self.cluster_heads.select(order)
-
-    def before_epoch(self, progress: float, map_all: MapAll) -> None:
-        """Find the neighbours when it is time, and give the worst head a fresh start."""
-        self.cluster_heads.before_epoch(progress, map_all, self.encoder, self.neighbors)
-
-    def after_training(self, map_all: MapAll) -> None:
-        """Keep one head."""
-        self.cluster_heads.keep_best(map_all.on_sampled(self.encoder), self.neighbors)
-
-    def adapt_to(self, state_dict: dict[str, Tensor]) -> None:
-        """Have as many heads as the state."""
-        self.cluster_heads.adapt_to(len(state_dict["cluster_heads.output.bias"]))
-
-
-def _softmax(logits: Tensor) -> Tensor:
-    """Soft assignments in float32, whatever the precision of the logits."""
-    return logits.float().softmax(dim=-1)
 
 
 # the authors' configuration files; images of 224 x 224 pixels

@@ -26,8 +26,7 @@ from .._estimator import kinds
 from .._estimator.base import BaseDeepClusterer
 from .._estimator.papers import WITHOUT_ADDITIONS, Preset, scores
 from .._estimator.parameters import with_parameters
-from .._networks.cluster_heads import ClusterHeads
-from .._networks.neighbor_stage import NeighborObjective
+from .._networks.cluster_heads import ClusterHeads, ClusterHeadsObjective
 from .._runtime.distributed import gather
 from .._training.objective import Batch, LossOutput, Objective, Settings, detached
 from ..augmentations import images
@@ -119,7 +118,7 @@ def cluster_regularization(p: Tensor, *, scale_free: bool = True) -> Tensor:
     return penalty * n_clusters / n if scale_free else penalty
 
 
-class DeepRobustObjective(NeighborObjective):
+class DeepRobustObjective(ClusterHeadsObjective):
     """Encoder and cluster heads; features and probabilities of the same head are contrasted.
 
     Several heads share the encoder; the paper has one. In the end the one is kept on which
@@ -172,26 +171,14 @@ class DeepRobustObjective(NeighborObjective):
         weight: float = self.settings.regularization_weight
         return terms["feature"] + terms["probability"] + weight * terms["regularization"]
 
-    def assign(self, features: Tensor) -> Tensor:
-        """Softmax of the first head: the only one that is left after training."""
-        return torch.softmax(self.cluster_heads(features)[0].float(), dim=-1)
-
-    def permute_clusters(self, order: Tensor) -> None:
-        """Permute the outputs of the head."""
-        self.cluster_heads.select(order)
-
-    def before_epoch(self, progress: float, map_all: MapAll) -> None:
-        """Find the neighbours when it is time, and give the worst head a fresh start."""
-        self.cluster_heads.before_epoch(progress, map_all, self.encoder, self.neighbors)
-
     def after_training(self, map_all: MapAll) -> None:
         """Keep one head of those for the clusters asked for."""
-        self.cluster_heads.keep_best(map_all.on_sampled(self.encoder), self.neighbors)
+        super().after_training(map_all)
         self.fine_head = None
 
     def adapt_to(self, state_dict: dict[str, Tensor]) -> None:
         """Have as many heads as the state, and no finer head if it has none."""
-        self.cluster_heads.adapt_to(len(state_dict["cluster_heads.output.bias"]))
+        super().adapt_to(state_dict)
         if not any(name.startswith("fine_head.") for name in state_dict):
             self.fine_head = None
 
