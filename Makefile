@@ -3,20 +3,33 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test docs bench clean
+.PHONY: demo test lint coverage docs bench clean
 
 demo: $(VENV)/.ready
 	@echo "==> Clustering the bundled digits images (about half a minute on two cores)"
 	$(BIN)/python examples/plot_digits.py --output demo
 
-test: $(VENV)/.ready
+test: lint
+	@echo "==> pytest"
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.ready
 	@echo "==> ruff: lint and format"
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	@echo "==> mypy: types"
 	$(BIN)/mypy
-	@echo "==> pytest"
-	$(BIN)/python -m pytest
+
+coverage: $(VENV)/.ready-coverage
+	@echo "==> pytest under coverage, with all processes that the tests start"
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
+$(VENV)/.ready-coverage: $(VENV)/.ready
+	$(BIN)/python -m pip install --progress-bar off --disable-pip-version-check -e ".[coverage]"
+	@touch $@
 
 docs: $(VENV)/.ready-docs
 	@echo "==> Building the documentation; the gallery takes a few minutes at first"
@@ -42,4 +55,4 @@ bench: $(VENV)/.ready
 	$(BIN)/python benchmarks
 
 clean:
-	rm -rf $(VENV) demo build *.egg-info docs/_build docs/api docs/auto_examples
+	rm -rf $(VENV) .coverage .coverage.* demo build dist *.egg-info docs/_build docs/api docs/auto_examples

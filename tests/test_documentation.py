@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from estimators import ESTIMATORS
 from numpydoc.validate import validate
 from PIL import Image
@@ -143,6 +144,8 @@ def test_code_on_the_page_runs(path, tmp_path, monkeypatch, capsys):
     ]:
         if any(module in code for code in blocks):
             pytest.importorskip(module, reason=reason)
+    if any("to_onnx" in code for code in blocks) and torch.__version__ < "2.8":
+        pytest.skip("the extra onnx needs torch >= 2.8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(plan, "default_epochs", lambda n_samples, batch_size: 1)
     monkeypatch.setattr("sklearn.datasets.load_digits", few_digits)

@@ -287,7 +287,7 @@ class BaseDeepClusterer(
         ValueError
             If `dtype` is not one of these.
         ImportError
-            If a package of the extra is missing, or torch is older than 2.6.
+            If a package of the extra is missing, or torch is older than 2.8.
         OnnxExportError
             If the encoder has no counterpart in ONNX.
         OSError

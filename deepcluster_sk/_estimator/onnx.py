@@ -17,7 +17,7 @@ from . import errors
 Dtype = Literal["float32", "float64", "uint8"]
 
 _ANY_NUMBER = ({0: Dim("batch")},)  # of samples
-_OLDEST_TORCH = "2.6"  # the first one whose present exporter does all that is asked here
+_OLDEST_TORCH = "2.8"  # the first one that exports a graph for any number of samples
 
 
 class PredictProba(nn.Module):

@@ -28,7 +28,7 @@ def is_image(X: Any, input_shape: tuple[int, ...] | None) -> bool:
 
 def feature_table(X: Any) -> tuple[list[str], np.ndarray]:
     """Return the names of the features, and the rows (n_samples, n_features), float64."""
-    rows = _take(X, range(len(X))) if _is_dataset(X) else X
+    rows = [np.asarray(row) for row in _take(X, range(len(X)))] if _is_dataset(X) else X
     values = np.asarray(rows, dtype=np.float64)
     return [str(name) for name in getattr(X, "columns", range(values.shape[1]))], values
 

@@ -162,7 +162,7 @@ class Compose(Augmentation):
         return all(step.per_sample for step in self._steps())
 
     def _steps(self) -> list[Augmentation]:
-        return cast(list[Augmentation], list(self.steps))
+        return cast("list[Augmentation]", list(self.steps))
 
     def sample(self, shape: torch.Size, generator: torch.Generator) -> Draw:
         """Draw for each step in turn: one draw per step."""
@@ -176,7 +176,8 @@ class Compose(Augmentation):
         if colors:
             x = recolor(x, _fused_color_matrix(colors, mean=x.mean(dim=(2, 3))))
         for step, step_draw in pairs:
-            if not isinstance(step, GeometricStep | DisplacementStep | ColorStep):
+            # torch 2.4 compiles no union of types
+            if not isinstance(step, (GeometricStep, DisplacementStep, ColorStep)):
                 x = step.transform(x, step_draw)
         return x
 

@@ -74,8 +74,8 @@ class ClusterGalleryDisplay:
     >>> images = load_digits().images
     >>> labels = KMeans(10, n_init=1, random_state=0).fit_predict(load_digits().data)
     >>> display = ClusterGalleryDisplay.from_predictions(images, labels)
-    >>> display.sizes.sum()
-    np.int64(1797)
+    >>> int(display.sizes.sum())
+    1797
     """
 
     ax_: "Axes"

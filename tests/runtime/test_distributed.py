@@ -127,15 +127,17 @@ def test_ranks_fit_what_one_process_fits(data, n):
 def test_ranks_fit_what_one_process_fits_in_single_precision():
     # What magnifies rounding is left out, here and in one process: Adam turns gradients of nearly
     # zero into steps of full length, the start of a late head is a logistic regression that is
-    # stopped early, and DRC on these images depends on the kernels of the convolutions as well.
+    # stopped early, and DRC on these images depends on the kernels of the convolutions as well, as
+    # does CC with torch 2.4.
     parameters = {**PARAMETERS, "optimizer": "sgd", "learning_rate": 0.01}
     one_head = {**parameters, "n_heads": 1, "cluster_start": 0.0}
     has_heads = (ContrastiveClustering, DeepRobustClustering)
+    sensitive = has_heads if torch.__version__ < "2.5" else (DeepRobustClustering,)
     cases = [
         (estimator, data, one_head if estimator in has_heads else parameters, False)
         for estimator in ESTIMATORS
         for data in DATA
-        if (estimator, data) != (DeepRobustClustering, "images")
+        if data != "images" or estimator not in sensitive
     ]
     first, second = values(run_ranks(fitted_states, cases))
     for number, case in enumerate(cases):
@@ -704,6 +706,9 @@ def references_before_and_after_a_fit(rank):
     return before, sys.getrefcount(dist.group.WORLD)
 
 
+@pytest.mark.skipif(
+    torch.__version__ < "2.6", reason="torch < 2.6 keeps a reference from the first exchange on"
+)
 def test_a_fit_keeps_no_reference_to_the_group():
     """Otherwise its threads outlive it, and abort the process when Python ends."""
     for before, after in values(run_ranks(references_before_and_after_a_fit)):
