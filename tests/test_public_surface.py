@@ -120,3 +120,24 @@ def test_methods_share_names_defaults_and_words_for_the_same_parameter():
             if p.name == name
         }
         assert len(texts) == 1, name
+
+
+def test_the_package_works_without_docstrings():
+    code = (
+        "from deepcluster_sk import methods; [m.load_class()(3) for m in methods.METHODS.values()]"
+    )
+    done = subprocess.run(
+        [sys.executable, "-OO", "-c", code], check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_signature_is_explicit_and_keyword_only_after_the_number_of_clusters(estimator):
+    first, *others = inspect.signature(estimator).parameters.values()
+    assert first.name == "n_clusters"
+    assert first.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
+    assert {p.kind for p in others} == {inspect.Parameter.KEYWORD_ONLY}
+    with pytest.raises(TypeError, match="unexpected keyword argument 'n_cluster'"):
+        estimator(n_cluster=3)
+    assert not hasattr(estimator, "n_clusters")  # defaults are those of instances alone

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields
 from inspect import Parameter, Signature
 from typing import Any, TypeVar, dataclass_transform, get_type_hints
 
+from .._training.objective import Settings
 from .documentation import finished_docstring
 
 T = TypeVar("T")
@@ -33,6 +34,7 @@ def with_parameters(cls: type[T]) -> type[T]:
         The same class. The constructor takes `n_clusters` by position and all others by keyword,
         the class's own ones first, and only stores them.
     """
+    described = cls.__doc__  # a dataclass makes up a docstring where there is none
     cls = dataclass(kw_only=True, eq=False, repr=False, match_args=False)(cls)
     names = parameter_names(cls)
     for name in names:
@@ -46,14 +48,18 @@ def with_parameters(cls: type[T]) -> type[T]:
     own = [name for name in names if name not in shared]
     order = [*shared[:1], *own, *shared[1:]]
     cls.__init__.__signature__ = _signature(cls, order, hints)  # type: ignore[attr-defined]
-    if own:
-        cls.__doc__ = finished_docstring(cls.__doc__, cls.__name__, order)
+    cls.__doc__ = finished_docstring(described, cls.__name__, order) if own else described
     return cls
 
 
 def parameter_names(cls: type) -> list[str]:
     """Return the names of all parameters of an estimator class."""
     return [f.name for f in fields(cls)]
+
+
+def parameters_of(estimator: Any) -> Settings:
+    """Return all parameters of an estimator, also those that a subclass hides from users."""
+    return Settings(**{name: getattr(estimator, name) for name in parameter_names(type(estimator))})
 
 
 def own_parameters(cls: type) -> list[str]:

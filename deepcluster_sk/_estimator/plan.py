@@ -14,6 +14,7 @@ from .._runtime.random import Seeds, draw_entropy
 from .._training.objective import Settings
 from .._training.state import TrainConfig
 from . import errors
+from .parameters import parameters_of
 from .samples import Samples
 
 
@@ -66,7 +67,7 @@ def make_plan(estimator: Any, samples: Samples, seeds: Seeds, *, goes_on: bool) 
         preprocessor = learned_scale(samples.rows, samples.layout)
     return Plan(
         method=type(estimator),
-        params=Settings(**estimator.get_params(deep=False)),
+        params=parameters_of(estimator),
         samples=samples,
         preprocessor=preprocessor,
         seeds=seeds,

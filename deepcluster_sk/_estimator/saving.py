@@ -14,13 +14,14 @@ from .._runtime.file_format import write_file
 from .._runtime.process_group import may_write
 from .._runtime.random import Seeds
 from .._training.frozen import network_of
-from .._training.objective import Objective, Settings
+from .._training.objective import Objective
 from .._version import __version__
 from ..encoders import build_encoder, is_kept_contiguous, keep_contiguous
 from . import errors
 from .identity import plain
 from .networks import build_objective
 from .onnx import Dtype, PredictProba, write_onnx
+from .parameters import parameters_of
 
 _CUSTOM = ("encoder", "augmentation")  # parameters that may be code
 _SAVED = (
@@ -141,7 +142,7 @@ def _parameters(
 def _objective(model: Any, header: dict[str, Any], tensors: dict[str, Tensor]) -> Objective:
     """Build the networks of a model, with the weights of a file."""
     layout = model._preprocessor.layout
-    params = Settings(**model.get_params(deep=False))
+    params = parameters_of(model)
     with Seeds(0).fork_global("init"):  # weights are drawn in vain
         network = build_encoder(model.encoder, layout.sample_shape, weights=False)
         with torch.device("meta"):  # a hostile file cannot make this allocate anything

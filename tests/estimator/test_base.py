@@ -460,3 +460,17 @@ def test_more_rows_than_are_sampled_are_clustered_all_the_same(
     model = estimator(3, max_epochs=30, neighbor_space=neighbor_space, random_state=0, device="cpu")
     assert adjusted_rand_score(y, model.fit_predict(X)) > 0.9
     assert (model.labels_ == model.predict(X)).all()
+
+
+@each
+def test_a_subclass_may_hide_parameters_behind_its_own_constructor(estimator, blobs):
+    class Own(estimator):
+        def __init__(self, n_clusters=3, *, random_state=None, note=""):
+            super().__init__(n_clusters, max_epochs=1, random_state=random_state)
+            self.note = note
+
+    X, _ = blobs
+    model = clone(Own(3, random_state=0, note="mine")).fit(X)
+    expected = estimator(3, max_epochs=1, random_state=0).fit(X)
+    np.testing.assert_array_equal(model.predict_proba(X), expected.predict_proba(X))
+    assert set(model.get_params()) == {"n_clusters", "random_state", "note"}
