@@ -94,7 +94,7 @@ class Training:
         est = OURS[method](n_clusters=10, encoder=case.encoder, batch_size=case.batch_size)
         est.set_params(max_epochs=10_000, device=device, **settings)
         seeds = Seeds(0)
-        plan = make_plan(est, read(est, X, goes_on=False), seeds, goes_on=False)
+        plan = make_plan(est, read(est, X, goes_on=False), lambda: seeds, goes_on=False)
         self.objective, feature_dim = build_networks(plan)
         data = open_data(plan, self.objective, feature_dim, first=True).training
         for name, buffer in self.objective.named_buffers():

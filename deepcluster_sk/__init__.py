@@ -33,7 +33,7 @@ _SUBMODULES = (
     *("methods", "metrics", "model_selection"),
 )
 
-__all__ = sorted(["__version__", *METHODS, *_FUNCTIONS, *_SUBMODULES])
+__all__ = sorted(["__version__", *METHODS, *_FUNCTIONS])
 
 
 def __getattr__(name: str) -> Any:
@@ -47,4 +47,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return sorted([*__all__, *_SUBMODULES])

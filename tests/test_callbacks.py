@@ -7,6 +7,7 @@ import sys
 import threading
 
 import numpy as np
+import pandas as pd
 import pytest
 from estimators import each
 from sklearn.base import clone
@@ -229,3 +230,37 @@ except ImportError as error:
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     assert done.stdout.startswith("ClusterMonitor needs the callbacks of scikit-learn >= 1.9")
+
+
+class Failing(Recorder):
+    """Fail at the end of the whole fit, when the estimator is fitted."""
+
+    def on_fit_task_end(self, estimator, context):
+        if context.task_name == "fit":
+            raise RuntimeError("no room for the log")
+
+
+@pytest.mark.parametrize("fitted", [False, True])
+def test_a_callback_that_fails_at_the_end_leaves_the_estimator_as_it_was(few_images, fitted):
+    model = ContrastiveClustering(2, **FAST)
+    if fitted:
+        model.fit(few_images)
+    model.set_callbacks(Failing())
+    before = dict(vars(model))
+    with pytest.raises(RuntimeError, match="no room for the log"):
+        model.fit(few_images[:50])
+    assert vars(model) == before
+
+
+class Predicting(Recorder):
+    """Predict after each epoch; warnings about names of columns are errors."""
+
+    def on_fit_task_end(self, estimator, context, *, X=None, fitted_estimator=None):
+        fitted_estimator.predict(X)
+
+
+def test_the_estimator_of_an_epoch_forgets_the_names_of_an_earlier_fit(blobs):
+    X, _ = blobs
+    model = ContrastiveClustering(2, **FAST).fit(pd.DataFrame(X, columns=list("abcde")))
+    model.set_callbacks(Predicting()).fit(X)
+    assert not hasattr(model, "feature_names_in_")

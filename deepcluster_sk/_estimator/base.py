@@ -1,7 +1,6 @@
 """The scikit-learn face that all methods share."""
 
 import os
-from dataclasses import field
 from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
@@ -20,12 +19,12 @@ from .._training.interrupts import Interrupts
 from .._training.objective import Objective
 from ..metrics import embedding_silhouette_score
 from . import fitting, kinds, saving
-from .fitted import Online
+from .fitted import Online, unchanged_on_error
 from .onnx import Dtype
 from .papers import Preset
-from .parameters import with_parameters
+from .parameters import positional, with_parameters
 from .prediction import hard_labels, infer
-from .sklearn_callbacks import CallbackSupportMixin, with_callbacks
+from .sklearn_callbacks import CallbackSupportMixin
 
 DOCUMENTATION_URL = "https://deepcluster-sk.readthedocs.io/en/latest"
 
@@ -51,10 +50,11 @@ class BaseDeepClusterer(
     _against_empty: ClassVar[str] = ""
     """The method's own parameter against empty clusters, for the warning about them."""
 
+    # set on instances; a ClassVar only because it is not a parameter
     _online: ClassVar[Online | None] = None
-    """What the next ``partial_fit`` goes on from, beside the networks."""
+    """What the next ``partial_fit`` goes on from, in addition to the networks."""
 
-    n_clusters: kinds.PositiveInt = field(default=8, kw_only=False)
+    n_clusters: kinds.PositiveInt = positional(default=8, kw_only=False)
     encoder: kinds.Encoder = "auto"
     freeze_encoder: kinds.Boolean = False
     augmentation: kinds.Augment = "auto"
@@ -84,7 +84,6 @@ class BaseDeepClusterer(
     verbose: kinds.Verbose = 0
     random_state: kinds.RandomStateLike = None
 
-    @with_callbacks
     def fit(self, X: Any, y: Any = None) -> Self:
         """Train the networks and assign the training samples.
 
@@ -119,7 +118,8 @@ class BaseDeepClusterer(
         """
         self._validate_params()
         with together(self.device):
-            interrupts = fitting.fit(self, X, y)
+            with unchanged_on_error(self):
+                interrupts = fitting.fit(self, X, y)
             self._warn(interrupts)
         return self
 
@@ -159,7 +159,7 @@ class BaseDeepClusterer(
             If a training step does not fit into memory.
         """
         self._validate_params()
-        with together(self.device):
+        with together(self.device), unchanged_on_error(self):
             fitting.partial_fit(self, X)
         return self
 

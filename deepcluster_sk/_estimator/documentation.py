@@ -3,6 +3,8 @@
 import inspect
 import re
 
+from . import errors
+
 SHARED = """
 Parameters
 ----------
@@ -25,7 +27,7 @@ encoder : str, torch.nn.Module or callable, default="auto"
 
     Images arrive as float32 in [0, 1] of shape (n, C, H, W), rows standardised as (n, d).
 freeze_encoder : bool, default=False
-    Whether to keep the weights of the encoder and train the heads only; for encoders with trained
+    Whether to leave the encoder as it is and train the heads only; for encoders with trained
     weights. With ``augmentation="auto"`` or ``"rows"`` the features of all samples are
     computed once, without augmentation, and then treated like rows: standardised, varied by
     the recipe ``"rows"``, with neighbours among them. With any other `augmentation` they are
@@ -140,6 +142,10 @@ n_features_in_ : int
 feature_names_in_ : ndarray of shape (n_features_in_,)
     Names of the columns, if X was a data frame with string names.
 
+See Also
+--------
+ContrastiveClustering : Instance and cluster heads on one network; the most tested method.
+
 Notes
 -----
 Image files are a folder, searched with its subfolders, or a list, array or Series of paths.
@@ -166,38 +172,50 @@ _ENTRY = re.compile(r"^(?=\S)", re.M)
 _ORDER = ("Parameters", "Attributes", "See Also", "Notes", "References", "Examples")
 
 
-def finished_docstring(own: str | None, name: str, parameters: list[str]) -> str | None:
-    """Join the docstring of a class with the shared documentation.
+def finished_docstring(cls: type, parent: type, parameters: list[str]) -> str | None:
+    """Join the docstring of a class with that of its parent and with the shared documentation.
 
     Parameters
     ----------
-    own : str or None
-        What the class says itself; None, as with ``python -OO``, stays None.
-    name : str
-        Name of the class.
+    cls : type
+        Its docstring is None with ``python -OO``, and stays None.
+    parent : type
+        The class that it derives from: another method, or the base of all.
     parameters : list of str
         All parameters, in the order of the constructor.
 
     Returns
     -------
     docstring : str or None
-        In numpydoc's format. An entry or section of the class takes the place of a shared one, but
+        In numpydoc's format. An entry or section of the class takes the place of another one, but
         its notes follow the shared ones.
+
+    Raises
+    ------
+    TypeError
+        If a parameter has no description.
     """
-    if own is None:
+    if cls.__doc__ is None:
         return None
-    lead, mine = _sections(inspect.cleandoc(own))
-    _, shared = _sections(SHARED.strip().replace("{{name}}", name))
-    entries = {s: {**_entries(shared[s]), **_entries(mine.get(s, ""))} for s in _ORDER[:2]}
-    described = entries["Parameters"]
+    lead, mine = _sections(inspect.cleandoc(cls.__doc__))
+    _, theirs = _sections(inspect.cleandoc(parent.__doc__ or ""))
+    _, shared = _sections(SHARED.strip().replace("{{name}}", cls.__name__))
+    parameter, attribute = (
+        {name: entry for s in (shared, theirs, mine) for name, entry in _entries(s.get(title, ""))}
+        for title in ("Parameters", "Attributes")
+    )
+    missing = [name for name in parameters if name not in parameter]
+    if missing:
+        raise errors.parameter_without_description(cls.__name__, missing[0])
     sections = {
         **shared,
         **mine,
-        "Parameters": "\n".join(described[parameter] for parameter in parameters),
-        "Attributes": "\n".join(entries["Attributes"].values()),
+        "Parameters": "\n".join(parameter[name] for name in parameters),
+        "Attributes": "\n".join(attribute.values()),
         "Notes": "\n\n".join(s["Notes"] for s in (shared, mine) if "Notes" in s),
     }
-    texts = [f"{s}\n{'-' * len(s)}\n{sections[s]}" for s in _ORDER if s in sections]
+    order = [*_ORDER, *(title for title in mine if title not in _ORDER)]
+    texts = [f"{s}\n{'-' * len(s)}\n{sections[s]}" for s in order if s in sections]
     return "\n\n".join([lead, *texts]) + "\n"
 
 
@@ -208,7 +226,7 @@ def _sections(docstring: str) -> tuple[str, dict[str, str]]:
     return lead.strip(), {t: text.strip("\n") for t, text in zip(titles, texts, strict=True)}
 
 
-def _entries(section: str) -> dict[str, str]:
-    """Return the entries of a section, such as parameters, by name."""
+def _entries(section: str) -> list[tuple[str, str]]:
+    """Return the entries of a section, such as parameters, with their names."""
     entries = [entry.rstrip() for entry in _ENTRY.split(section) if entry.strip()]
-    return {entry.partition(" ")[0]: entry for entry in entries}
+    return [(entry.partition(" ")[0], entry) for entry in entries]

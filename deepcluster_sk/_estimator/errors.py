@@ -249,3 +249,32 @@ def callbacks_missing(name: str, found: str) -> ImportError:
     return ImportError(
         f"{name} needs the callbacks of scikit-learn >= 1.9, found {found}. Upgrade scikit-learn."
     )
+
+
+def field_without_kind(class_name: str, field: str) -> TypeError:
+    """Say that a field of an estimator class has no constraint."""
+    return TypeError(
+        f"The field {field!r} of {class_name} has no kind, expected one of _estimator/kinds.py or "
+        "an Annotated type. Add a constraint, or mark the field as ClassVar."
+    )
+
+
+def field_without_default(class_name: str, field: str) -> TypeError:
+    """Say that a field of an estimator class has no default."""
+    return TypeError(
+        f"The field {field!r} of {class_name} has no default, but estimators are built without "
+        "arguments. Assign one."
+    )
+
+
+def parameter_without_description(class_name: str, parameter: str) -> TypeError:
+    """Say that the docstring of an estimator class leaves out a parameter."""
+    return TypeError(
+        f"The docstring of {class_name} does not describe the parameter {parameter!r}. Add an "
+        "entry of its own to the section Parameters."
+    )
+
+
+def unfit_arguments(class_name: str, error: TypeError) -> TypeError:
+    """Say which argument a constructor does not have."""
+    return TypeError(f"{class_name}.__init__() {error}")

@@ -1,5 +1,7 @@
 """The attributes of a fitted estimator, from what a training leaves."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -41,10 +43,23 @@ class Opened(NamedTuple):
 def set_fitted(estimator: Any, attributes: Attributes) -> None:
     """Set all fitted attributes; nothing of a fitted estimator stays on a device."""
     attributes["_objective"].cpu()
-    for name in ("feature_names_in_", "_online"):  # not every training has them
-        vars(estimator).pop(name, None)
-    for name, value in attributes.items():
-        setattr(estimator, name, value)
+    not_always = {"feature_names_in_": None, "_online": None}
+    changed = {**vars(estimator), **not_always, **attributes}
+    for name in not_always:
+        if changed[name] is None:
+            del changed[name]
+    estimator.__dict__ = changed  # in one step: Ctrl-C cannot leave half of it
+
+
+@contextmanager
+def unchanged_on_error(estimator: Any) -> Iterator[None]:
+    """Restore all attributes of an estimator if the block raises."""
+    before = dict(vars(estimator))
+    try:
+        yield
+    except BaseException:
+        estimator.__dict__ = before
+        raise
 
 
 def number_by_size(plan: Plan, objective: Objective, opened: Opened) -> None:
@@ -63,9 +78,8 @@ def lasting_attributes(
     labels = assigned_labels(plan, objective, opened)
     if opened.frozen is not None:
         give_back_encoder(objective, opened.frozen)
-    names = {} if samples.names is None else {"feature_names_in_": samples.names}
     return {
-        **names,
+        "feature_names_in_": samples.names,  # None takes the place of those of an earlier fit
         "n_features_in_": samples.n_features,
         "_n_features_out": feature_dim,
         "_preprocessor": plan.preprocessor,

@@ -50,10 +50,11 @@ from .networks import build_objective
 from .opening import file_options
 from .plan import Plan, drawn_seeds, learned_scale, make_plan
 from .samples import Samples, row_multiple
-from .sklearn_callbacks import FitTasks
+from .sklearn_callbacks import FitTasks, with_callbacks
 from .validation import check_input, check_n_samples, check_new_input, check_rows_to_contrast
 
 
+@with_callbacks
 def fit(estimator: Any, X: Any, y: Any) -> Interrupts:
     """Train from the beginning, or with ``warm_start`` from the present weights."""
     goes_on = estimator.warm_start and hasattr(estimator, "_objective")
@@ -61,9 +62,13 @@ def fit(estimator: Any, X: Any, y: Any) -> Interrupts:
     checkpoint = _open_checkpoint(estimator)
     samples = read(estimator, X, goes_on=goes_on)
     check_n_samples(len(samples.rows), estimator.n_clusters)
-    seeds = drawn_seeds(estimator)
-    if checkpoint is not None and checkpoint.entropy is not None:
-        seeds = Seeds(checkpoint.entropy)  # what None or a RandomState gave at the first start
+
+    def seeds() -> Seeds:
+        drawn = drawn_seeds(estimator)
+        if checkpoint is None or checkpoint.entropy is None:
+            return drawn
+        return Seeds(checkpoint.entropy)  # what None or a RandomState gave at the first start
+
     plan = make_plan(estimator, samples, seeds, goes_on=goes_on)
     objective, feature_dim = build_networks(plan)
     if goes_on:
@@ -101,8 +106,12 @@ def partial_fit(estimator: Any, X: Any) -> None:
         check_n_samples(len(samples.rows), estimator.n_clusters)
     check_rows_to_contrast(len(samples.rows))
     before: Online | None = estimator._online
-    seeds = drawn_seeds(estimator) if before is None else Seeds(before.entropy)
-    plan = make_plan(estimator, samples, seeds, goes_on=not first)
+    plan = make_plan(
+        estimator,
+        samples,
+        lambda: drawn_seeds(estimator) if before is None else Seeds(before.entropy),
+        goes_on=not first,
+    )
     config = replace(plan.config, max_epochs=1, schedule="constant", warmup=0.0)
     plan = replace(plan, config=config)
     if first:
@@ -164,7 +173,7 @@ def _hand_down_weights(fitted: Objective, objective: Objective) -> None:
     try:
         objective.adapt_to(weights)
         objective.load_state_dict(weights)
-    except (RuntimeError, KeyError) as error:
+    except (RuntimeError, KeyError, IndexError) as error:
         raise errors.weights_do_not_fit(error) from error
 
 

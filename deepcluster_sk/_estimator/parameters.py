@@ -2,22 +2,38 @@
 
 A parameter is an annotated field: its name, its kind (type and constraint) and its default stand in
 one line, and its description in the docstring of the class. :func:`with_parameters` makes the
-constructor, the constraints that scikit-learn checks, and the finished docstring. The constructor
-is explicit for ``help``, for :func:`inspect.signature`, which scikit-learn reads, and for type
-checkers, which know fields from dataclasses.
+constructor, the constraints that scikit-learn checks, and the finished docstring. The signature of
+the constructor is explicit for ``help`` and for :func:`inspect.signature`, which scikit-learn
+reads. Type checkers read the fields as those of a dataclass.
 """
 
-from dataclasses import dataclass, field, fields
+import inspect
+from collections.abc import Callable
 from inspect import Parameter, Signature
-from typing import Any, TypeVar, dataclass_transform, get_type_hints
+from typing import (
+    Annotated,
+    Any,
+    ClassVar,
+    TypeVar,
+    dataclass_transform,
+    get_origin,
+    get_type_hints,
+)
 
 from .._training.objective import Settings
+from . import errors
 from .documentation import finished_docstring
 
 T = TypeVar("T")
 
 
-@dataclass_transform(kw_only_default=True, eq_default=False, field_specifiers=(field,))
+def positional(*, default: Any, kw_only: bool) -> Any:
+    """Return the default of a field that type checkers are to accept by position."""
+    del kw_only
+    return default
+
+
+@dataclass_transform(kw_only_default=True, eq_default=False, field_specifiers=(positional,))
 def with_parameters(cls: type[T]) -> type[T]:
     """Make the constructor, the constraints and the docstring of an estimator class.
 
@@ -33,47 +49,75 @@ def with_parameters(cls: type[T]) -> type[T]:
     cls : type
         The same class. The constructor takes `n_clusters` by position and all others by keyword,
         the class's own ones first, and only stores them.
+
+    Raises
+    ------
+    TypeError
+        If a field has no kind or no default, or a parameter has no description.
     """
-    described = cls.__doc__  # a dataclass makes up a docstring where there is none
-    cls = dataclass(kw_only=True, eq=False, repr=False, match_args=False)(cls)
-    names = parameter_names(cls)
-    for name in names:
-        if name in vars(cls):  # a default is not an attribute of the class
-            delattr(cls, name)
+    estimator: Any = cls
+    parent = next((base for base in cls.__mro__[1:] if "_parameter_fields" in vars(base)), None)
+    inherited: dict[str, Parameter] = {} if parent is None else parent._parameter_fields  # type: ignore[attr-defined]
     hints = get_type_hints(cls, include_extras=True)
-    constraints = {name: list(hints[name].__metadata__) for name in names}
-    cls._parameter_constraints = constraints  # type: ignore[attr-defined]
-    shared = getattr(cls, "_shared_parameters", tuple(names))
-    cls._shared_parameters = shared  # type: ignore[attr-defined]
-    own = [name for name in names if name not in shared]
-    order = [*shared[:1], *own, *shared[1:]]
-    cls.__init__.__signature__ = _signature(cls, order, hints)  # type: ignore[attr-defined]
-    cls.__doc__ = finished_docstring(described, cls.__name__, order) if own else described
+    own = {name: _take_field(cls, name, hints[name]) for name in _annotated(cls, hints)}
+    estimator._parameter_fields = {**inherited, **own}
+    estimator._shared_parameters = getattr(cls, "_shared_parameters", tuple(own))
+    shared = estimator._shared_parameters
+    order = [*shared[:1], *own_parameters(cls), *shared[1:]]
+    estimator._parameter_constraints = {name: list(hints[name].__metadata__) for name in order}
+    estimator.__init__ = _constructor(cls, order)
+    if parent is not None:
+        cls.__doc__ = finished_docstring(cls, parent, order)
     return cls
-
-
-def parameter_names(cls: type) -> list[str]:
-    """Return the names of all parameters of an estimator class."""
-    return [f.name for f in fields(cls)]
 
 
 def parameters_of(estimator: Any) -> Settings:
     """Return all parameters of an estimator, also those that a subclass hides from users."""
-    return Settings(**{name: getattr(estimator, name) for name in parameter_names(type(estimator))})
+    return Settings(**{name: getattr(estimator, name) for name in estimator._parameter_fields})
 
 
-def own_parameters(cls: type) -> list[str]:
+def own_parameters(cls: Any) -> list[str]:
     """Return the names of the parameters that a class does not share with all others."""
-    shared = cls._shared_parameters  # type: ignore[attr-defined]
-    return [name for name in parameter_names(cls) if name not in shared]
+    return [name for name in cls._parameter_fields if name not in cls._shared_parameters]
 
 
-def _signature(cls: type, order: list[str], hints: dict[str, Any]) -> Signature:
-    """Return the signature of the constructor, with plain types."""
-    by_name = {f.name: f for f in fields(cls)}
-    parameters = [Parameter("self", Parameter.POSITIONAL_OR_KEYWORD)]
-    for name in order:
-        kind = Parameter.KEYWORD_ONLY if by_name[name].kw_only else Parameter.POSITIONAL_OR_KEYWORD
-        plain = hints[name].__origin__
-        parameters.append(Parameter(name, kind, default=by_name[name].default, annotation=plain))
-    return Signature(parameters, return_annotation=None)
+def _annotated(cls: type, hints: dict[str, Any]) -> list[str]:
+    """Return the names of the fields that a class itself declares."""
+    return [
+        n for n in inspect.get_annotations(cls) if ClassVar not in (hints[n], get_origin(hints[n]))
+    ]
+
+
+def _take_field(cls: type, name: str, hint: Any) -> Parameter:
+    """Return what a field declares; its default does not stay as an attribute of the class."""
+    if get_origin(hint) is not Annotated:
+        raise errors.field_without_kind(cls.__name__, name)
+    if name not in vars(cls):
+        raise errors.field_without_default(cls.__name__, name)
+    default = vars(cls)[name]
+    delattr(cls, name)
+    return Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=hint.__origin__)
+
+
+def _constructor(cls: Any, order: list[str]) -> Callable[..., None]:
+    """Return an ``__init__`` that only stores its arguments."""
+    first, *others = (cls._parameter_fields[name] for name in order)
+    by_position = [
+        Parameter("self", Parameter.POSITIONAL_OR_KEYWORD),
+        first.replace(kind=Parameter.POSITIONAL_OR_KEYWORD),
+    ]
+    signature = Signature([*by_position, *others], return_annotation=None)
+
+    def construct(self: Any, *args: Any, **kwargs: Any) -> None:
+        try:
+            bound = signature.bind(self, *args, **kwargs)
+        except TypeError as error:
+            raise errors.unfit_arguments(cls.__name__, error) from None
+        bound.apply_defaults()
+        vars(self).update(list(bound.arguments.items())[1:])
+
+    construct.__name__ = "__init__"
+    construct.__qualname__ = f"{cls.__qualname__}.__init__"
+    construct.__module__ = cls.__module__
+    construct.__signature__ = signature  # type: ignore[attr-defined]
+    return construct

@@ -1,6 +1,7 @@
 """The plan of a fit: all parameters, resolved against the samples and the machine."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,8 +59,20 @@ def drawn_seeds(estimator: Any) -> Seeds:
     return Seeds(on_first(lambda: draw_entropy(estimator.random_state)))
 
 
-def make_plan(estimator: Any, samples: Samples, seeds: Seeds, *, goes_on: bool) -> Plan:
-    """Resolve all parameters; if the training goes on, the scaling is the estimator's."""
+def make_plan(
+    estimator: Any, samples: Samples, seeds: Callable[[], Seeds], *, goes_on: bool
+) -> Plan:
+    """Resolve all parameters.
+
+    Parameters
+    ----------
+    estimator : object
+    samples : Samples
+    seeds : callable
+        Draws the seeds, which may change a ``RandomState``: called once nothing else can fail.
+    goes_on : bool
+        Whether the training goes on, with the scaling of the estimator.
+    """
     device = resolve_device(estimator.device)
     if goes_on:
         preprocessor = estimator._preprocessor
@@ -70,9 +83,9 @@ def make_plan(estimator: Any, samples: Samples, seeds: Seeds, *, goes_on: bool) 
         params=parameters_of(estimator),
         samples=samples,
         preprocessor=preprocessor,
-        seeds=seeds,
         device=device,
         config=_train_config(estimator, len(samples.rows), device, preprocessor.layout),
+        seeds=seeds(),
     )
 
 

@@ -1,6 +1,5 @@
 """Checks of X, in fit and on new samples."""
 
-import copy
 import math
 import os
 from types import MappingProxyType
@@ -39,7 +38,8 @@ def check_input(
     if isinstance(X, DatasetReader):
         last_first = X.has_tensors
     layout = read_layout(X, image_shape, channels_second_wins=last_first, name=name)
-    probe = copy.copy(estimator)  # scikit-learn sets what it learns of the columns
+    probe = object.__new__(type(estimator))  # scikit-learn sets what it learns of the columns
+    vars(probe).update(vars(estimator))
     rows = _checked_rows(probe, X, reset=True)
     if layout is None:
         layout = Layout((rows.shape[1],))

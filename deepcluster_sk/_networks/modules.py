@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .._training.frozen import FrozenEncoder
+
 
 def projection_head(in_features: int, hidden_features: int, out_features: int) -> nn.Sequential:
     """Return ``Linear -> ReLU -> Linear``."""
@@ -35,9 +37,9 @@ class MomentumCopy(nn.Module):
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
-        moves = any(parameter.requires_grad for parameter in module.parameters())
-        # what does not move, such as a frozen encoder, needs no second copy
-        self.module = copy.deepcopy(module).requires_grad_(False) if moves else module
+        # what does not move needs no second copy
+        frozen = isinstance(module, FrozenEncoder)
+        self.module = module if frozen else copy.deepcopy(module).requires_grad_(False)
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Call the copy, without gradients."""

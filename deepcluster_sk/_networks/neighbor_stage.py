@@ -72,7 +72,7 @@ class NeighborStage:
         self.graph = NeighborGraph(search.graph())
         self._sampled = map_all.sampled
         if self._sampled is not None:
-            self._nearest = map_all(lambda x: search.nearest(embed(x))).int()
+            self._nearest = map_all(lambda x: search.nearest(embed(x))).int().cpu()
         if world_size() > 1:
             self.load_state(on_first(self.state))
 

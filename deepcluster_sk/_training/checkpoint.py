@@ -135,7 +135,7 @@ class Checkpoint:
             "stopped": state.stopped,
             "steps": done.values,
         }
-        tensors = objective.state()
+        tensors = dict(objective.state())
         tensors |= {f"objective.{name}": tensor for name, tensor in finished.items()}
         tensors |= {f"steps.{name}": tensor for name, tensor in done.tensors.items()}
         self._pending = header, tensors

@@ -18,7 +18,7 @@ _MAX_SAMPLED = 70_000  # time and memory of a search grow with the square of it,
 
 
 class RowMap:
-    """Applies functions to preprocessed rows, as :class:`.protocols.MapAll` says.
+    """Applies functions to preprocessed rows, as ``MapAll`` says.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ class RowMap:
 
 
 def sampled_rows(n_rows: int) -> Tensor | None:
-    """Choose the rows of :attr:`.protocols.MapAll.sampled`."""
+    """Choose the rows of ``MapAll.sampled``."""
     if n_rows <= _MAX_SAMPLED:
         return None
     generator = torch.Generator().manual_seed(0)

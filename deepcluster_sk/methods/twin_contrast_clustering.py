@@ -273,8 +273,9 @@ class TwinContrastClustering(BaseDeepClusterer):
     Trainable prototypes assign each sample to clusters. A cluster is represented by the sum of its
     samples' projections, weighted by their assignments, and contrasted with what a slowly moving
     copy of the network makes of it; samples are contrasted in the same way, each together with the
-    prototypes that it is assigned to by a relaxed random draw. The user guide says which formulas
-    are this project's reading of the paper.
+    prototypes that it is assigned to by a relaxed random draw. No code of the authors is public
+    and the method section could not be read: the user guide marks what this project has read into
+    the paper.
 
     Parameters
     ----------
@@ -299,7 +300,7 @@ class TwinContrastClustering(BaseDeepClusterer):
     normalize_prototypes : bool, default=True
         Whether prototypes have unit length.
     sampled_weights : bool, default=False
-        Whether the random draws weight the clusters of the query network, not the assignments.
+        Whether the random draws weight the query network's clusters, in place of the assignments.
     cluster_start : float, default=0.3
         Share of the epochs after which prototypes come into play, from k-means on the projections,
         in [0, 1). Until then projections alone are contrasted. 0 is the paper's method.
@@ -311,9 +312,9 @@ class TwinContrastClustering(BaseDeepClusterer):
     n_cluster_sets : int, default=2
         L: number of past sets of K cluster representations that serve as negatives; 0 for none.
     cluster_noise : float, default=0.05
-        Standard deviation per coordinate of the noise on past cluster representations.
+        Standard deviation, per coordinate, of noise on past cluster representations in each step.
     batch_negatives : bool, default=True
-        Whether other samples and clusters of the batch are negatives, beside the queues.
+        Whether other samples and clusters of the batch are negatives; otherwise the queues only.
 
     Attributes
     ----------

@@ -474,3 +474,12 @@ def test_a_subclass_may_hide_parameters_behind_its_own_constructor(estimator, bl
     expected = estimator(3, max_epochs=1, random_state=0).fit(X)
     np.testing.assert_array_equal(model.predict_proba(X), expected.predict_proba(X))
     assert set(model.get_params()) == {"n_clusters", "random_state", "note"}
+
+
+@each
+def test_a_fit_that_fails_draws_nothing_from_a_random_state(estimator, blobs):
+    random_state = np.random.RandomState(0)
+    before = random_state.get_state()[2]
+    with pytest.raises(ValueError, match="device"):
+        estimator(3, device="no device", random_state=random_state).fit(blobs[0])
+    assert random_state.get_state()[2] == before

@@ -447,3 +447,15 @@ def test_files_of_version_0_1_0_open_and_predict_the_same(name, blobs):
     np.testing.assert_allclose(model.predict_proba(X[:5]), expected, atol=1e-5)
     np.testing.assert_array_equal(model.predict(X), model.labels_)
     assert model.partial_fit(X).n_iter_ == 9
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_an_encoder_that_is_passed_in_without_gradients_gets_its_own_weights(
+    estimator, blobs, tmp_path
+):
+    X, _ = blobs
+    net = nn.Sequential(nn.Linear(5, 8), nn.ReLU())
+    model = estimator(3, encoder=net, **FAST).fit(X)
+    model.save(tmp_path / "model")
+    other = load(tmp_path / "model", encoder=net.requires_grad_(False))
+    np.testing.assert_array_equal(other.predict_proba(X), model.predict_proba(X))

@@ -10,6 +10,8 @@ from torch import nn
 
 import deepcluster_sk
 from deepcluster_sk import _cli
+from deepcluster_sk._estimator import kinds
+from deepcluster_sk._estimator.parameters import with_parameters
 from deepcluster_sk.exceptions import DivergenceError
 from deepcluster_sk.methods import METHODS, Method
 
@@ -84,6 +86,57 @@ def test_the_shared_documentation_joins_that_of_the_method(toy):
 def test_a_parameter_out_of_range_is_named(toy, blobs):
     with pytest.raises(ValueError, match="'softness' parameter of ToyClustering must be a float"):
         toy(3, softness=0).fit(blobs[0])
+
+
+def test_a_method_may_derive_from_another_one(toy):
+    @with_parameters
+    class Child(toy):
+        """Softer.
+
+        Parameters
+        ----------
+        hardness : float, default=2.0
+            The opposite of `softness`.
+
+        Warnings
+        --------
+        Untested.
+        """
+
+        softness: kinds.PositiveFloat = 3.0
+        hardness: kinds.PositiveFloat = 2.0
+
+    model = Child(4, hardness=1.0)
+    assert (model.n_clusters, model.softness, model.hardness) == (4, 3.0, 1.0)
+    documented = NumpyDocString(Child.__doc__)
+    assert [p.name for p in documented["Parameters"]] == list(inspect.signature(Child).parameters)
+    assert documented["Warnings"] == ["Untested."]
+    assert Child._parameter_constraints["softness"] == toy._parameter_constraints["softness"]
+    assert toy().softness == 1.0
+
+
+def test_a_field_without_kind_default_or_description_is_refused(toy):
+    class Plain(toy):
+        """Without a kind."""
+
+        width: int = 1
+
+    class Open(toy):
+        """Without a default."""
+
+        width: kinds.PositiveInt
+
+    class Silent(toy):
+        """Without a description."""
+
+        width: kinds.PositiveInt = 1
+
+    with pytest.raises(TypeError, match="of Plain has no kind, expected one of _estimator/kinds"):
+        with_parameters(Plain)
+    with pytest.raises(TypeError, match="has no default, but estimators are built without"):
+        with_parameters(Open)
+    with pytest.raises(TypeError, match=r"does not describe the parameter 'width'\. Add an entry"):
+        with_parameters(Silent)
 
 
 class NotInEvaluation(nn.Module):

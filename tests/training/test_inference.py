@@ -1,10 +1,16 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from deepcluster_sk import ContrastiveClustering
 from deepcluster_sk._data.sources import ResidentSource
-from deepcluster_sk._training.inference import collect, default_batch_size, map_batches
+from deepcluster_sk._training.inference import (
+    calibrate_batch_norm,
+    collect,
+    default_batch_size,
+    map_batches,
+)
 
 ROWS = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
 
@@ -88,3 +94,19 @@ def test_fewer_large_images_are_mapped_at_a_time():
 def test_collected_batches_are_one_tensor_in_their_order():
     parts = torch.arange(14.0).view(7, 2).split(3)
     assert torch.equal(collect(iter(parts), 7), torch.arange(14.0).view(7, 2))
+
+
+class KeptInEvaluation(nn.Sequential):
+    """A network whose batch norm keeps the statistics that it came with."""
+
+    def train(self, mode=True):
+        super().train(mode)
+        self[1].eval()
+        return self
+
+
+def test_batch_norm_that_stays_in_evaluation_mode_keeps_its_statistics():
+    network = KeptInEvaluation(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.BatchNorm1d(4))
+    calibrate_batch_norm(network, [torch.randn(16, 3) + 5])
+    assert not network[1].running_mean.any()
+    assert network[2].running_mean.any()
