@@ -34,11 +34,17 @@ def test_explicit_cpu_is_the_cpu():
     assert resolve_device("cpu") == resolve_device(torch.device("cpu")) == torch.device("cpu")
 
 
+def pretend_mps(monkeypatch):
+    """Let torch say that there is an Apple GPU, which torch < 2.5 has no autocast for."""
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(torch.amp, "is_autocast_available", lambda name: True)
+
+
 def test_auto_prefers_cuda_then_mps_then_cpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     assert resolve_device("auto").type == "cpu"
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    pretend_mps(monkeypatch)
     assert resolve_device("auto").type == "mps"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
@@ -58,7 +64,7 @@ def test_unknown_device_name_is_refused():
 
 
 def test_processes_need_devices_that_exchange_tensors(monkeypatch):
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    pretend_mps(monkeypatch)
     with pytest.raises(DeviceError, match="'mps' is 'mps' here, which cannot exchange tensors"):
         claim_device("mps", 1)
     assert claim_device("cpu", 1) == "gloo"
