@@ -183,16 +183,16 @@ def open_data(plan: Plan, objective: Objective, feature_dim: int, *, first: bool
     scale = plan.samples.preprocessor(plan.preprocessor)
     preprocess: nn.Module = move_to(copy.deepcopy(scale), plan.device)
     source, layout, frozen = stored, plan.layout, frozen_encoder(objective)
-    if frozen is not None:
-        if first or plan.on_features:
-            multiple = row_multiple(plan.layout)
-            features = compute_features(frozen.network, stored, preprocess, multiple=multiple)
+    if frozen is not None and (first or plan.on_features):
+        multiple = row_multiple(plan.layout)
+        features = compute_features(frozen.network, stored, preprocess, multiple=multiple)
         of_features = Layout((feature_dim,))
         if first:
             frozen.rescale = move_to(learned_scale(features, of_features), plan.device)
         if plan.on_features:
             source, layout = open_source(features, device=plan.device), of_features
             preprocess = frozen.rescale
+    if frozen is not None:
         put_encoder(objective, stand_in() if plan.on_features else frozen)
     size = input_size(objective.encoder)
     augment = make_augmentation(plan.params.augmentation, layout.sample_shape, size)

@@ -19,14 +19,16 @@ def one_of(*names: str) -> StrOptions:
 
 
 _positive_int = Interval(Integral, 1, None, closed="left")
+_positive_float = Interval(Real, 0, None, closed="neither")
+_closed_fraction = Interval(Real, 0, 1, closed="both")
 
 Boolean = Annotated[bool, "boolean"]
 PositiveInt = Annotated[int, _positive_int]
 NonNegativeInt = Annotated[int, Interval(Integral, 0, None, closed="left")]
-PositiveFloat = Annotated[float, Interval(Real, 0, None, closed="neither")]
+PositiveFloat = Annotated[float, _positive_float]
 NonNegativeFloat = Annotated[float, Interval(Real, 0, None, closed="left")]
 Fraction = Annotated[float, Interval(Real, 0, 1, closed="left")]
-ClosedFraction = Annotated[float, Interval(Real, 0, 1, closed="both")]
+ClosedFraction = Annotated[float, _closed_fraction]
 
 Encoder = Annotated[str | nn.Module | Callable[[], nn.Module], str, nn.Module, callable]
 Augment = Annotated[str | Callable[[Tensor], Tensor], one_of("auto", *RECIPES), callable]
@@ -34,8 +36,8 @@ ImageShape = Annotated[tuple[int, ...] | None, tuple, list, None]
 ImageSize = Annotated[int | tuple[int, int] | str, one_of("auto"), _positive_int, tuple, list]
 MaxEpochs = Annotated[int | str, _positive_int, one_of("auto")]
 Device = Annotated[str | torch.device, str, torch.device]
-Seconds = Annotated[float | None, Interval(Real, 0, None, closed="neither"), None]
-Tolerance = Annotated[float | None, Interval(Real, 0, 1, closed="both"), None]
+Seconds = Annotated[float | None, _positive_float, None]
+Tolerance = Annotated[float | None, _closed_fraction, None]
 Path = Annotated[str | PathLike[str] | None, str, PathLike, None]
 # epochs if int, seconds if float
 EpochsOrSeconds = Annotated[

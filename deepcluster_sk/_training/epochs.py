@@ -9,14 +9,8 @@ import torch
 from torch import Tensor
 
 from .._runtime.batch_norm import global_batch_norm
-from .._runtime.device import (
-    autocast,
-    is_out_of_memory,
-    training_switches,
-)
-from .._runtime.distributed import (
-    share_state,
-)
+from .._runtime.device import autocast, is_out_of_memory, training_switches
+from .._runtime.distributed import share_state
 from .._runtime.random import Seeds
 from . import errors
 from .inference import calibrate_batch_norm

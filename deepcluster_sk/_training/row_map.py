@@ -6,12 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from .._data.protocols import DataSource
-from .._runtime.distributed import (
-    all_sum,
-    dealt,
-    rank,
-    world_size,
-)
+from .._runtime.distributed import all_sum, dealt, rank, world_size
 from .inference import collect, default_batch_size, map_batches
 
 _MAX_SAMPLED = 70_000  # time and memory of a search grow with the square of it, and no further
