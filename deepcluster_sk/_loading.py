@@ -9,6 +9,7 @@ from torch import nn
 
 from ._estimator.saving import from_saved
 from ._runtime.file_format import read_file
+from ._runtime.isolation import isolating
 from .exceptions import DeviceError, SavedModelError
 from .methods import METHODS
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from ._estimator.base import BaseDeepClusterer
 
 
+@isolating
 def load(
     path: str | os.PathLike[str],
     *,

@@ -1,6 +1,7 @@
 """Encoders: modules that map a batch to rows of features."""
 
 import copy
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from itertools import pairwise
@@ -213,8 +214,11 @@ def _without_weights() -> Iterator[None]:
 
     With ``torch.device("meta")``, constructors that compute with other tensors would fail.
     """
+    own_thread = threading.get_ident()
 
     def to_meta(module: nn.Module, name: str, parameter: nn.Parameter) -> nn.Parameter:
+        if threading.get_ident() != own_thread:  # the hook is called in all of them
+            return parameter
         return nn.Parameter(parameter.to("meta"), requires_grad=parameter.requires_grad)
 
     hook = register_module_parameter_registration_hook(to_meta)  # type: ignore[arg-type]

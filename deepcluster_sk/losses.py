@@ -1,6 +1,7 @@
 """Primitives that the objectives share: pure functions of tensors."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -49,14 +50,41 @@ def nt_xent(a: Tensor, b: Tensor, *, temperature: float) -> Tensor:
     Chen et al., "A simple framework for contrastive learning of visual representations", ICML
     2020, Eq. (1).
     """
-    n = a.shape[-2]
     with torch.autocast(a.device.type, enabled=False):
         z = at_least_float32(torch.cat([a, b], dim=-2))
+        loss: Tensor = _NTXent.apply(z, temperature)
+        return loss
+
+
+class _NTXent(torch.autograd.Function):
+    """The loss of :func:`nt_xent` for ``z = [a; b]``.
+
+    The matrix of similarities is symmetric. With the softmax P of its rows, the gradient is
+    ``((P + P^T) z - 2 z_p) / (2n temperature)``: one product in place of the two that would follow
+    from differentiating step by step, and no pass over the matrix for each step.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, temperature: float) -> Tensor:
         scaled = z / temperature
-        itself = torch.eye(2 * n, dtype=torch.bool, device=z.device)
-        similarity = (scaled @ z.mT).masked_fill_(itself, float("-inf"))
-        partner = (scaled[..., :n, :] * z[..., n:, :]).sum(dim=-1)  # the same for both
-        return _logsumexp(similarity, dim=-1).mean(dim=-1) - partner.mean(dim=-1)
+        similarity = scaled @ z.mT
+        similarity.diagonal(dim1=-2, dim2=-1).fill_(float("-inf"))
+        softmax, logsumexp = _softmax_(similarity, dim=-1)
+        ctx.save_for_backward(z, softmax)
+        ctx.temperature = temperature
+        partner = (scaled * _partners(z)).sum(dim=-1)
+        return (logsumexp - partner).mean(dim=-1)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        z, softmax = ctx.saved_tensors
+        gradient = (softmax + softmax.mT) @ z - 2 * _partners(z)
+        return gradient * (grads[0][..., None, None] / (z.shape[-2] * ctx.temperature)), None
+
+
+def _partners(z: Tensor) -> Tensor:
+    """Return the partner of each row of ``[a; b]``."""
+    return torch.cat(z.chunk(2, dim=-2)[::-1], dim=-2)
 
 
 def info_nce(
@@ -136,9 +164,32 @@ def symmetric_info_nce(a: Tensor, b: Tensor, *, temperature: float) -> Tensor:
 
 
 def _logsumexp(x: Tensor, *, dim: int) -> Tensor:
-    """Keep the exponentials for the gradient, where torch's function computes them again."""
-    largest = x.detach().amax(dim, keepdim=True)
-    return (x - largest).exp().sum(dim).log() + largest.squeeze(dim)
+    result: Tensor = _LogSumExp.apply(x, dim)
+    return result
+
+
+class _LogSumExp(torch.autograd.Function):
+    """``torch.logsumexp``, whose gradient computes the exponentials again; this one keeps them."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, dim: int) -> Tensor:
+        softmax, logsumexp = _softmax_(x.clone(), dim)
+        ctx.save_for_backward(softmax)
+        ctx.dim = dim
+        return logsumexp
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        (softmax,) = ctx.saved_tensors
+        return softmax * grads[0].unsqueeze(ctx.dim), None
+
+
+def _softmax_(x: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+    """Turn a tensor into its softmax, in place; return it, and its logsumexp without `dim`."""
+    largest = x.amax(dim, keepdim=True)
+    exponentials = x.sub_(largest).exp_()
+    total = exponentials.sum(dim, keepdim=True)
+    return exponentials.div_(total), (total.log() + largest).squeeze(dim)
 
 
 def negative_entropy(assignments: Tensor) -> Tensor:

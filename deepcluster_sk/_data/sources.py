@@ -5,7 +5,6 @@ A source reads what the trainer's plan names; it never decides an order.
 
 import math
 import mmap
-import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -78,11 +77,17 @@ class StreamedSource:
 
 
 def _as_tensor(X: np.ndarray) -> Tensor:
-    """Return an array as tensor on the host."""
-    with warnings.catch_warnings():
-        # a read-only array is shared without a copy; nothing here writes to it
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        return torch.as_tensor(X)
+    """Return an array as tensor on the host, without a copy; nothing here writes to it."""
+    return torch.as_tensor(X if X.flags.writeable else np.asarray(_Writable(X)))
+
+
+class _Writable:
+    """A read-only array that says it can be written to: torch warns of any other."""
+
+    def __init__(self, X: np.ndarray) -> None:
+        address, _ = X.__array_interface__["data"]
+        self.__array_interface__ = {**X.__array_interface__, "data": (address, False)}
+        self._owner = X  # keeps the memory alive
 
 
 def empty_pages(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:

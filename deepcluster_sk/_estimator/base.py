@@ -12,7 +12,9 @@ from sklearn.base import (
 )
 from sklearn.exceptions import ConvergenceWarning
 
+from .._runtime.isolation import isolating
 from .._runtime.process_group import together
+from .._runtime.threads import libraries_in_one_thread
 from .._runtime.warnings import warn_user
 from .._training.frozen import assign, assign_and_encode, encode
 from .._training.interrupts import Interrupts
@@ -84,6 +86,7 @@ class BaseDeepClusterer(
     verbose: kinds.Verbose = 0
     random_state: kinds.RandomStateLike = None
 
+    @isolating
     def fit(self, X: Any, y: Any = None) -> Self:
         """Train the networks and assign the training samples.
 
@@ -123,6 +126,7 @@ class BaseDeepClusterer(
             self._warn(interrupts)
         return self
 
+    @isolating
     def partial_fit(self, X: Any, y: Any = None) -> Self:
         """Train for one more pass, over these samples.
 
@@ -180,6 +184,7 @@ class BaseDeepClusterer(
         """
         return hard_labels(self.predict_proba(X))
 
+    @isolating
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return the soft assignments.
 
@@ -196,6 +201,7 @@ class BaseDeepClusterer(
         """
         return infer(self, X, assign)
 
+    @isolating
     def transform(self, X: Any) -> np.ndarray:
         """Return the features of the encoder.
 
@@ -212,6 +218,7 @@ class BaseDeepClusterer(
         """
         return infer(self, X, encode)
 
+    @isolating
     def score(self, X: Any, y: Any = None) -> float:
         """Return the mean silhouette coefficient of the predicted clusters.
 
@@ -235,8 +242,10 @@ class BaseDeepClusterer(
         """
         outputs = infer(self, X, assign_and_encode)
         assignments, features = np.split(outputs, [len(self.cluster_sizes_)], axis=1)
-        return embedding_silhouette_score(features, hard_labels(assignments))
+        with libraries_in_one_thread():
+            return embedding_silhouette_score(features, hard_labels(assignments))
 
+    @isolating
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the fitted estimator to one file of tensors and JSON, without any code.
 
@@ -260,6 +269,7 @@ class BaseDeepClusterer(
         """
         saving.save(self, path)
 
+    @isolating
     def to_onnx(self, path: str | os.PathLike[str], *, dtype: Dtype = "float32") -> None:
         """Write preprocessing, encoder and assignment as one ONNX graph.
 

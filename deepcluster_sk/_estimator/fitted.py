@@ -124,6 +124,7 @@ def assigned_labels(plan: Plan, objective: Objective, opened: Opened) -> np.ndar
         opened.training.source,
         batch_size=default_batch_size(opened.stored.n_features),
         multiple=row_multiple(plan.layout),
+        one_thread=plan.config.one_thread,
     )
     labels, known = [], []
     for batch in batches:

@@ -6,6 +6,7 @@ gets all its fitted attributes at once, at the end, from :func:`set_fitted`.
 """
 
 import copy
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +18,8 @@ from .._data.sources import open_source
 from .._runtime.device import move_to
 from .._runtime.distributed import on_first, share_state
 from .._runtime.process_group import check_same
-from .._runtime.random import Seeds
+from .._runtime.random import Seeds, may_draw
+from .._runtime.threads import one_thread
 from .._training.callbacks import Callback, OnFirst, ProgressBar, StableAssignment
 from .._training.checkpoint import Checkpoint, data_identity, tensors_identity
 from .._training.frozen import (
@@ -31,7 +33,8 @@ from .._training.interrupts import Interrupts
 from .._training.objective import Objective
 from .._training.state import TrainingData, TrainState
 from .._training.trainer import Trainer
-from ..augmentations._recipes import make_augmentation
+from .._training.work import is_small
+from ..augmentations._recipes import Foreign, make_augmentation
 from ..encoders import input_size, make_encoder
 from . import errors
 from .fitted import (
@@ -77,6 +80,7 @@ def fit(estimator: Any, X: Any, y: Any) -> Interrupts:
     opened = open_data(plan, objective, feature_dim, first=not goes_on)
     if checkpoint is not None:
         checkpoint.match(_start_identity(plan, opened, objective))
+    plan = settled(plan, objective, opened)
 
     def attributes(objective: Objective, state: TrainState) -> Attributes:
         number_by_size(plan, objective, opened)
@@ -89,11 +93,12 @@ def fit(estimator: Any, X: Any, y: Any) -> Interrupts:
     callbacks = [*_watchers(plan, objective, opened), OnFirst(tasks)]
     interrupts = Interrupts()
     trainer = Trainer(plan.config, seeds=plan.seeds, device=plan.device, callbacks=callbacks)
-    state = trainer.run(objective, opened.training, checkpoint, interrupts)
-    with interrupts.waiting():
-        fitted = attributes(objective, state)
-        set_fitted(estimator, fitted)
-        on_first(lambda: tasks.on_success(fitted))
+    with threads_of(plan):
+        state = trainer.run(objective, opened.training, checkpoint, interrupts)
+        with interrupts.waiting():
+            fitted = attributes(objective, state)
+            set_fitted(estimator, fitted)
+            on_first(lambda: tasks.on_success(fitted))
     return interrupts
 
 
@@ -122,19 +127,22 @@ def partial_fit(estimator: Any, X: Any) -> None:
     share_state(objective)
     objective.before_single_pass()
     opened = open_data(plan, objective, feature_dim, first=first)
+    plan = settled(plan, objective, opened)
     same_optimizer = before is not None and before.optimizer == estimator.optimizer
-    record, after = Trainer(plan.config, seeds=plan.seeds, device=plan.device).run_one_pass(
-        objective,
-        opened.training,
-        number=0 if first else estimator.n_iter_,
-        before=before.steps if before is not None and same_optimizer else None,
-        starts=first,
-    )
-    fitted = {
-        **lasting_attributes(plan, objective, feature_dim, opened),
-        **longer_course(None if first else estimator, record),
-        "_online": Online(plan.seeds.entropy, estimator.optimizer, after.cpu()),
-    }
+    trainer = Trainer(plan.config, seeds=plan.seeds, device=plan.device)
+    with threads_of(plan):
+        record, after = trainer.run_one_pass(
+            objective,
+            opened.training,
+            number=0 if first else estimator.n_iter_,
+            before=before.steps if before is not None and same_optimizer else None,
+            starts=first,
+        )
+        fitted = {
+            **lasting_attributes(plan, objective, feature_dim, opened),
+            **longer_course(None if first else estimator, record),
+            "_online": Online(plan.seeds.entropy, estimator.optimizer, after.cpu()),
+        }
     set_fitted(estimator, fitted)
 
 
@@ -161,7 +169,8 @@ def build_networks(plan: Plan) -> tuple[Objective, int]:
     """Build an objective with new weights; return it and the number of its features."""
     if plan.params.freeze_encoder:
         check_is_trained(plan.params.encoder)
-    with plan.seeds.fork_global("init", device=plan.device):
+    foreign = not isinstance(plan.params.encoder, str)
+    with one_thread(), plan.seeds.drawing("init", foreign=foreign):
         encoder, feature_dim = make_encoder(plan.params.encoder, plan.layout.sample_shape)
         objective = build_objective(plan.method, plan.params, plan.layout, encoder, feature_dim)
         return move_to(objective, plan.device), feature_dim
@@ -185,7 +194,13 @@ def open_data(plan: Plan, objective: Objective, feature_dim: int, *, first: bool
     source, layout, frozen = stored, plan.layout, frozen_encoder(objective)
     if frozen is not None and (first or plan.on_features):
         multiple = row_multiple(plan.layout)
-        features = compute_features(frozen.network, stored, preprocess, multiple=multiple)
+        features = compute_features(
+            frozen.network,
+            stored,
+            preprocess,
+            multiple=multiple,
+            is_small=_is_small(plan, objective),
+        )
         of_features = Layout((feature_dim,))
         if first:
             frozen.rescale = move_to(learned_scale(features, of_features), plan.device)
@@ -198,6 +213,28 @@ def open_data(plan: Plan, objective: Objective, feature_dim: int, *, first: bool
     augment = make_augmentation(plan.params.augmentation, layout.sample_shape, size)
     training = TrainingData(source, preprocess, move_to(augment, plan.device))
     return Opened(stored, training, frozen)
+
+
+def settled(plan: Plan, objective: Objective, opened: Opened) -> Plan:
+    """Say how the steps compute, once everything that takes part in them is there."""
+    augment = opened.training.augment
+    foreign = isinstance(augment, Foreign) or may_draw(augment)
+    config = replace(
+        plan.config,
+        one_thread=(plan.device.type == "cpu" and plan.on_features) or _is_small(plan, objective),
+        draws=foreign or may_draw(objective),
+    )
+    return replace(plan, config=config)
+
+
+def _is_small(plan: Plan, objective: Objective) -> bool:
+    """Tell whether one thread computes each operation of the encoder."""
+    return plan.device.type == "cpu" and is_small(objective, plan.layout.sample_shape)
+
+
+def threads_of(plan: Plan) -> AbstractContextManager[None]:
+    """Return the context of a training."""
+    return one_thread() if plan.config.one_thread else nullcontext()
 
 
 def _open_checkpoint(estimator: Any) -> Checkpoint | None:

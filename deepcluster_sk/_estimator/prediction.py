@@ -13,6 +13,7 @@ from .._runtime.device import move_to, resolve_device
 from .._runtime.process_group import together
 from .._training.inference import collect, map_batches
 from .._training.objective import Objective
+from .._training.work import is_small
 from .opening import file_options
 from .samples import row_multiple
 from .validation import check_new_input
@@ -63,6 +64,7 @@ def _infer_together(
         lambda x: function(objective, preprocess(x)).float(),
         source,
         multiple=row_multiple(layout),
+        one_thread=device.type == "cpu" and is_small(objective, layout.sample_shape),
     )
     return samples.with_skipped(collect(batches, source.n_samples).numpy(), np.nan)
 

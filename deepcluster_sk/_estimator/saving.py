@@ -143,7 +143,8 @@ def _objective(model: Any, header: dict[str, Any], tensors: dict[str, Tensor]) -
     """Build the networks of a model, with the weights of a file."""
     layout = model._preprocessor.layout
     params = parameters_of(model)
-    with Seeds(0).fork_global("init"):  # weights are drawn in vain
+    foreign = not isinstance(model.encoder, str)
+    with Seeds(0).drawing("init", foreign=foreign):  # weights are drawn in vain
         network = build_encoder(model.encoder, layout.sample_shape, weights=False)
         with torch.device("meta"):  # a hostile file cannot make this allocate anything
             objective = build_objective(type(model), params, layout, network, model._n_features_out)

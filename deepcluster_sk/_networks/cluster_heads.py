@@ -1,15 +1,13 @@
 """Cluster heads: from features to logits of clusters."""
 
-import warnings
-
 import numpy as np
 import torch
 import torch.nn.functional as F
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
 from .._data.protocols import MapAll
+from .._runtime.threads import libraries_in_one_thread
 from .kmeans import spherical_kmeans
 from .neighbor_stage import NeighborObjective, NeighborStage
 from .neighbors import NeighborGraph
@@ -131,8 +129,7 @@ class ClusterHeads(nn.Module):
             Clusters in ``[0, n_clusters)``, at least two of them.
         """
         hidden = self.hidden(features).cpu().numpy()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # a good start is all it has to be
+        with libraries_in_one_thread():  # not settled: a good start is all it has to be
             model = LogisticRegression(max_iter=20).fit(hidden, labels.cpu().numpy())
         weight, bias = (
             torch.zeros(self.n_clusters, hidden.shape[1]),

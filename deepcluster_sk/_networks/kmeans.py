@@ -1,13 +1,11 @@
 """k-means on directions, and the choice between its centroids and those in use."""
 
-import warnings
-
 import torch
 import torch.nn.functional as F
 from sklearn.cluster import KMeans
-from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
+from .._runtime.threads import libraries_in_one_thread
 from .neighbors import NeighborGraph
 
 
@@ -54,8 +52,7 @@ def spherical_kmeans(features: Tensor, n_clusters: int) -> Tensor:
         On the CPU; deterministic.
     """
     rows = F.normalize(features, dim=1).cpu().numpy()
-    with warnings.catch_warnings():
+    with libraries_in_one_thread():
         # fewer distinct rows than clusters: some stay empty, which the caller reports
-        warnings.simplefilter("ignore", ConvergenceWarning)
         labels = KMeans(n_clusters, n_init=5, random_state=0).fit(rows).labels_
     return torch.from_numpy(labels).long()

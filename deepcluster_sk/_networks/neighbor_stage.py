@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from .._data.protocols import MapAll
 from .._runtime.distributed import on_first, world_size
+from .._runtime.threads import blas_in_one_thread, libraries_in_one_thread
 from .._training.objective import Objective, Settings
 from .neighbors import SEARCH_DIM, NeighborGraph, NeighborSearch
 
@@ -72,7 +73,8 @@ class NeighborStage:
         self.graph = NeighborGraph(search.graph())
         self._sampled = map_all.sampled
         if self._sampled is not None:
-            self._nearest = map_all(lambda x: search.nearest(embed(x))).int().cpu()
+            with blas_in_one_thread():
+                self._nearest = map_all(lambda x: search.nearest(embed(x))).int().cpu()
         if world_size() > 1:
             self.load_state(on_first(self.state))
 
@@ -164,9 +166,10 @@ def _principal_axes(moments: Tensor) -> tuple[Tensor, Tensor]:
     mean = moments[0, 1:] / moments[0, 0]
     covariance = (moments[1:, 1:] / moments[0, 0]).addr_(mean, mean, alpha=-1)
     last = len(mean) - 1
-    _, axes = eigh(
-        covariance.numpy().T,  # the order of LAPACK: nothing is copied
-        subset_by_index=(last - SEARCH_DIM + 1, last),
-        overwrite_a=True,
-    )
+    with libraries_in_one_thread():
+        _, axes = eigh(
+            covariance.numpy().T,  # the order of LAPACK: nothing is copied
+            subset_by_index=(last - SEARCH_DIM + 1, last),
+            overwrite_a=True,
+        )
     return mean.float(), torch.from_numpy(axes).float()

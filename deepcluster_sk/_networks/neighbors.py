@@ -6,8 +6,17 @@ from scipy.sparse import csr_array
 from sklearn.decomposition import PCA
 from sklearn.metrics import mutual_info_score
 from sklearn.neighbors import NearestNeighbors
+from sklearn.utils import gen_batches
 from torch import Tensor
 
+from .._runtime.threads import (
+    blas_in_one_thread,
+    libraries_in_one_thread,
+    map_in_threads,
+    openmp_in_one_thread,
+)
+
+_SEARCHED_AT_ONCE = 4096  # vectors: the same pieces, whatever the number of threads
 SEARCH_DIM = 64  # the time of a search grows with it; 84 % of the neighbours are the exact ones
 
 
@@ -25,23 +34,44 @@ class NeighborSearch:
     def __init__(self, vectors: Tensor, n_neighbors: int) -> None:
         rows = vectors.cpu().numpy()
         self._components: PCA | None = None
-        if min(rows.shape) > SEARCH_DIM:
-            self._components = PCA(SEARCH_DIM, svd_solver="covariance_eigh")
-            with np.errstate(invalid="ignore"):  # shares of a variance of zero
-                rows = self._components.fit_transform(rows)
-        search = NearestNeighbors(n_neighbors=min(n_neighbors, len(rows) - 1), algorithm="brute")
-        self._search = search.fit(rows)
+        with libraries_in_one_thread():
+            if min(rows.shape) > SEARCH_DIM:
+                self._components = PCA(SEARCH_DIM, svd_solver="covariance_eigh")
+                with np.errstate(invalid="ignore"):  # shares of a variance of zero
+                    rows = self._components.fit_transform(rows)
+            search = NearestNeighbors(
+                n_neighbors=min(n_neighbors, len(rows) - 1), algorithm="brute"
+            )
+            self._rows, self._search = rows, search.fit(rows)
 
     def graph(self) -> csr_array:
-        """Join every vector with its nearest others."""
-        return self._search.kneighbors_graph()
+        """Join every vector with its nearest others; of equally near ones, the first ones."""
+        n_rows, n_neighbors = len(self._rows), self._search.n_neighbors
+        pieces = list(gen_batches(n_rows, _SEARCHED_AT_ONCE))
+        with blas_in_one_thread():
+            nearest = np.concatenate(list(map_in_threads(self._others, pieces, len(pieces))))
+        starts = np.arange(0, nearest.size + 1, n_neighbors)
+        return csr_array((np.ones(nearest.size), nearest.ravel(), starts), shape=(n_rows, n_rows))
+
+    def _others(self, piece: slice) -> np.ndarray:
+        """Return the nearest others of some of the vectors: (m, n_neighbors)."""
+        n_neighbors = self._search.n_neighbors
+        own = np.arange(piece.start, piece.stop)[:, None]
+        with openmp_in_one_thread():
+            nearest: np.ndarray = self._search.kneighbors(
+                self._rows[piece], n_neighbors + 1, return_distance=False
+            )
+        is_other = nearest != own
+        is_other[is_other.all(axis=1), -1] = False  # among many that are alike, it may be missing
+        return nearest[is_other].reshape(-1, n_neighbors)
 
     def nearest(self, vectors: Tensor) -> Tensor:
         """Return which of the vectors are nearest to others: (m, n_neighbors), int64."""
         rows = vectors.cpu().numpy()
         if self._components is not None:
             rows = self._components.transform(rows)
-        return torch.from_numpy(self._search.kneighbors(rows, return_distance=False))
+        with openmp_in_one_thread():
+            return torch.from_numpy(self._search.kneighbors(rows, return_distance=False))
 
 
 class NeighborGraph:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from .distributed import all_sum, world_size
+from .distributed import all_sum, place, placed, world_size
 
 
 def global_batch_norm() -> AbstractContextManager[Any]:
@@ -104,7 +104,7 @@ class _Normalize(torch.autograd.Function):
         eps: float,
     ) -> Tensor:
         ctx.save_for_backward(x, weight, mean, (var + eps).rsqrt(), count)
-        ctx.has_bias = bias is not None
+        ctx.has_bias, ctx.place = bias is not None, place()
         return F.batch_norm(x, mean, var, weight, bias, training=False, eps=eps)
 
     @staticmethod
@@ -114,7 +114,8 @@ class _Normalize(torch.autograd.Function):
         shape = (1, -1, *[1] * (x.ndim - 2))
         normal = (_wide(x) - mean.view(shape)) * inverse_std.view(shape)
         to_bias, to_weight = grad.sum(dim=dims), (grad * normal).sum(dim=dims)
-        sums = all_sum(torch.stack([to_bias, to_weight])) / count.to(grad.dtype)
+        with placed(ctx.place):  # on accelerators, this is a thread of torch
+            sums = all_sum(torch.stack([to_bias, to_weight])) / count.to(grad.dtype)
         shift, slope = sums[0].view(shape), sums[1].view(shape)
         scale = inverse_std if weight is None else inverse_std * weight
         to_x = (grad - shift - normal * slope) * scale.view(shape)

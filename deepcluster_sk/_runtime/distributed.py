@@ -7,6 +7,7 @@ functions return what they are given.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -29,40 +30,46 @@ class Place(NamedTuple):
     world_size: int
 
 
-_place: Place | None = None  # None outside of a block
+_ALONE = Place(0, 1)
+# of the calling thread; None outside of a block
+_place: ContextVar[Place | None] = ContextVar("place", default=None)
+
+
+def place() -> Place:
+    """Return the place of this process."""
+    return _place.get() or _ALONE
 
 
 def rank() -> int:
     """Return the number of this process, from 0 on."""
-    return 0 if _place is None else _place.rank
+    return place().rank
 
 
 def world_size() -> int:
     """Return the number of processes that work together now."""
-    return 1 if _place is None else _place.world_size
+    return place().world_size
 
 
 def is_together() -> bool:
     """Tell whether a block has begun in which processes work together."""
-    return _place is not None
+    return _place.get() is not None
 
 
 @contextmanager
 def alone() -> Iterator[None]:
     """Work as if there were no other processes, for the length of a block."""
-    with placed(Place(0, 1)):
+    with placed(_ALONE):
         yield
 
 
 @contextmanager
 def placed(place: Place) -> Iterator[None]:
-    """Let this process have a place for the length of a block."""
-    global _place
-    before, _place = _place, place
+    """Let this process have a place for the length of a block, in the calling thread."""
+    token = _place.set(place)
     try:
         yield
     finally:
-        _place = before
+        _place.reset(token)
 
 
 class _Gather(torch.autograd.Function):
@@ -70,11 +77,13 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.place = place()
         return torch.cat(_of_all(x))
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        return all_sum(grads[0]).chunk(world_size())[rank()]
+        with placed(ctx.place):  # on accelerators, this is a thread of torch
+            return own_part(all_sum(grads[0]))
 
 
 def gather(x: Tensor, dim: int = 0) -> Tensor:

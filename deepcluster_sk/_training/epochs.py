@@ -3,7 +3,7 @@
 import copy
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor
@@ -13,8 +13,9 @@ from .._runtime.device import autocast, is_out_of_memory, training_switches
 from .._runtime.distributed import share_state
 from .._runtime.random import Seeds
 from . import errors
+from .companion import Companion, WeightGradients, companion
 from .inference import calibrate_batch_norm
-from .objective import Batch, Objective
+from .objective import Batch, LossOutput, Objective
 from .row_map import RowMap
 from .state import EpochRecord, TrainConfig, TrainingData
 from .steps import Steps, compile_whole
@@ -55,8 +56,7 @@ class Epochs:
 
     def run(self, number: int, *, progress: float) -> EpochRecord:
         """Run one pass over the data."""
-        with self.seeds.fork_global("global", number, device=self.device):
-            record = self._pass(number, progress)
+        record = self._pass(number, progress)
         if not math.isfinite(record.total):
             raise errors.loss_diverged(record, number + 1, self.config)
         return record
@@ -67,35 +67,66 @@ class Epochs:
         order = self.seeds.generator("order", number)
         self.prepare(number, progress=progress)
         plan = objective.view_rows(self.steps.plan(self.source.n_samples, order), order)
-        with training_switches(self.device, self.config.precision):
-            sums, names = self._take_steps(plan, number)
+        with training_switches(self.device, self.config.precision), self._companion() as second:
+            sums, names = self._take_steps(plan, number, second)
         total, *terms = (sums / len(plan)).tolist()
         return EpochRecord(total, dict(zip(names, terms, strict=True)))
 
-    def _take_steps(self, plan: Tensor, number: int) -> tuple[Tensor, list[str]]:
+    def _companion(self) -> AbstractContextManager[Companion | None]:
+        helps = self.config.one_thread and not self.config.compile
+        return companion() if helps else nullcontext()
+
+    def _take_steps(
+        self, plan: Tensor, number: int, second: Companion | None
+    ) -> tuple[Tensor, list[str]]:
         """Take a step for each batch of a plan (steps, views, B), and never wait for the device.
 
         Return the sums of the loss and of its terms, and the names of the terms.
         """
-        objective, steps = self.objective, self.steps
-        draws = self.seeds.generator("augment", number, device=self.device)
         noise = self.seeds.generator("noise", number, device=self.device)
+        batches = self._batches(plan, number)
+        if second is not None and not self.config.draws:
+            batches = second.one_ahead(batches)
         sums: Tensor | None = None
-        n_views = plan.shape[1]
-        for index, stored in self.source.batches(rows_to_read(plan, self.augment)):
-            x = self.preprocess(stored)
-            views = vary(x, n_views, self.augment, self._transform, draws)
-            rows = index[: len(index) // n_views]
-            batch = Batch(views, rows, objective.sample_noise(steps.batch_size, noise))
-            with autocast(self.device, self.config.precision), global_batch_norm():
-                output = steps.loss(batch)
-            steps.descend(output.total)
-            with torch.no_grad():
-                objective.after_step(output.carry, steps.progress)
+        for step in range(len(plan)):
+            with self._draws(number, step):
+                views, rows = next(batches)
+                batch = Batch(
+                    views, rows, self.objective.sample_noise(self.steps.batch_size, noise)
+                )
+                output = self._step(batch, second)
             losses = torch.stack([output.total.detach(), *output.terms.values()])
             sums = losses if sums is None else sums + losses
         assert sums is not None
         return sums, list(output.terms)
+
+    def _batches(self, plan: Tensor, number: int) -> Iterator[tuple[tuple[Tensor, ...], Tensor]]:
+        """Yield the views of each batch of a plan, and the numbers of the rows that were read."""
+        n_views = plan.shape[1]
+        draws = self.seeds.generator("augment", number, device=self.device)
+        for index, stored in self.source.batches(rows_to_read(plan, self.augment)):
+            views = vary(self.preprocess(stored), n_views, self.augment, self._transform, draws)
+            yield views, index[: len(index) // n_views]
+
+    def _step(self, batch: Batch, second: Companion | None) -> LossOutput:
+        """Take one step."""
+        gradients = None if second is None else WeightGradients(second)
+        with (
+            autocast(self.device, self.config.precision),
+            global_batch_norm(),
+            gradients or nullcontext(),
+        ):
+            output = self.steps.loss(batch)
+        self.steps.descend(output.total, gradients)
+        with torch.no_grad():
+            self.objective.after_step(output.carry, self.steps.progress)
+        return output
+
+    def _draws(self, number: int, *step: int) -> AbstractContextManager[None]:
+        """Seed the global random states, if what is not ours may draw from them."""
+        if not self.config.draws:
+            return nullcontext()
+        return self.seeds.fork_global("global", number, *step, device=self.device)
 
     def prepare(self, number: int, *, progress: float) -> None:
         """Let the objective prepare an epoch."""
@@ -124,7 +155,7 @@ class Epochs:
         draws = self.seeds.generator("augment", number, device=self.device)
         plan = self.steps.plan(self.source.n_samples, self.seeds.generator("order", number))
         plan = rows_to_read(plan[:_CALIBRATION_BATCHES, None], self.augment)
-        with self.seeds.fork_global("global", number, device=self.device):
+        with self._draws(number):
             calibrate_batch_norm(
                 objective.encoder,
                 (
@@ -139,6 +170,7 @@ class Epochs:
             self.source,
             self.preprocess,
             device=self.device,
+            one_thread=self.config.one_thread,
             diverged=lambda: errors.features_diverged(number, self.config.learning_rate),
         )
 

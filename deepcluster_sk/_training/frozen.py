@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from .._data.preprocessing import Layout, Preprocessor
 from .._data.protocols import DataSource
+from .._runtime.threads import one_thread
 from . import errors
 from .inference import collect, map_batches
 from .objective import Objective
@@ -104,7 +105,12 @@ def check_is_trained(encoder: Any) -> None:
 
 
 def compute_features(
-    network: nn.Module, source: DataSource, preprocess: nn.Module, *, multiple: int
+    network: nn.Module,
+    source: DataSource,
+    preprocess: nn.Module,
+    *,
+    multiple: int,
+    is_small: bool,
 ) -> np.ndarray:
     """Return the features (n, feature_dim) of all rows, float32.
 
@@ -113,7 +119,12 @@ def compute_features(
     EncoderError
         If some are NaN or infinite.
     """
-    batches = map_batches(lambda x: network(preprocess(x)).float(), source, multiple=multiple)
+    batches = map_batches(
+        lambda x: network(preprocess(x)).float(),
+        source,
+        multiple=multiple,
+        one_thread=is_small,
+    )
     features = collect(batches, source.n_samples)
     bad = (~features.isfinite()).any(dim=1).nonzero()
     if len(bad):
@@ -135,7 +146,7 @@ def encode(objective: Objective, x: Tensor) -> Tensor:
 
 def assign(objective: Objective, x: Tensor) -> Tensor:
     """Return the soft assignments of a preprocessed batch."""
-    return objective.assign(objective.encoder(x))
+    return _assign_in_one_thread(objective, objective.encoder(x))
 
 
 def assign_and_encode(objective: Objective, x: Tensor) -> Tensor:
@@ -144,4 +155,10 @@ def assign_and_encode(objective: Objective, x: Tensor) -> Tensor:
     encoder, seen = objective.encoder, features
     if isinstance(encoder, FrozenEncoder):
         seen = encoder.rescale(features.float())
-    return torch.cat([objective.assign(seen), features], dim=1)
+    return torch.cat([_assign_in_one_thread(objective, seen), features], dim=1)
+
+
+def _assign_in_one_thread(objective: Objective, features: Tensor) -> Tensor:
+    """Assign features that were just computed with the same bits as those computed before."""
+    with one_thread():
+        return objective.assign(features)

@@ -9,6 +9,7 @@ from .._data.protocols import DataSource
 from .._runtime.batch_norm import global_batch_norm
 from .._runtime.device import inference_switches, is_out_of_memory
 from .._runtime.distributed import collected, dealt
+from .._runtime.threads import map_in_threads
 from .._runtime.warnings import warn_user
 
 BATCH_SIZE = 1024
@@ -22,13 +23,15 @@ def map_batches(
     rows: Tensor | None = None,
     batch_size: int | None = None,
     multiple: int = 1,
+    one_thread: bool = False,
 ) -> Iterator[Tensor]:
     """Yield ``function(x)`` for all or some rows of a source in their order, without gradients.
 
     Short batches are filled up to a `multiple` of rows: the rounding of a matrix product depends
     on its number of rows, and a single row should get the same bits as a row among others. By
     default, the batches are those of :func:`default_batch_size`. Ranks take turns at the batches,
-    and each of them gets the values of all.
+    and each of them gets the values of all. With `one_thread`, each batch is mapped by one thread,
+    and several at the same time; otherwise torch's threads share each of them.
 
     Warns
     -----
@@ -37,8 +40,9 @@ def map_batches(
     """
     batch_size = batch_size or default_batch_size(source.n_features)
     limit = batch_size
-    plan = torch.split(torch.arange(source.n_samples) if rows is None else rows, batch_size)
-    for number, (_, x) in enumerate(source.batches(dealt(plan))):
+
+    def mapped(x: Tensor) -> Tensor:
+        nonlocal limit
         n = len(x)
         if n % multiple:
             x = torch.cat([x, x[:1].expand(multiple - n % multiple, *x.shape[1:])])
@@ -51,8 +55,14 @@ def map_batches(
                 if not is_out_of_memory(error) or limit == 1:
                     raise
                 limit = _halved(limit, batch_size, x.device)
-        output = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
-        yield from collected(output[:n], number, list(map(len, plan)))
+        return (outputs[0] if len(outputs) == 1 else torch.cat(outputs))[:n]
+
+    plan = torch.split(torch.arange(source.n_samples) if rows is None else rows, batch_size)
+    own = dealt(plan)
+    batches = (x for _, x in source.batches(own))
+    outputs = map_in_threads(mapped, batches, len(own)) if one_thread else map(mapped, batches)
+    for number, output in enumerate(outputs):
+        yield from collected(output, number, list(map(len, plan)))
 
 
 def default_batch_size(n_features: int) -> int:

@@ -82,6 +82,8 @@ class Objective(nn.Module, ABC):
 
     n_views: ClassVar[int] = 2
     """How many views of a row the default ``view_rows`` asks for."""
+    multiply_adds: int | None = None
+    """Of the encoder, for one sample; None until it is asked for."""
 
     def __init__(self, encoder: nn.Module, feature_dim: int, settings: Settings) -> None:
         super().__init__()

@@ -23,6 +23,8 @@ class RowMap:
     preprocess : torch.nn.Module
     device : torch.device
         Where the values are put.
+    one_thread : bool
+        Whether one thread maps each batch.
     diverged : callable
         Makes the error for values that are NaN or infinite.
     """
@@ -34,12 +36,14 @@ class RowMap:
         preprocess: nn.Module,
         *,
         device: torch.device,
+        one_thread: bool,
         diverged: Callable[[], Exception],
     ) -> None:
         self._objective = objective
         self._source = source
         self._preprocess = preprocess
         self._device = device
+        self._one_thread = one_thread
         self._diverged = diverged
         self.sampled = sampled_rows(source.n_samples)
         n_sampled = source.n_samples if self.sampled is None else len(self.sampled)
@@ -70,7 +74,12 @@ class RowMap:
     def _map(self, function: Callable[[Tensor], Tensor], rows: Tensor | None) -> Tensor:
         preprocess, source = self._preprocess, self._source
         self._objective.eval()
-        batches = map_batches(lambda x: function(preprocess(x)).float(), source, rows=rows)
+        batches = map_batches(
+            lambda x: function(preprocess(x)).float(),
+            source,
+            rows=rows,
+            one_thread=self._one_thread,
+        )
         n_rows = source.n_samples if rows is None else len(rows)
         values = collect(batches, n_rows).to(self._device)
         self._objective.train()

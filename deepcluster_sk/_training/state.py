@@ -26,6 +26,10 @@ class TrainConfig:
     precision: "Precision"
     compile: bool = False
     max_time: float | None = None
+    one_thread: bool = False
+    """Whether torch computes each operation in one thread; then a companion helps."""
+    draws: bool = False
+    """Whether the steps may draw from global random states."""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from torch import Tensor
 from .._runtime.device import lacks
 from .._runtime.distributed import average_gradients
 from . import errors
+from .companion import WeightGradients
 from .objective import Batch, LossOutput, Objective
 from .state import TrainConfig
 
@@ -79,10 +80,19 @@ class Steps:
         order = torch.randperm(n_samples, generator=generator)
         return order[: self._per_epoch * self.batch_size].view(self._per_epoch, self.batch_size)
 
-    def descend(self, loss: Tensor) -> None:
-        """Take one optimiser step."""
+    def descend(self, loss: Tensor, gradients: WeightGradients | None = None) -> None:
+        """Take one optimiser step.
+
+        Parameters
+        ----------
+        loss : Tensor of shape ()
+        gradients : WeightGradients or None, default=None
+            Where the loss left the gradients of weights.
+        """
         self._optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(self._scaler.scale(loss))
+        if gradients is not None:
+            gradients.collect()
         average_gradients(self._parameters)
         self._scaler.step(self._optimizer)
         self._scaler.update()

@@ -145,9 +145,10 @@ def test_a_step_stays_on_the_device_and_never_waits(
 @pytest.fixture
 def two_ranks(monkeypatch):
     """A place in a job whose messages are not sent."""
-    monkeypatch.setattr(distributed, "_place", distributed.Place(1, 2))
     monkeypatch.setattr(dist, "all_gather", lambda parts, x: [part.copy_(x) for part in parts])
     monkeypatch.setattr(dist, "all_reduce", lambda x: x)
+    with distributed.placed(distributed.Place(1, 2)):
+        yield
 
 
 @each

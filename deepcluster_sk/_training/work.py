@@ -1,0 +1,24 @@
+"""How much a network computes, and who computes it."""
+
+from .._runtime.threads import multiply_adds
+from .frozen import network_of
+from .objective import Objective
+
+_SMALL = 2**21  # products per sample: a pass over a batch takes some ten milliseconds in one thread
+
+
+def is_small(objective: Objective, sample_shape: tuple[int, ...]) -> bool:
+    """Tell whether one thread computes each operation of the encoder; on the CPU.
+
+    A rule of the network alone: neither the machine nor the number of rows changes the bits.
+
+    Parameters
+    ----------
+    objective : Objective
+        On the CPU, at first. Its answer is kept.
+    sample_shape : tuple of int
+        What the encoder sees.
+    """
+    if objective.multiply_adds is None:
+        objective.multiply_adds = multiply_adds(network_of(objective), sample_shape)
+    return objective.multiply_adds <= _SMALL
