@@ -18,7 +18,7 @@ from .._data.sources import open_source
 from .._runtime.device import move_to
 from .._runtime.distributed import on_first, share_state
 from .._runtime.process_group import check_same
-from .._runtime.random import Seeds, may_draw
+from .._runtime.random import Seeds
 from .._runtime.threads import one_thread
 from .._training.callbacks import Callback, OnFirst, ProgressBar, StableAssignment
 from .._training.checkpoint import Checkpoint, data_identity, tensors_identity
@@ -34,7 +34,7 @@ from .._training.objective import Objective
 from .._training.state import TrainingData, TrainState
 from .._training.trainer import Trainer
 from .._training.work import is_small
-from ..augmentations._recipes import Foreign, make_augmentation
+from ..augmentations._recipes import make_augmentation
 from ..encoders import input_size, make_encoder
 from . import errors
 from .fitted import (
@@ -80,7 +80,7 @@ def fit(estimator: Any, X: Any, y: Any) -> Interrupts:
     opened = open_data(plan, objective, feature_dim, first=not goes_on)
     if checkpoint is not None:
         checkpoint.match(_start_identity(plan, opened, objective))
-    plan = settled(plan, objective, opened)
+    plan = with_threads(plan, objective)
 
     def attributes(objective: Objective, state: TrainState) -> Attributes:
         number_by_size(plan, objective, opened)
@@ -127,7 +127,7 @@ def partial_fit(estimator: Any, X: Any) -> None:
     share_state(objective)
     objective.before_single_pass()
     opened = open_data(plan, objective, feature_dim, first=first)
-    plan = settled(plan, objective, opened)
+    plan = with_threads(plan, objective)
     same_optimizer = before is not None and before.optimizer == estimator.optimizer
     trainer = Trainer(plan.config, seeds=plan.seeds, device=plan.device)
     with threads_of(plan):
@@ -215,16 +215,10 @@ def open_data(plan: Plan, objective: Objective, feature_dim: int, *, first: bool
     return Opened(stored, training, frozen)
 
 
-def settled(plan: Plan, objective: Objective, opened: Opened) -> Plan:
-    """Say how the steps compute, once everything that takes part in them is there."""
-    augment = opened.training.augment
-    foreign = isinstance(augment, Foreign) or may_draw(augment)
-    config = replace(
-        plan.config,
-        one_thread=(plan.device.type == "cpu" and plan.on_features) or _is_small(plan, objective),
-        draws=foreign or may_draw(objective),
-    )
-    return replace(plan, config=config)
+def with_threads(plan: Plan, objective: Objective) -> Plan:
+    """Say how many threads compute, once it is known what is trained."""
+    small = (plan.device.type == "cpu" and plan.on_features) or _is_small(plan, objective)
+    return replace(plan, config=replace(plan.config, one_thread=small))
 
 
 def _is_small(plan: Plan, objective: Objective) -> bool:

@@ -63,7 +63,8 @@ class NeighborSearch:
             )
         is_other = nearest != own
         is_other[is_other.all(axis=1), -1] = False  # among many that are alike, it may be missing
-        return nearest[is_other].reshape(-1, n_neighbors)
+        others: np.ndarray = nearest[is_other].reshape(-1, n_neighbors)
+        return others
 
     def nearest(self, vectors: Tensor) -> Tensor:
         """Return which of the vectors are nearest to others: (m, n_neighbors), int64."""

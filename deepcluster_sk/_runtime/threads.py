@@ -110,7 +110,9 @@ class _Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.operations: int = 0
+        self.operations = 0
+
+    operations: int
 
     def __torch_dispatch__(
         self,
@@ -137,7 +139,8 @@ def multiply_adds(network: nn.Module, sample_shape: tuple[int, ...]) -> int:
         network.train(was_training)
     # a product in an operation that is not counted has a factor of its own
     n_parameters: int = sum(p.numel() for p in network.parameters())
-    return max(counting.operations // 2, n_parameters)
+    n_products: int = counting.operations // 2
+    return max(n_products, n_parameters)
 
 
 def map_in_threads(function: Callable[[T], R], items: Iterable[T], n_items: int) -> Iterator[R]:

@@ -153,7 +153,8 @@ class _Linear(torch.autograd.Function):
 
 @torch.no_grad()
 def _linear_weight_gradient(grad: Tensor, x: Tensor) -> Tensor:
-    return grad.flatten(0, -2).mT @ x.flatten(0, -2)
+    # as torch computes it, to the bit
+    return (x.flatten(0, -2).mT @ grad.flatten(0, -2)).mT.contiguous()
 
 
 @torch.no_grad()

@@ -11,7 +11,8 @@ from torch import Tensor
 from .._runtime.batch_norm import global_batch_norm
 from .._runtime.device import autocast, is_out_of_memory, training_switches
 from .._runtime.distributed import share_state
-from .._runtime.random import Seeds
+from .._runtime.random import Seeds, may_draw
+from ..augmentations._recipes import Foreign
 from . import errors
 from .companion import Companion, WeightGradients, companion
 from .inference import calibrate_batch_norm
@@ -49,6 +50,8 @@ class Epochs:
         self.config, self.seeds, self.device = config, seeds, device
         self.objective = objective
         self.source, self.preprocess, self.augment = data
+        foreign = isinstance(self.augment, Foreign) or may_draw(self.augment)
+        self._draws_globally = foreign or may_draw(objective)
         self._transform = self.augment.transform
         if self.config.compile and self.augment.compilable:
             self._transform = compile_whole(self.augment.transform)
@@ -85,7 +88,7 @@ class Epochs:
         """
         noise = self.seeds.generator("noise", number, device=self.device)
         batches = self._batches(plan, number)
-        if second is not None and not self.config.draws:
+        if second is not None and not self._draws_globally:
             batches = second.one_ahead(batches)
         sums: Tensor | None = None
         for step in range(len(plan)):
@@ -124,7 +127,7 @@ class Epochs:
 
     def _draws(self, number: int, *step: int) -> AbstractContextManager[None]:
         """Seed the global random states, if what is not ours may draw from them."""
-        if not self.config.draws:
+        if not self._draws_globally:
             return nullcontext()
         return self.seeds.fork_global("global", number, *step, device=self.device)
 

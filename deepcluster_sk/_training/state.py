@@ -28,8 +28,6 @@ class TrainConfig:
     max_time: float | None = None
     one_thread: bool = False
     """Whether torch computes each operation in one thread; then a companion helps."""
-    draws: bool = False
-    """Whether the steps may draw from global random states."""
 
 
 @dataclass(frozen=True)

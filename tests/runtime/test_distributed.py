@@ -7,8 +7,9 @@ import sys
 import time
 import warnings
 from collections import OrderedDict
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ from torch import nn
 
 from deepcluster_sk import ClusterContrast, ContrastiveClustering, DeepRobustClustering, load
 from deepcluster_sk._estimator import prediction
-from deepcluster_sk._runtime import distributed, process_group
+from deepcluster_sk._runtime import distributed, isolation, process_group
 from deepcluster_sk._runtime.batch_norm import global_batch_norm
 from deepcluster_sk._runtime.file_format import read_file
 from deepcluster_sk._training import inference, trainer
@@ -64,7 +65,8 @@ def double_precision():
     torch.Tensor.float = torch.Tensor.double
     torch.set_default_dtype(torch.float64)
     try:
-        yield
+        with mock.patch.object(isolation, "_float32_by_default", nullcontext):
+            yield
     finally:
         torch.Tensor.float = single
         torch.set_default_dtype(dtype)
