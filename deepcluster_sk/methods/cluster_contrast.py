@@ -20,6 +20,7 @@ from typing import Annotated, ClassVar
 
 import torch
 import torch.nn.functional as F
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 from .._data.protocols import MapAll
@@ -69,6 +70,22 @@ def clustering_loss(
     if form == "pull":
         return 1 - similarity.gather(1, nearest[:, None]).mean()
     return F.cross_entropy(similarity / temperature, nearest)
+
+
+def in_order_of(before: Tensor, centroids: Tensor) -> Tensor:
+    """Put centroids in the order of those before: pairs have the largest sum of products.
+
+    Parameters
+    ----------
+    before, centroids : Tensor of shape (K, d), float32
+        Of unit length.
+
+    Returns
+    -------
+    centroids : Tensor of shape (K, d), float32
+    """
+    _, order = linear_sum_assignment((before @ centroids.mT).cpu().numpy(), maximize=True)
+    return centroids[torch.as_tensor(order)]
 
 
 class ClusterContrastObjective(NeighborObjective):
@@ -143,7 +160,9 @@ class ClusterContrastObjective(NeighborObjective):
         begins = progress >= self.settings.cluster_start and not self.started
         if begins or (self.started and self.settings.centroid_update == "k-means"):
             features = map_all.on_sampled(self.encoder) if features is None else features
-            self.centroids.copy_(kmeans_centroids(self.project(features), len(self.centroids)))
+            fresh = kmeans_centroids(self.project(features), len(self.centroids))
+            # clusters keep their numbers, also from one partial_fit to the next
+            self.centroids.copy_(fresh if begins else in_order_of(self.centroids, fresh))
             self.started.fill_(1)
         elif features is not None:
             self._renew_centroids(features)
@@ -151,6 +170,7 @@ class ClusterContrastObjective(NeighborObjective):
     def after_training(self, map_all: MapAll) -> None:
         """Settle the centroids on the final projections."""
         self._renew_centroids(map_all.on_sampled(self.encoder))
+        self.started.fill_(1)  # what goes on from here keeps the clusters
         self.neighbors.end()
 
     def _renew_centroids(self, features: Tensor) -> None:

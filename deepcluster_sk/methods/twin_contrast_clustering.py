@@ -186,8 +186,11 @@ class TwinContrastObjective(NeighborObjective):
         return torch.softmax(logits, dim=1)
 
     def permute_clusters(self, order: Tensor) -> None:
-        """Permute the prototypes."""
-        self._set_prototypes(self.prototypes.weight.detach()[order])
+        """Permute the prototypes of both networks, and each past set of clusters."""
+        for module in self.modules():
+            if isinstance(module, Prototypes):
+                module.permute(order)
+        self.cluster_queue.permute(order)
 
     def after_step(self, carry: tuple[Tensor, ...], progress: float) -> None:
         """Move the key network and the queues."""
@@ -213,6 +216,7 @@ class TwinContrastObjective(NeighborObjective):
     def after_training(self, map_all: MapAll) -> None:
         """Settle the prototypes on the final projections."""
         self._renew_prototypes(map_all.on_sampled(self.encoder))
+        self.started.fill_(1)  # what goes on from here keeps the clusters
         self.neighbors.end()
 
     def _renew_prototypes(self, features: Tensor) -> None:
@@ -224,15 +228,11 @@ class TwinContrastObjective(NeighborObjective):
         elif self.neighbors.graph is not None:
             renewed = better_centroids(vectors, own, self.neighbors.graph)
         if renewed is not own:
-            self._set_prototypes(renewed * own.norm(dim=1).mean())
+            with torch.no_grad():
+                self.prototypes.weight.copy_(renewed * own.norm(dim=1).mean())
+                self.key_prototypes.update(self.prototypes, momentum=0)
             # the queue holds clusters of other numbers
             self.cluster_queue.push(renewed.repeat(self.settings.n_cluster_sets, 1))
-
-    def _set_prototypes(self, prototypes: Tensor) -> None:
-        """Overwrite the prototypes of both networks, in place."""
-        with torch.no_grad():
-            self.prototypes.weight.copy_(prototypes)
-            self.key_prototypes.update(self.prototypes, momentum=0)
 
 
 # the first author's prototype and later papers: readings, not facts
