@@ -72,22 +72,6 @@ def clustering_loss(
     return F.cross_entropy(similarity / temperature, nearest)
 
 
-def in_order_of(before: Tensor, centroids: Tensor) -> Tensor:
-    """Put centroids in the order of those before: pairs have the largest sum of products.
-
-    Parameters
-    ----------
-    before, centroids : Tensor of shape (K, d), float32
-        Of unit length.
-
-    Returns
-    -------
-    centroids : Tensor of shape (K, d), float32
-    """
-    _, order = linear_sum_assignment((before @ centroids.mT).cpu().numpy(), maximize=True)
-    return centroids[torch.as_tensor(order)]
-
-
 class ClusterContrastObjective(NeighborObjective):
     """A query network, its momentum copy, a queue of keys, and centroids."""
 
@@ -162,7 +146,7 @@ class ClusterContrastObjective(NeighborObjective):
             features = map_all.on_sampled(self.encoder) if features is None else features
             fresh = kmeans_centroids(self.project(features), len(self.centroids))
             # clusters keep their numbers, also from one partial_fit to the next
-            self.centroids.copy_(fresh if begins else in_order_of(self.centroids, fresh))
+            self.centroids.copy_(fresh if begins else self._in_order(fresh))
             self.started.fill_(1)
         elif features is not None:
             self._renew_centroids(features)
@@ -172,6 +156,12 @@ class ClusterContrastObjective(NeighborObjective):
         self._renew_centroids(map_all.on_sampled(self.encoder))
         self.started.fill_(1)  # what goes on from here keeps the clusters
         self.neighbors.end()
+
+    def _in_order(self, fresh: Tensor) -> Tensor:
+        """Give new centroids the numbers of those that they resemble, by the sum of products."""
+        similarity = (self.centroids @ fresh.mT).cpu().numpy()
+        _, order = linear_sum_assignment(similarity, maximize=True)
+        return fresh[torch.from_numpy(order)]
 
     def _renew_centroids(self, features: Tensor) -> None:
         """Take those of k-means if none are in use yet, or if neighbours agree on them more."""
@@ -290,3 +280,6 @@ class ClusterContrast(BaseDeepClusterer):
     momentum: kinds.Fraction = 0.9
     queue_size: kinds.NonNegativeInt = 256
     batch_negatives: kinds.Boolean = True
+
+    def _queues_in_use(self) -> list[str]:
+        return ["queue_size"]
