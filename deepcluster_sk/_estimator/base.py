@@ -194,6 +194,11 @@ class BaseDeepClusterer(
         -------
         assignments : ndarray of shape (n_samples, n_clusters), float32
             Rows sum to one; column k belongs to cluster k. NaN for image files that were skipped.
+
+        Notes
+        -----
+        For images, the values of a sample depend on the samples beside it by rounding, by less than
+        1e-6 for the digits.
         """
         return infer(self, X, assign)
 
