@@ -87,7 +87,7 @@ class FeatureQueue(nn.Module):
         start = self.cursor + max(len(vectors) - size, 0)
         vectors = vectors[-size:].to(self.features.dtype)
         slots = (start + torch.arange(len(vectors), device=vectors.device)) % size
-        self.features[slots] = vectors  # index_copy_ is missing on MPS in torch < 2.9
+        self.features[slots] = vectors  # index_copy_ is missing or slow on MPS
         self.cursor.copy_((start + len(vectors)) % size)
 
     @torch.no_grad()
