@@ -122,9 +122,13 @@ def files_with(text):
     return {name for name, path in FILES.items() if text in path.read_text("utf-8")}
 
 
-@pytest.mark.parametrize("name", ['"cuda"', '"mps"'])
+@pytest.mark.parametrize("name", ['"cuda"', '"mps"', "torch.cuda", "torch.mps", "backends."])
 def test_only_the_device_file_names_an_accelerator(name):
     assert files_with(name) == {"_runtime.device"}
+
+
+def test_nothing_calls_what_apples_gpus_lack():
+    assert files_with(".index_copy") == set()
 
 
 def test_only_the_kinds_of_parameters_import_private_parts_of_scikit_learn():

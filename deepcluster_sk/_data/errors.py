@@ -34,6 +34,14 @@ def bad_image_size(image_size: Any) -> ValueError:
     )
 
 
+def too_large_to_scale(where: str, value: float) -> ValueError:
+    """Return the error for values that float32 does not hold, or not their differences."""
+    return ValueError(
+        f"X contains {value:g} in {where}, which is too large to be scaled: values, and their "
+        "spread, should be below 1e37. Divide them by a constant, or remove them."
+    )
+
+
 def unknown_pixel_range(kind: str) -> ValueError:
     """Return the error for pixels whose black and white cannot be told; part of another one."""
     return ValueError(f"pixels are {kind} of unknown range, save the file with 8 bits")

@@ -1,5 +1,6 @@
 """From a stored batch to what augmentations and encoders see."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,10 +11,13 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import gen_batches
 from torch import Tensor, nn
 
+from . import errors
 from .protocols import Rows
 
 _CHUNK = 4096  # rows read at a time: a memory map is never loaded whole
 _CHUNK_VALUES = 2**23  # and of long rows, fewer
+_LARGEST = 1e37  # values whose differences float32 holds as well, with some room
+_FINITE = 1e18  # what is farther from the mean, in standard deviations, is squared like this
 _MOST = 3.0  # standard deviations: a rare feature must not outweigh all others in a distance
 
 
@@ -66,18 +70,30 @@ class Preprocessor(nn.Module):
 
     @classmethod
     def learn(cls, X: Rows, layout: Layout) -> "Preprocessor":
-        """Learn the statistics of the flattened training set X (n, d), piece by piece."""
+        """Learn the statistics of the flattened training set X (n, d), piece by piece.
+
+        Raises
+        ------
+        ValueError
+            If values are so large that float32 does not hold their differences.
+        """
         if layout.is_image and X.dtype == np.uint8:
             return cls.of_bytes(layout)
-        n_rows = max(1, min(_CHUNK, _CHUNK_VALUES // X.shape[1]))
-        pieces = (X[rows] for rows in gen_batches(len(X), n_rows))
         if not layout.is_image:
             scaler = StandardScaler()
-            for piece in pieces:
-                scaler.partial_fit(piece)
+            with np.errstate(over="ignore", invalid="ignore"):
+                for piece in _pieces(X):
+                    scaler.partial_fit(piece)
+            fits = (np.abs(scaler.mean_) < _LARGEST) & (scaler.var_ < _LARGEST**2)
+            if not fits.all():
+                column = int(fits.argmin())
+                value = max((_largest(piece[:, column]) for piece in _pieces(X)), key=abs)
+                raise errors.too_large_to_scale(f"column {column}", value)
             return cls(layout, scaler.mean_, scaler.scale_)
-        ends = np.array([(piece.min(), piece.max()) for piece in pieces], dtype=np.float64)
+        ends = np.array([(piece.min(), piece.max()) for piece in _pieces(X)], dtype=np.float64)
         low, high = ends[:, 0].min(), ends[:, 1].max()
+        if abs(_largest(ends)) >= _LARGEST:
+            raise errors.too_large_to_scale("an image", _largest(ends))
         return cls(layout, low, (high - low) or np.float64(1))
 
     @classmethod
@@ -90,10 +106,22 @@ class Preprocessor(nn.Module):
         # subtract before rounding to float32: columns far from zero keep their digits
         wide = x.dtype if x.is_floating_point() else torch.float32
         # converted first: torch is eight times slower when it mixes bytes and floats
-        x = (x.to(wide) - self.offset.to(wide)).div_(self.scale.to(wide)).float()
+        scale = self.scale.to(wide).clamp_min(torch.finfo(wide).tiny)  # 0 / 0 is not a number
+        x = (x.to(wide) - self.offset.to(wide)).div_(scale).clamp_(-_FINITE, _FINITE).float()
         if not self.layout.is_image:
             return x / torch.sqrt(1 + (x / _MOST) ** 2)
         x = torch.unflatten(x, 1, self.layout.shape)
         if self.layout.channels == "last":
             return x.permute(0, 3, 1, 2)
         return x if self.layout.channels == "first" else x[:, None]
+
+
+def _pieces(X: Rows) -> Iterator[np.ndarray]:
+    """Read rows piece by piece."""
+    n_rows = max(1, min(_CHUNK, _CHUNK_VALUES // X.shape[1]))
+    return (X[rows] for rows in gen_batches(len(X), n_rows))
+
+
+def _largest(x: np.ndarray) -> float:
+    """Return the value that is farthest from zero."""
+    return float(max(x.min(), x.max(), key=abs))

@@ -5,8 +5,10 @@ expected, and what to do.
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
+
+import torch
 
 from ..exceptions import DivergenceError, OnnxExportError, SavedModelError
 
@@ -58,6 +60,33 @@ def single_sample(n_samples: int) -> ValueError:
     return ValueError(
         f"n_samples={n_samples} should be >= 2: each sample is told from the others. Collect "
         "samples, and pass them together."
+    )
+
+
+def no_negatives(queue: str) -> ValueError:
+    """Say that a loss has nothing to tell a sample or a cluster from."""
+    return ValueError(
+        f"{queue}=0 and batch_negatives=False leave a loss without negatives, which it would tell "
+        f"samples or clusters from. Pass a larger {queue}, or batch_negatives=True."
+    )
+
+
+def single_sample_per_batch(batch_size: int) -> ValueError:
+    """Say that a batch of one sample has nothing to contrast it with."""
+    return ValueError(
+        f"batch_size={batch_size} should be >= 2: each sample is told from the others of its "
+        "batch. Pass a larger batch_size."
+    )
+
+
+def networks_too_large(
+    sizes: Mapping[str, int], n_bytes: int, device: torch.device, free: int
+) -> MemoryError:
+    """Say which parameters make networks that cannot be trained in the memory."""
+    named = ", ".join(f"{name}={value}" for name, value in sizes.items())
+    return MemoryError(
+        f"Training networks and queues with {named} takes at least {n_bytes / 1e9:,.1f} GB, but "
+        f"{device} has {free / 1e9:,.1f} GB free. Lower these parameters."
     )
 
 

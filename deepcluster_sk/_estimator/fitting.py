@@ -49,12 +49,12 @@ from .fitted import (
     set_fitted,
 )
 from .identity import fit_identity
-from .networks import build_objective
+from .networks import build_objective, check_sizes
 from .opening import file_options
 from .plan import Plan, drawn_seeds, learned_scale, make_plan
 from .samples import Samples, row_multiple
 from .sklearn_callbacks import FitTasks, with_callbacks
-from .validation import check_input, check_n_samples, check_new_input, check_rows_to_contrast
+from .validation import check_input, check_n_samples, check_new_input
 
 
 @with_callbacks
@@ -109,7 +109,6 @@ def partial_fit(estimator: Any, X: Any) -> None:
     samples = read(estimator, X, goes_on=not first)
     if first:
         check_n_samples(len(samples.rows), estimator.n_clusters)
-    check_rows_to_contrast(len(samples.rows))
     before: Online | None = estimator._online
     plan = make_plan(
         estimator,
@@ -172,6 +171,7 @@ def build_networks(plan: Plan) -> tuple[Objective, int]:
     foreign = not isinstance(plan.params.encoder, str)
     with one_thread(), plan.seeds.drawing("init", foreign=foreign):
         encoder, feature_dim = make_encoder(plan.params.encoder, plan.layout.sample_shape)
+        check_sizes(plan.method, plan.params, plan.layout, feature_dim, plan.device)
         objective = build_objective(plan.method, plan.params, plan.layout, encoder, feature_dim)
         return move_to(objective, plan.device), feature_dim
 

@@ -2,18 +2,57 @@
 
 from collections.abc import Callable
 from functools import partial
+from numbers import Integral
 from typing import Any
 
+import torch
 from torch import nn
 
 from .._data.preprocessing import Layout
+from .._runtime.device import available_memory
 from .._training.frozen import build_frozen_objective
 from .._training.objective import Objective, Settings
+from . import errors
 from .parameters import own_parameters
 from .plan import trains_on_features
 
 # shared parameters that concern an objective
 _OF_OBJECTIVE = ("n_clusters", "cluster_start", "n_neighbors", "neighbor_start", "neighbor_space")
+
+
+_COPIES = 3  # of a trained weight, at least: itself, its gradient, an average of the optimiser
+
+
+def check_sizes(
+    method: Any, params: Settings, layout: Layout, feature_dim: int, device: torch.device
+) -> None:
+    """Refuse sizes of networks and queues that do not fit into memory; nothing is allocated.
+
+    The encoder, which is there already, is left out.
+
+    Raises
+    ------
+    MemoryError
+        With the parameters that are sizes.
+    """
+    try:
+        with torch.device("meta"):
+            planned = build_objective(method, params, layout, nn.Identity(), feature_dim)
+        tensors = [*planned.parameters(), *planned.buffers()]
+        n_bytes = sum(x.nbytes * (_COPIES if x.requires_grad else 1) for x in tensors)
+    except (RuntimeError, TypeError, OverflowError) as error:
+        if "overflow" not in str(error).lower():
+            raise
+        n_bytes = 2**63  # torch cannot count more
+    free = available_memory(device)
+    if n_bytes > free:
+        values = {name: getattr(params, name) for name in ("n_clusters", *own_parameters(method))}
+        sizes = {
+            name: int(value)
+            for name, value in values.items()
+            if isinstance(value, Integral) and not isinstance(value, bool)
+        }
+        raise errors.networks_too_large(sizes, n_bytes, device, free)
 
 
 def build_objective(

@@ -93,7 +93,11 @@ def _train_config(
     estimator: Any, n_samples: int, device: torch.device, layout: Layout
 ) -> TrainConfig:
     """Resolve the parameters of the training loop."""
+    if n_samples < 2:
+        raise errors.single_sample(n_samples)
     batch_size = min(estimator.batch_size, n_samples)
+    if batch_size < 2:
+        raise errors.single_sample_per_batch(batch_size)
     _check_equal_parts(batch_size, world_size(), compiled=estimator.compile)
     max_epochs = estimator.max_epochs
     if max_epochs == "auto":

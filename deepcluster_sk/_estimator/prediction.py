@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .._data.sources import open_source
 from .._runtime.device import move_to, resolve_device
-from .._runtime.process_group import together
+from .._runtime.distributed import alone
 from .._training.inference import collect, map_batches
 from .._training.objective import Objective
 from .._training.work import is_small
@@ -21,6 +21,8 @@ from .validation import check_new_input
 
 def infer(estimator: Any, X: Any, function: Callable[[Objective, Tensor], Tensor]) -> np.ndarray:
     """Apply a function of objective and preprocessed batch to all samples.
+
+    A process of a job computes all of them by itself: the others may do something else.
 
     Parameters
     ----------
@@ -34,7 +36,7 @@ def infer(estimator: Any, X: Any, function: Callable[[Objective, Tensor], Tensor
     Returns
     -------
     values : ndarray of shape (n_samples, m), float32
-        The same in all processes of a job. NaN for image files that were skipped.
+        NaN for image files that were skipped.
 
     Raises
     ------
@@ -44,11 +46,11 @@ def infer(estimator: Any, X: Any, function: Callable[[Objective, Tensor], Tensor
         If the samples are not like those of fit.
     """
     check_is_fitted(estimator)
-    with together(estimator.device):
-        return _infer_together(estimator, X, function)
+    with alone():
+        return _infer_alone(estimator, X, function)
 
 
-def _infer_together(
+def _infer_alone(
     estimator: Any, X: Any, function: Callable[[Objective, Tensor], Tensor]
 ) -> np.ndarray:
     layout = estimator._preprocessor.layout

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from sklearn import get_config
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import validate_data
 
@@ -24,7 +25,20 @@ from .layout import read_layout, shape_of
 from .opening import FileOptions, as_array, open_files
 from .samples import Samples
 
-_DTYPES = [np.float32, np.float64, np.uint8]
+
+def check_parameters(estimator: Any) -> None:
+    """Check parameters one by one, unless scikit-learn is told not to, and some of them together.
+
+    Parameters
+    ----------
+    estimator : object
+        Of this package.
+    """
+    if not get_config()["skip_parameter_validation"]:
+        estimator._validate_params()
+    for name in estimator._queues_in_use():
+        if not estimator.batch_negatives and not getattr(estimator, name):
+            raise errors.no_negatives(name)
 
 
 def check_input(
@@ -90,7 +104,7 @@ def _checked_rows(probe: BaseEstimator, X: Any, *, reset: bool) -> Rows:
             probe,
             rows,
             reset=reset,
-            dtype=_DTYPES,
+            dtype=_dtypes(rows),
             ensure_all_finite=False,
             ensure_min_samples=least,
         )
@@ -103,6 +117,17 @@ def _checked_rows(probe: BaseEstimator, X: Any, *, reset: bool) -> Rows:
         return CheckedRows(X, checked.dtype, name)
     check_finite(checked, name)
     return np.asarray(checked)
+
+
+def _dtypes(X: Any) -> list[type[np.generic]]:
+    """Return the types that rows may have; all others become the first one, which holds them.
+
+    Integers of more than 16 bits lose digits in float32: times in seconds would be all alike.
+    """
+    is_frame = hasattr(X, "columns")
+    dtype = np.asarray(X[:1]).dtype if is_frame else getattr(X, "dtype", np.dtype(float))
+    first = np.float32 if np.can_cast(dtype, np.float32) else np.float64
+    return [first, np.float32, np.float64, np.uint8]
 
 
 def _first_text(X: Any) -> str | bytes | os.PathLike[str] | None:
@@ -130,9 +155,3 @@ def check_n_samples(n_samples: int, n_clusters: int) -> None:
     """Refuse a training set with fewer samples than clusters."""
     if n_samples < n_clusters:
         raise errors.fewer_samples_than_clusters(n_samples, n_clusters)
-
-
-def check_rows_to_contrast(n_samples: int) -> None:
-    """Refuse a single sample: there is nothing to tell it from."""
-    if n_samples < 2:
-        raise errors.single_sample(n_samples)

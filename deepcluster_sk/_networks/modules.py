@@ -87,8 +87,15 @@ class FeatureQueue(nn.Module):
         start = self.cursor + max(len(vectors) - size, 0)
         vectors = vectors[-size:].to(self.features.dtype)
         slots = (start + torch.arange(len(vectors), device=vectors.device)) % size
-        self.features.index_copy_(0, slots, vectors)
+        self.features[slots] = vectors  # index_copy_ is missing or slow on MPS
         self.cursor.copy_((start + len(vectors)) % size)
+
+    @torch.no_grad()
+    def permute(self, order: Tensor) -> None:
+        """Permute the vectors within each block of ``len(order)``, which all were pushed in."""
+        n_blocks = len(self.features) // len(order)
+        blocks = torch.unflatten(self.features, 0, (n_blocks, len(order)))
+        self.features.copy_(blocks[:, order].flatten(0, 1))
 
 
 class Prototypes(nn.Module):
@@ -112,3 +119,8 @@ class Prototypes(nn.Module):
         """Return mu (n_clusters, dim), float32."""
         mu = self.weight.float()
         return F.normalize(mu, dim=1) if self.normalize else mu
+
+    @torch.no_grad()
+    def permute(self, order: Tensor) -> None:
+        """Renumber the clusters, in place: the new cluster k is the old cluster ``order[k]``."""
+        self.weight.copy_(self.weight[order])

@@ -35,7 +35,7 @@ class Callback:
         return False
 
     def on_fit_end(self, state: TrainState) -> None:
-        """Run at the end, also after an error."""
+        """Run at the end, also after an error, but not without a beginning; the last one first."""
 
 
 class ProgressBar(Callback):

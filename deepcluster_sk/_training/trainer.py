@@ -77,9 +77,10 @@ class Trainer:
             checkpoint.restore(state, objective, epochs.steps)
             interrupts.take(objective, state)
         objective.train()
-        for callback in self.callbacks:
-            callback.on_fit_begin(state)
-        with ExitStack() as closing:
+        with ExitStack() as closing, ExitStack() as begun:
+            for callback in self.callbacks:
+                callback.on_fit_begin(state)
+                begun.callback(callback.on_fit_end, state)
             try:
                 with epochs.explained_out_of_memory(), interrupts.deferred():
                     self._loop(state, epochs, checkpoint, interrupts)
@@ -93,8 +94,7 @@ class Trainer:
                 closing.enter_context(interrupts.waiting())
                 if checkpoint is not None:
                     checkpoint.write()
-                for callback in self.callbacks:
-                    callback.on_fit_end(state)
+                begun.close()
             epochs.finish(objective)
         return state
 

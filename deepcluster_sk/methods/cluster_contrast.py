@@ -20,6 +20,7 @@ from typing import Annotated, ClassVar
 
 import torch
 import torch.nn.functional as F
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 from .._data.protocols import MapAll
@@ -143,7 +144,9 @@ class ClusterContrastObjective(NeighborObjective):
         begins = progress >= self.settings.cluster_start and not self.started
         if begins or (self.started and self.settings.centroid_update == "k-means"):
             features = map_all.on_sampled(self.encoder) if features is None else features
-            self.centroids.copy_(kmeans_centroids(self.project(features), len(self.centroids)))
+            fresh = kmeans_centroids(self.project(features), len(self.centroids))
+            # clusters keep their numbers, also from one partial_fit to the next
+            self.centroids.copy_(fresh if begins else self._in_order(fresh))
             self.started.fill_(1)
         elif features is not None:
             self._renew_centroids(features)
@@ -151,7 +154,14 @@ class ClusterContrastObjective(NeighborObjective):
     def after_training(self, map_all: MapAll) -> None:
         """Settle the centroids on the final projections."""
         self._renew_centroids(map_all.on_sampled(self.encoder))
+        self.started.fill_(1)  # what goes on from here keeps the clusters
         self.neighbors.end()
+
+    def _in_order(self, fresh: Tensor) -> Tensor:
+        """Give new centroids the numbers of those that they resemble, by the sum of products."""
+        similarity = (self.centroids @ fresh.mT).cpu().numpy()
+        _, order = linear_sum_assignment(similarity, maximize=True)
+        return fresh[torch.from_numpy(order)]
 
     def _renew_centroids(self, features: Tensor) -> None:
         """Take those of k-means if none are in use yet, or if neighbours agree on them more."""
@@ -270,3 +280,6 @@ class ClusterContrast(BaseDeepClusterer):
     momentum: kinds.Fraction = 0.9
     queue_size: kinds.NonNegativeInt = 256
     batch_negatives: kinds.Boolean = True
+
+    def _queues_in_use(self) -> list[str]:
+        return ["queue_size"]

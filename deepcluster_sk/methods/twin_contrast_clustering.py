@@ -186,8 +186,11 @@ class TwinContrastObjective(NeighborObjective):
         return torch.softmax(logits, dim=1)
 
     def permute_clusters(self, order: Tensor) -> None:
-        """Permute the prototypes."""
-        self._set_prototypes(self.prototypes.weight.detach()[order])
+        """Permute the prototypes of both networks, and each past set of clusters."""
+        for module in self.modules():
+            if isinstance(module, Prototypes):
+                module.permute(order)
+        self.cluster_queue.permute(order)
 
     def after_step(self, carry: tuple[Tensor, ...], progress: float) -> None:
         """Move the key network and the queues."""
@@ -213,6 +216,7 @@ class TwinContrastObjective(NeighborObjective):
     def after_training(self, map_all: MapAll) -> None:
         """Settle the prototypes on the final projections."""
         self._renew_prototypes(map_all.on_sampled(self.encoder))
+        self.started.fill_(1)  # what goes on from here keeps the clusters
         self.neighbors.end()
 
     def _renew_prototypes(self, features: Tensor) -> None:
@@ -224,15 +228,10 @@ class TwinContrastObjective(NeighborObjective):
         elif self.neighbors.graph is not None:
             renewed = better_centroids(vectors, own, self.neighbors.graph)
         if renewed is not own:
-            self._set_prototypes(renewed * own.norm(dim=1).mean())
+            self.prototypes.weight.copy_(renewed * own.norm(dim=1).mean())
+            self.key_prototypes.update(self.prototypes, momentum=0)
             # the queue holds clusters of other numbers
             self.cluster_queue.push(renewed.repeat(self.settings.n_cluster_sets, 1))
-
-    def _set_prototypes(self, prototypes: Tensor) -> None:
-        """Overwrite the prototypes of both networks, in place."""
-        with torch.no_grad():
-            self.prototypes.weight.copy_(prototypes)
-            self.key_prototypes.update(self.prototypes, momentum=0)
 
 
 # the first author's prototype and later papers: readings, not facts
@@ -273,9 +272,7 @@ class TwinContrastClustering(BaseDeepClusterer):
     Trainable prototypes assign each sample to clusters. A cluster is represented by the sum of its
     samples' projections, weighted by their assignments, and contrasted with what a slowly moving
     copy of the network makes of it; samples are contrasted in the same way, each together with the
-    prototypes that it is assigned to by a relaxed random draw. No code of the authors is public
-    and the method section could not be read: the user guide marks what this project has read into
-    the paper.
+    prototypes that it is assigned to by a relaxed random draw. The user guide marks all readings.
 
     Parameters
     ----------
@@ -346,3 +343,7 @@ class TwinContrastClustering(BaseDeepClusterer):
     n_cluster_sets: kinds.NonNegativeInt = 2
     cluster_noise: kinds.NonNegativeFloat = 0.05
     batch_negatives: kinds.Boolean = True
+
+    def _queues_in_use(self) -> list[str]:
+        used = {"queue_size": self.alpha < 1 or self.cluster_start, "n_cluster_sets": self.alpha}
+        return [name for name, use in used.items() if use]

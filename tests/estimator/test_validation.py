@@ -8,13 +8,16 @@ import polars as pl
 import pytest
 import scipy.sparse
 import torch
-from estimators import each
+from estimators import ESTIMATORS, each
+from sklearn import config_context
+from sklearn.utils import get_tags
 from torch import nn
 
-from deepcluster_sk import ContrastiveClustering
+from deepcluster_sk import ClusterContrast, ContrastiveClustering, TwinContrastClustering
 from deepcluster_sk._data.preprocessing import Layout, Preprocessor
+from deepcluster_sk._estimator import fitting, networks
 from deepcluster_sk._estimator.opening import FileOptions
-from deepcluster_sk._estimator.validation import check_input
+from deepcluster_sk._estimator.validation import check_input, check_parameters
 from deepcluster_sk.exceptions import DivergenceError, EncoderError
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -154,6 +157,68 @@ def test_rows_are_standardised_so_that_units_do_not_matter():
     np.testing.assert_allclose(
         model().fit(scaled).loss_curve_, model().fit(X).loss_curve_, rtol=1e-3
     )
+
+
+@pytest.mark.parametrize("kind", ["int64", "uint32", "frame", "polars", "memory map"])
+def test_integers_keep_their_digits(kind, tmp_path):
+    times = 1_700_000_000 + np.arange(40)
+    X = np.stack([times, times % 7], axis=1)
+    expected = history_of(X.astype(np.float64))
+    np.save(tmp_path / "times.npy", X)
+    forms = {
+        "int64": X,
+        "uint32": X.astype(np.uint32),
+        "frame": pd.DataFrame(X),
+        "polars": pl.DataFrame(X),
+        "memory map": np.load(tmp_path / "times.npy", mmap_mode="r"),
+    }
+    assert history_of(forms[kind]) == expected
+
+
+def test_narrow_integers_become_float32():
+    for dtype in (np.int8, np.int16, np.uint16, bool):
+        checked = check_input(model(), np.eye(4).astype(dtype), image_shape=None, files=NO_FILES)
+        assert checked.rows.dtype == np.float32
+
+
+LARGE = {
+    "a column": (np.float64, 1e300, np.linspace(-1, 1, 20)),
+    "one value": (np.float64, 1e300, np.eye(20)[3]),
+    "a constant column": (np.float64, 1e300, np.ones(20)),
+    "the largest numbers": (np.float64, np.finfo(float).max, (-1.0) ** np.arange(20)),
+    "the largest float32": (np.float32, 3e38, (-1.0) ** np.arange(20)),
+}
+
+
+@pytest.mark.parametrize(("dtype", "size", "pattern"), LARGE.values(), ids=LARGE)
+def test_values_that_cannot_be_scaled_are_refused_with_their_place(dtype, size, pattern):
+    X = np.random.default_rng(0).normal(size=(20, 3)).astype(dtype)
+    X[:, 1] = size * pattern
+    message = r"X contains -?(1e\+300|3e\+38|1.79769e\+308) in column 1, which is too large to be"
+    with pytest.raises(ValueError, match=message):
+        model().fit(X)
+    images = (size * pattern[:, None, None] * np.ones((20, 8, 8))).astype(dtype)
+    with pytest.raises(ValueError, match="in an image, which is too large to be scaled"):
+        model().fit(images)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("size", [1e-310, 1e-300, 1e-100, 1e-45, 1e-40, 1e30, 1e36])
+def test_columns_of_extreme_units_are_accepted(size, dtype):
+    X = np.random.default_rng(0).normal(size=(20, 3))
+    X[:, 1] *= size
+    fitted = model().fit(X.astype(dtype))
+    for other in (np.float32, np.float64):
+        assert np.isfinite(fitted.predict_proba(X.astype(other))).all()
+
+
+@pytest.mark.parametrize("value", [1e300, -np.finfo(float).max, 3e38])
+def test_new_values_far_beyond_the_training_set_are_outliers(value):
+    rows = np.random.default_rng(0).normal(size=(20, 3))
+    fitted = model().fit(rows)
+    expected = fitted.predict_proba(with_value(rows, 3, np.sign(value) * 1e6))
+    found = fitted.predict_proba(with_value(rows, 3, value))
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -342,6 +407,115 @@ def test_an_estimator_that_is_not_fitted_says_so(method):
 def test_bad_parameters_are_refused(params, message):
     with pytest.raises(ValueError, match=message):
         model(**params).fit(ROWS)
+
+
+# exactly what leaves a loss without negatives
+NO_NEGATIVES = [
+    (ClusterContrast, {"queue_size": 0}, "queue_size=0 and batch_negatives=False"),
+    (TwinContrastClustering, {"queue_size": 0}, "queue_size=0 and batch_negatives=False"),
+    (TwinContrastClustering, {"queue_size": 0, "alpha": 1.0}, "queue_size=0 and"),
+    (TwinContrastClustering, {"n_cluster_sets": 0}, "n_cluster_sets=0 and batch_negatives=False"),
+]
+NEGATIVES = [
+    (ClusterContrast, {"queue_size": 1}),
+    (TwinContrastClustering, {"n_cluster_sets": 0, "alpha": 0.0}),
+    (TwinContrastClustering, {"queue_size": 0, "alpha": 1.0, "cluster_start": 0.0}),
+]
+
+
+@pytest.mark.parametrize(("estimator", "params", "message"), NO_NEGATIVES)
+def test_losses_without_negatives_are_refused(estimator, params, message, monkeypatch):
+    monkeypatch.setattr(fitting, "read", None)  # nothing is read
+    refused = estimator(2, batch_negatives=False, **params)
+    for method in (refused.fit, refused.partial_fit):
+        with pytest.raises(ValueError, match=f"{message}.* leave a loss without negatives"):
+            method(ROWS)
+    accepted = estimator(2, **params, batch_negatives=True)
+    check_parameters(accepted)
+
+
+@pytest.mark.parametrize(("estimator", "params"), NEGATIVES)
+def test_losses_that_have_negatives_or_no_weight_are_accepted(estimator, params):
+    fitted = estimator(2, max_epochs=2, random_state=0, batch_negatives=False, **params).fit(ROWS)
+    assert np.isfinite(fitted.loss_curve_).all()
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_settings_of_the_papers_have_negatives(estimator):
+    for data_set in estimator.paper_results():
+        check_parameters(estimator(**estimator.paper_settings(data_set)))
+
+
+@each
+@pytest.mark.parametrize("X", ["rows", "images"])
+def test_batches_of_one_sample_are_refused(estimator, X, few_images):
+    X = ROWS if X == "rows" else few_images
+    one = estimator(2, max_epochs=1, random_state=0, batch_size=1)
+    for method in (one.fit, one.partial_fit):
+        with pytest.raises(ValueError, match="batch_size=1 should be >= 2: each sample is told"):
+            method(X)
+    fitted = estimator(1, max_epochs=1, random_state=0, warm_start=True).fit(X)
+    for method in (fitted.fit, fitted.partial_fit):
+        with pytest.raises(ValueError, match="n_samples=1 should be >= 2: each sample is told"):
+            method(X[:1])
+    pair = estimator(2, max_epochs=1, random_state=0, batch_size=2).fit(X[:7])
+    assert np.isfinite(pair.loss_curve_).all()  # the last batch of one is left out
+
+
+SIZES = ["hidden_dim", "projection_dim", "n_heads", "n_fine_clusters", "queue_size"]
+
+
+@each
+@pytest.mark.parametrize("size", [10**12, 2**62, 10**30])
+@pytest.mark.parametrize("name", [*SIZES, "n_cluster_sets"])
+def test_networks_that_do_not_fit_into_memory_are_refused(estimator, name, size, few_images):
+    if name not in estimator().get_params():
+        return
+    large = estimator(2, **{name: size}, device="cpu")
+    for method in (large.fit, large.partial_fit):
+        with pytest.raises(MemoryError, match=rf"{name}={size}\b.* takes at least .* GB, but cpu"):
+            method(few_images)
+
+
+@each
+def test_the_check_of_sizes_changes_no_weight_and_counts_all_of_them(estimator, monkeypatch):
+    fit = {"max_epochs": 1, "random_state": 0, "device": "cpu"}
+    expected = estimator(2, **fit).fit(ROWS).predict_proba(ROWS)
+    with monkeypatch.context() as patch:
+        patch.setattr(fitting, "check_sizes", lambda *args: None)
+        np.testing.assert_array_equal(estimator(2, **fit).fit(ROWS).predict_proba(ROWS), expected)
+    heads = estimator(2, **fit, hidden_dim=4096).fit(ROWS)._objective
+    encoder = {id(p) for p in heads.encoder.parameters()}
+    learned = [p for p in heads.parameters() if p.requires_grad and id(p) not in encoder]
+    n_bytes = 3 * sum(p.nbytes for p in learned)  # with gradients, and averages of the optimiser
+    monkeypatch.setattr(networks, "available_memory", lambda device: n_bytes - 1)
+    with pytest.raises(MemoryError, match="hidden_dim=4096"):
+        estimator(2, **fit, hidden_dim=4096).fit(ROWS)
+
+
+def test_an_error_of_a_constructor_is_not_taken_for_a_size(monkeypatch):
+    def broken(*args):
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(networks, "build_objective", broken)
+    with pytest.raises(RuntimeError, match="broken"):
+        model().fit(ROWS)
+
+
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_scikit_learn_may_skip_the_validation_of_parameters(method):
+    odd = model(verbose=0.0)  # works, but is not of the documented type
+    with pytest.raises(ValueError, match=r"'verbose' .* Got 0.0 instead"):
+        getattr(odd, method)(ROWS)
+    with config_context(skip_parameter_validation=True):
+        assert len(getattr(odd, method)(ROWS).labels_) == len(ROWS)
+
+
+def test_tags_know_the_cpu_by_any_name():
+    for device in ("auto", "cpu", "cpu:0", torch.device("cpu"), torch.device("cpu", 0)):
+        assert not get_tags(model(device=device)).non_deterministic
+    for device in ("cuda", "cuda:1", torch.device("cuda", 0), "mps"):
+        assert get_tags(model(device=device)).non_deterministic
 
 
 def test_encoder_that_turns_to_nan_in_training_is_a_clear_error():

@@ -300,3 +300,17 @@ def test_permuting_clusters_permutes_the_assignments():
     before = model.assign(features)
     model.permute_clusters(torch.tensor([2, 0, 1]))
     torch.testing.assert_close(model.assign(features), before[:, [2, 0, 1]])
+
+
+def test_permuting_clusters_permutes_the_key_prototypes_and_past_clusters():
+    model = objective()
+    prototypes, past = torch.rand(3, 4), torch.rand(6, 4)
+    with torch.no_grad():
+        model.key_prototypes.module.weight.copy_(prototypes)
+        model.cluster_queue.push(past)
+        model.cluster_queue.push(past[:3])  # the cursor is in the middle
+        model.permute_clusters(torch.tensor([2, 0, 1]))
+    assert torch.equal(model.key_prototypes.module.weight, prototypes[[2, 0, 1]])
+    expected = torch.stack([past[:3], past[3:]])[:, [2, 0, 1]].flatten(0, 1)
+    assert torch.equal(model.cluster_queue.features, expected)
+    assert model.cluster_queue.cursor == 3

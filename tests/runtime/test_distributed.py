@@ -1,6 +1,7 @@
 """Several processes train and predict what one process does."""
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import time
 import warnings
 from collections import OrderedDict
 from contextlib import contextmanager, nullcontext
+from importlib.util import find_spec
 from pathlib import Path
 from unittest import mock
 
@@ -22,15 +24,22 @@ from sklearn.datasets import load_digits, make_blobs
 from sklearn.model_selection import GridSearchCV
 from torch import nn
 
-from deepcluster_sk import ClusterContrast, ContrastiveClustering, DeepRobustClustering, load
-from deepcluster_sk._estimator import prediction
+from deepcluster_sk import (
+    ClusterContrast,
+    ContrastiveClustering,
+    DeepRobustClustering,
+    load,
+    report,
+)
 from deepcluster_sk._runtime import distributed, isolation, process_group
 from deepcluster_sk._runtime.batch_norm import global_batch_norm
 from deepcluster_sk._runtime.file_format import read_file
 from deepcluster_sk._training import inference, trainer
 from deepcluster_sk.augmentations import images as image_recipe
+from deepcluster_sk.display import ClusterSizeDisplay
 from deepcluster_sk.exceptions import ResumeError
 from deepcluster_sk.losses import info_nce, nt_xent
+from deepcluster_sk.model_selection import mean_confidence_scorer
 
 # a handful of epochs is too few to fill every cluster
 pytestmark = pytest.mark.filterwarnings("ignore:.*clusters are empty")
@@ -413,46 +422,78 @@ def test_without_a_random_state_all_ranks_draw_the_same():
     assert_same(first, second)
 
 
-def predictions(rank, X, batch_size):
-    """Predictions of a fit of one rank alone, in batches of a size."""
-    with distributed.alone():
-        model = ClusterContrast(3, **{**PARAMETERS, "max_epochs": 1}).fit(some_rows())
-    before, inference.BATCH_SIZE = inference.BATCH_SIZE, batch_size
-    try:
-        return model.predict(X), model.predict_proba(X), model.transform(X)
-    finally:
-        inference.BATCH_SIZE = before
+# ---- predictions
 
 
-@pytest.mark.parametrize("n_samples", [1, 64, 67])
-def test_ranks_share_out_predictions_and_all_get_them(n_samples):
-    X = some_rows()[:n_samples]
-    alone = predictions(0, X, 32)
-    for found in values(run_ranks(predictions, X, 32, n=3)):
-        for ours, theirs in zip(found, alone, strict=True):
-            np.testing.assert_array_equal(ours, theirs)
+def outputs_of(model, X, folder):
+    """All that is computed of a fitted estimator for some samples."""
+    model.save(folder / f"model{model.n_clusters}")
+    if torch.__version__ >= "2.8" and find_spec("onnxscript"):
+        model.to_onnx(folder / "model.onnx")
+    report(model, X, path=folder / "report.html")
+    return {
+        "labels": model.predict(X),
+        "assignments": model.predict_proba(X),
+        "features": model.transform(X),
+        "score": model.score(X),
+        "confidence": mean_confidence_scorer(model, X),
+        "sizes": ClusterSizeDisplay.from_estimator(model, X).sizes,
+    }
 
 
-def test_each_rank_computes_its_batches_only():
-    counts = values(run_ranks(count_rows, some_rows(), n=2))
-    assert counts == [64, 35]  # 32 + 32 and 32 + 3 of 99
+def predicted_by_the_first(rank, folder):
+    """Fit together; then rank 0 predicts, while the other one has nothing more to do."""
+    found = []
+    for estimator in ESTIMATORS:
+        model = estimator(3, **{**PARAMETERS, "max_epochs": 1}).fit(some_rows())
+        found.append((model, some_rows()))
+    if rank == 0:
+        return [(pickle.dumps(model), outputs_of(model, X, folder)) for model, X in found]
+    return None
 
 
-def count_rows(rank, X):
+@pytest.mark.filterwarnings("ignore")
+def test_one_rank_alone_predicts_after_the_others_have_left(tmp_path):
+    first, second = values(run_ranks(predicted_by_the_first, tmp_path))
+    assert second is None
+    assert len(first) == len(ESTIMATORS)
+    for dump, found in first:
+        expected = outputs_of(pickle.loads(dump), some_rows(), tmp_path)
+        np.testing.assert_equal(found, expected)
+
+
+def predicted_parts(rank):
+    """Call the function on the page about many machines."""
+    X = some_rows()
+    model = ClusterContrast(3, **{**PARAMETERS, "max_epochs": 1, "batch_size": 18}).fit(X)
+    page = Path(__file__).parents[2] / "docs" / "many_machines.md"
+    (block,) = [b for b in page.read_text("utf-8").split("```python\n") if "in_parts" in b]
+    namespace = {}
+    exec(block.partition("```")[0], namespace)
+    return namespace["predict_proba_in_parts"](model, X), model.predict_proba(X)
+
+
+def test_rows_are_shared_out_as_the_page_says():
+    for parts, whole in values(run_ranks(predicted_parts, n=3)):
+        np.testing.assert_array_equal(parts, whole)
+
+
+def watching(rank):
+    """Predict in rank 0 in the middle of a fit, for other rows than those of the fit."""
     seen = []
 
-    class Counting(nn.Module):
-        def forward(self, x):
-            seen.append(len(x))
-            return x
+    class Watch(Stop):
+        def on_fit_task_end(self, estimator, context, *, X=None, fitted_estimator=None):
+            seen.append(fitted_estimator.predict_proba(X[:5]).shape)
+            return False
 
-    with distributed.alone():
-        model = ClusterContrast(3, encoder=Counting, **{**PARAMETERS, "max_epochs": 1}).fit(X)
-    inference.BATCH_SIZE = 32
-    prediction.row_multiple = lambda layout: 1  # no rows to fill up
-    seen.clear()
-    model.transform(np.concatenate([X, X])[:99])
-    return sum(seen)
+    ContrastiveClustering(3, **PARAMETERS).set_callbacks(Watch()).fit(some_rows())
+    return seen
+
+
+def test_callbacks_predict_in_rank_0_alone():
+    pytest.importorskip("sklearn.callback")
+    assert values(run_ranks(watching)) == [[(5, 3)] * 4, []]
 
 
 # ---- decisions
@@ -667,17 +708,6 @@ def test_what_cannot_work_is_refused_by_all(per_rank, message):
             raise outcome
 
 
-def predict_other_rows(rank):
-    model = ContrastiveClustering(3, **{**PARAMETERS, "max_epochs": 1}).fit(some_rows())
-    return model.predict(some_rows()[rank::2][:20])
-
-
-def test_each_rank_passes_the_whole_of_x_to_predict():
-    for outcome in run_ranks(predict_other_rows):
-        assert isinstance(outcome, ValueError)
-        assert "the same, whole X" in str(outcome)
-
-
 def test_workers_of_a_rank_are_no_ranks():
     worker = process_context().Process(target=fit_as_a_worker)
     worker.start()
@@ -748,7 +778,9 @@ parameters = {"max_epochs": 4, "batch_size": 20, "random_state": 0, "verbose": 1
 model = TwinContrastClustering(3, encoder=Net, **parameters)
 model.fit(X)
 model.save(sys.argv[1] + "/model")
-np.save(sys.argv[1] + "/labels" + os.environ["RANK"], model.predict(X))
+if os.environ["RANK"] == "0":
+    np.save(sys.argv[1] + "/assignments", model.predict_proba(X))
+np.save(sys.argv[1] + "/labels" + os.environ["RANK"], model.labels_)
 """
 
 

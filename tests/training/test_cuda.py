@@ -7,6 +7,7 @@ same on the CPU.
 
 import pickle
 import warnings
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -21,8 +22,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from deepcluster_sk import ContrastiveClustering, load
 from deepcluster_sk._data.preprocessing import Layout, Preprocessor
 from deepcluster_sk._estimator.networks import build_objective
+from deepcluster_sk._runtime import device as device_module
 from deepcluster_sk._runtime import distributed
 from deepcluster_sk._runtime.batch_norm import global_batch_norm
+from deepcluster_sk._runtime.device import move_to
 from deepcluster_sk._training.epochs import Epochs
 from deepcluster_sk._training.objective import Batch, Settings
 from deepcluster_sk._training.views import vary
@@ -112,6 +115,50 @@ LAYOUTS = [
 def build(model, layout, encoder, feature_dim):
     params = Settings(**model.get_params(deep=False))
     return build_objective(type(model), params, layout, encoder, feature_dim)
+
+
+class Wide(TorchDispatchMode):
+    """Collect the operations that put numbers of 64 bits, other than integers, on the device."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        results = result if isinstance(result, tuple | list) else [result]
+        if any(
+            isinstance(x, torch.Tensor) and x.dtype in (torch.float64, torch.complex128)
+            for x in results
+        ):
+            self.found.append(function.name())
+        return result
+
+
+@each
+@pytest.mark.parametrize(
+    ("layout", "dtype", "augmentation"), LAYOUTS, ids=["colour", "grey", "blurred", "rows"]
+)
+def test_a_step_needs_no_float64_where_the_device_has_none(
+    pretended, monkeypatch, estimator, layout, dtype, augmentation
+):
+    monkeypatch.setitem(device_module._LACKING, "cuda", frozenset(get_args(device_module.Feature)))
+    zero = torch.zeros((), dtype=torch.float64)
+    preprocess = move_to(Preprocessor(layout, zero, zero + 1), DEVICE)
+    encoder = build_encoder("auto", layout.sample_shape)
+    feature_dim = encoder(torch.zeros(2, *layout.sample_shape)).shape[1]
+    objective = build(estimator(4), layout, encoder, feature_dim)
+    augment = make_augmentation(augmentation, layout.sample_shape, input_size(encoder))
+    stored = move_to(torch.zeros(32, int(np.prod(layout.shape)), dtype=dtype), DEVICE)
+    with Wide() as wide:
+        x = preprocess(stored)
+        views = augment.transform(x, augment.sample(x.shape, Generator)).chunk(2)
+        noise = objective.sample_noise(16, Generator)
+        output = objective(Batch(views, torch.zeros(16, dtype=torch.int64), noise))
+        with torch.no_grad():
+            objective.after_step(output.carry, 0.5)
+            objective.permute_clusters(torch.arange(4))
+    assert wide.found == []
 
 
 @each

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from estimators import each
 from torch import nn
 
 from deepcluster_sk import ContrastiveClustering
@@ -66,6 +67,23 @@ def test_other_errors_pass():
 
     with pytest.raises(RuntimeError, match="shapes do not match"):
         list(map_batches(broken, source()))
+
+
+@each
+@pytest.mark.parametrize("kind", ["images", "rows"])
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_samples_one_by_one_get_what_they_get_together(estimator, kind, digits):
+    X = digits[0][:150]
+    X = X if kind == "images" else X.reshape(len(X), -1)
+    model = estimator(10, max_epochs=2, random_state=0, device="cpu").fit(X)
+    together = model.predict_proba(X)[:40]
+    for size in (1, 7):
+        parts = [model.predict_proba(X[i : i + size]) for i in range(0, 40, size)]
+        apart = np.concatenate(parts)[:40]
+        np.testing.assert_array_equal(apart.argmax(axis=1), together.argmax(axis=1))
+        np.testing.assert_allclose(apart, together, rtol=0, atol=1e-6)
+        if kind == "rows":
+            np.testing.assert_array_equal(apart, together)
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")

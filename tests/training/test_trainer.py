@@ -347,6 +347,35 @@ def test_a_callback_ends_the_run():
     )
 
 
+class FailsAt(Recorder):
+    """Raises at the beginning, or at the end."""
+
+    def __init__(self, hook):
+        super().__init__()
+        self.hook = hook
+
+    def on_fit_begin(self, state):
+        super().on_fit_begin(state)
+        if self.hook == "begin":
+            raise KeyError("broken")
+
+    def on_fit_end(self, state):
+        super().on_fit_end(state)
+        if self.hook == "finish":
+            raise KeyError("broken")
+
+
+@pytest.mark.parametrize("hook", ["begin", "finish"])
+def test_callbacks_that_began_end_if_another_one_fails(hook):
+    first, broken, last = Recorder(), FailsAt(hook), Recorder()
+    with pytest.raises(KeyError, match="broken"):
+        run(Mean(), callbacks=[first, broken, last], max_epochs=1)
+    assert (first.calls[0], first.calls[-1]) == ("begin", "finish")
+    assert first.calls.count("finish") == 1
+    assert broken.calls.count("finish") == (hook == "finish")
+    assert last.calls == ([] if hook == "begin" else ["begin", "epoch 0", "end 1", "finish"])
+
+
 def test_a_finished_copy_is_what_the_run_ends_with():
     class Copying(Callback):
         def on_epoch_end(self, state, finished):
