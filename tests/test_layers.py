@@ -28,7 +28,7 @@ MAY_IMPORT = {
         *("exceptions", "_version", "_runtime", "_data", "_training"),
         *("augmentations", "encoders", "metrics"),
     },
-    "callbacks": {"_estimator", "_inspection"},
+    "callbacks": {"_estimator", "_inspection", "_runtime"},
     "methods": {
         *("_runtime", "_data", "_networks", "_training", "_estimator"),
         *("augmentations", "losses"),

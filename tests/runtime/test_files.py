@@ -69,5 +69,5 @@ def test_only_regular_files_are_replaced(special, few_images, tmp_path):
 def test_only_regular_files_are_opened(special):
     for path in special.values():
         for opens in (load, read_file):
-            with pytest.raises(FileNotFoundError, match="is not a file. Pass the path of a file"):
+            with pytest.raises(FileNotFoundError, match=r"is not a file\. Pass the path of a file"):
                 opens(path)
