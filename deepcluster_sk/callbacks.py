@@ -65,7 +65,9 @@ class ClusterMonitor:
         Parameters
         ----------
         estimator : object
+            The estimator whose fit is watched.
         context : CallbackContext
+            The fit.
         """
 
     def teardown(self, estimator: Any, context: Any) -> None:
@@ -74,7 +76,9 @@ class ClusterMonitor:
         Parameters
         ----------
         estimator : object
+            The estimator whose fit is watched.
         context : CallbackContext
+            The fit.
         """
 
     def on_fit_task_begin(self, estimator: Any, context: Any) -> None:
@@ -83,7 +87,9 @@ class ClusterMonitor:
         Parameters
         ----------
         estimator : object
+            The estimator whose fit is watched.
         context : CallbackContext
+            The epoch, or the fit.
         """
 
     def on_fit_task_end(
