@@ -416,7 +416,8 @@ def test_only_a_table_is_written_to_what_is_no_regular_file(option, at, photos, 
     os.mkfifo(tmp_path / "pipe")
     with socket.socket(socket.AF_UNIX) as server, contextlib.chdir(tmp_path):
         server.bind("socket")
-    kinds = [("/dev/null", "a character device"), (tmp_path / "pipe", "a named pipe")]
+    (tmp_path / "device").symlink_to("/dev/null")  # a link, which a mistake may replace
+    kinds = [(tmp_path / "device", "a character device"), (tmp_path / "pipe", "a named pipe")]
     for target, kind in [*kinds, (tmp_path / "socket", "a socket")][2 * at :]:
         code, text = code_and_message(["fit", photos, *FAST, option, target], capsys)
         assert code == 2
