@@ -12,12 +12,14 @@ import codecs
 import csv
 import io
 import os
+import re
 import shutil
 import signal
 import sys
 import tempfile
 import threading
 import warnings
+import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
@@ -26,14 +28,17 @@ from types import FrameType
 from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
+from numpy.lib.format import open_memmap
 
 from ._inspection.assignments import Assignments, assign
 from ._inspection.names import short_paths
 from ._inspection.pictures import as_samples
+from ._runtime.files import special_kind, special_target
 from ._version import __version__
 from .methods import METHODS, Method
 
 _ARRAYS = (".npy", ".npz", ".csv")
+_STREAMS = ("a character device", "a named pipe")  # a table may be written to these
 _NAME = "deepcluster-sk"
 _ANY_NAME = "deepcluster_sk.any_name"  # handler of file names that an encoding lacks
 _INTERRUPTED = 130  # as shells have it: 128 and the number of the signal
@@ -60,12 +65,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         with _warnings_in_one_line(), _noticed_interrupts() as interrupts:
             arguments.run(arguments)
     except UsageError as error:
-        arguments.parser.error(str(error))
+        arguments.parser.error(_printable(str(error)))
     except (ValueError, OSError, MemoryError, ArithmeticError) as error:
-        print(f"{_NAME}: error: {error}", file=sys.stderr)
+        _print(f"error: {error}")
         return 1
     except KeyboardInterrupt:
-        print(f"{_NAME}: interrupted", file=sys.stderr)
+        _print("interrupted")
         return _INTERRUPTED
     return _INTERRUPTED if interrupts else 0
 
@@ -270,45 +275,122 @@ def _open(sources: Sequence[str]) -> Source:
 
 def _read_array(path: str) -> np.ndarray:
     """Open a file of rows or images; nothing in it is executed."""
+    kind = special_kind(path)  # opening a pipe would wait
+    if kind is not None:
+        raise ValueError(f"{path!r} is {kind}. Pass a regular file with the rows or images.")
     suffix = os.path.splitext(path)[1].lower()
     if suffix == ".csv":
         return _read_csv(path)
-    if suffix == ".npy":
-        return np.asanyarray(np.load(path, mmap_mode="r", allow_pickle=False))
-    with np.load(path, allow_pickle=False) as data:
+    try:
+        X = _read_npz(path) if suffix == ".npz" else open_memmap(path, mode="r")
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # numpy raises errors of many kinds for damaged files
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"{path!r} cannot be read: {why}") from error
+    if X.ndim == 0 or X.dtype.kind not in "biuf":
+        raise ValueError(
+            f"{path!r} holds an array of shape {X.shape} and dtype {X.dtype}, expected rows or "
+            "images of real numbers."
+        )
+    return np.asanyarray(X)
+
+
+def _read_npz(path: str) -> np.ndarray:
+    with zipfile.ZipFile(path):  # numpy would take any other file for an array, or for a pickle
+        pass
+    with np.load(path) as data:
         names = list(data)
         if "X" not in names and len(names) != 1:
             raise ValueError(
-                f"{path!r} holds {len(names)} arrays ({', '.join(names)}); expected one, or one "
+                f"it holds {len(names)} arrays ({', '.join(names)}); expected one, or one "
                 "named 'X'."
             )
-        return np.asanyarray(data["X" if "X" in names else names[0]])
+        X: np.ndarray = data["X" if "X" in names else names[0]]
+        return X
 
 
 def _read_csv(path: str) -> np.ndarray:
     """Read rows of numbers, with a line of names above them or without one."""
     try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            first = next(csv.reader(file), [])
-            file.seek(0)
-            lines = file.readlines()
+        with open(path, encoding="utf-8-sig") as file:
+            text = file.read()
     except UnicodeDecodeError as error:
         raise ValueError(
             f"{path!r} is not text in UTF-8: {error.reason} at byte {error.start}. Save it as CSV "
             "in UTF-8."
         ) from error
-    try:
-        list(map(float, first))
-    except ValueError:
-        lines = lines[1:]
-    if not lines:
+    # numpy skips empty lines; comments are emptied here, or it would cut off the end of 1.5#2, too
+    lines = ["" if re.match(r"\s*(#|$)", line) else line for line in text.split("\n")]
+    first = next((i for i, line in enumerate(lines) if line), None)
+    if first is not None and _are_names(_cells(lines[first])):
+        lines[first] = ""
+    if not any(lines):
         raise ValueError(f"{path!r} holds no rows; expected comma-separated numbers.")
     try:
-        return np.loadtxt(lines, delimiter=",", ndmin=2)
+        return np.loadtxt(lines, delimiter=",", ndmin=2, comments=None, quotechar='"')
     except ValueError as error:
         raise ValueError(
-            f"{path!r} is not a table of numbers: {error} Leave out columns of text."
+            f"{path!r} is not a table of numbers: {_first_fault(lines) or error}. Leave out "
+            "columns of text, and write numbers as 1234.5."
         ) from error
+
+
+def _cells(line: str) -> list[str]:
+    try:
+        return next(csv.reader([line]), [])
+    except csv.Error:  # an endless quotation
+        return [line]
+
+
+def _are_names(cells: Sequence[str]) -> bool:
+    """Tell a line of names from one of numbers, also where one of these is badly written.
+
+    Some names are numbers, such as years, and the first one is empty where pandas wrote an index.
+    """
+    numbers = [cell for cell in cells if _is_number(cell)]
+    return (
+        len(numbers) < len(cells)
+        and all(cell.strip().isdecimal() for cell in numbers)
+        and all(cell.strip() for cell in cells[1:])
+        and not any(map(_is_other_number, cells))
+    )
+
+
+def _is_number(cell: str) -> bool:
+    """Whether numpy reads a cell; Python takes 1_000 and digits of other scripts as well."""
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return cell.isascii() and "_" not in cell
+
+
+def _is_other_number(cell: str) -> bool:
+    """Whether a cell is a complex or hexadecimal number, or has separators of thousands."""
+    if re.fullmatch(r"\s*[+-]?0[xX][0-9a-fA-F]+\s*", cell):
+        return True
+    try:
+        complex(cell.replace(",", ""))
+    except ValueError:
+        return False
+    return any(map(str.isdecimal, cell)) and not _is_number(cell)  # j alone is a name
+
+
+def _first_fault(lines: Sequence[str]) -> str | None:
+    """Say where a table has something else than a number, or a row of another length."""
+    n_columns = None
+    for number, line in enumerate(lines, start=1):
+        if not line:
+            continue
+        cells = _cells(line)
+        for column, cell in enumerate(cells, start=1):
+            if not _is_number(cell):
+                return f"{cell[:100]!r} in line {number}, column {column}"
+        n_columns = n_columns or len(cells)
+        if len(cells) != n_columns:
+            return f"line {number} has {len(cells)} columns, those above have {n_columns}"
+    return None
 
 
 def _check_targets(
@@ -348,9 +430,13 @@ def _check_files(
         folder = target.absolute().parent
         if not folder.is_dir():
             raise UsageError(f"{str(target)!r}: its folder does not exist. Create it first.")
-        if target.is_dir():
-            raise UsageError(f"{str(target)!r} is a folder, expected the name of a file.")
+        kind = special_target(target)
+        if kind is not None and (option != "--out" or kind not in _STREAMS):
+            raise UsageError(f"{option} {str(target)!r} is {kind}, expected the name of a file.")
         other = taken.setdefault(_identity(target), option)
+        if option == "--save":  # the name that the file has while it is written
+            part = target.with_name(f"{target.name}.part")
+            other = taken.get(_identity(part), other)
         if other != option:
             raise UsageError(
                 f"{option} {str(target)!r} is {other} as well, which would be overwritten. "
@@ -399,7 +485,17 @@ def _given(arguments: argparse.Namespace, *names: str) -> dict[str, Any]:
 
 def _say(arguments: argparse.Namespace, text: str) -> None:
     if not arguments.quiet:
-        print(f"{_NAME}: {text}", file=sys.stderr)
+        _print(text)
+
+
+def _print(text: str) -> None:
+    print(f"{_NAME}: {_printable(text)}", file=sys.stderr)
+
+
+def _printable(text: str) -> str:
+    """Escape what standard error cannot encode, such as bytes of file names."""
+    encoding = getattr(sys.stderr, "encoding", None) or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 @contextmanager
@@ -434,7 +530,7 @@ def _warnings_in_one_line() -> Iterator[None]:
 
     def show(message: Warning | str, *_: Any, **__: Any) -> None:
         if str(message) not in shown:
-            print(f"{_NAME}: warning: {message}", file=sys.stderr)
+            _print(f"warning: {message}")
         shown.add(str(message))
 
     with warnings.catch_warnings():

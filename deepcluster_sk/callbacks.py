@@ -4,18 +4,21 @@ Any callback of scikit-learn fits there, shipped with it or written after its pr
 adds what needs no labels.
 """
 
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from scipy.special import entr
 
-from ._estimator.sklearn_callbacks import ScoringMonitor
+from ._estimator.sklearn_callbacks import check_support, log_record, run_logs
 from ._inspection.assignments import soft_assignments
+from ._runtime.shared_log import SharedLog
 
 __all__ = ["ClusterMonitor"]
 
+_Select = Literal["most_recent", "all"]
 
-class ClusterMonitor(ScoringMonitor):
+
+class ClusterMonitor:
     """Follow the clusters during a fit, without labels.
 
     After each epoch, the training samples are assigned as if the training ended there. A row is
@@ -30,9 +33,8 @@ class ClusterMonitor(ScoringMonitor):
     An epoch costs about two passes over the data more, and with several heads a search of
     neighbours where the training has none.
 
-    Methods ``get_logs`` and those of the protocol are those of
-    :class:`sklearn.callback.ScoringMonitor`: ``get_logs().data`` is a list of dictionaries,
-    ``get_logs().data_as_pandas`` a frame. Fits in other processes are logged as well.
+    One monitor may watch several fits, also those of other processes of this machine. Estimators
+    are cloned with their monitors, so that clones log to the same one.
 
     Raises
     ------
@@ -54,7 +56,41 @@ class ClusterMonitor(ScoringMonitor):
     """
 
     def __init__(self) -> None:
-        super().__init__(scoring=_summary)
+        check_support(type(self).__name__)
+        self._log = SharedLog()
+
+    def setup(self, estimator: Any, context: Any) -> None:
+        """Do nothing at the beginning of a fit.
+
+        Parameters
+        ----------
+        estimator : object
+            The estimator whose fit is watched.
+        context : CallbackContext
+            The fit.
+        """
+
+    def teardown(self, estimator: Any, context: Any) -> None:
+        """Do nothing after a fit.
+
+        Parameters
+        ----------
+        estimator : object
+            The estimator whose fit is watched.
+        context : CallbackContext
+            The fit.
+        """
+
+    def on_fit_task_begin(self, estimator: Any, context: Any) -> None:
+        """Do nothing at the beginning of an epoch.
+
+        Parameters
+        ----------
+        estimator : object
+            The estimator whose fit is watched.
+        context : CallbackContext
+            The epoch, or the fit.
+        """
 
     def on_fit_task_end(
         self, estimator: Any, context: Any, *, X: Any = None, fitted_estimator: Any = None
@@ -72,13 +108,41 @@ class ClusterMonitor(ScoringMonitor):
         fitted_estimator : object
             The estimator as if the training ended here.
         """
-        no_labels = ()  # the parent class logs nothing for None
-        super().on_fit_task_end(
-            estimator, context, X=X, y=no_labels, fitted_estimator=fitted_estimator
-        )
+        if fitted_estimator is not None:
+            self._log.append(log_record(context, _summary(fitted_estimator, X)))
+
+    def get_logs(self, select: _Select = "most_recent") -> Any:
+        """Return what was logged.
+
+        Parameters
+        ----------
+        select : {"most_recent", "all"}, default="most_recent"
+            Whether to return the log of the last run, or a list of the logs of all. A run is one
+            fit of the outermost estimator, such as a search.
+
+        Returns
+        -------
+        logs : ScoringMonitorLog or list of ScoringMonitorLog
+            As of :class:`sklearn.callback.ScoringMonitor`: ``data`` is a list of dictionaries,
+            ``data_as_pandas`` a frame.
+
+        Raises
+        ------
+        ValueError
+            If nothing was logged, or `select` is not as documented.
+        """
+        if select not in get_args(_Select):
+            raise ValueError(f"select={select!r}, expected one of {get_args(_Select)}.")
+        logs = run_logs(self._log.records())
+        if not logs:
+            raise ValueError(
+                "Nothing was logged yet. Pass the monitor to set_callbacks of an estimator, and "
+                "call fit."
+            )
+        return logs if select == "all" else logs[-1]
 
 
-def _summary(estimator: Any, X: Any, y: Any) -> dict[str, Any]:
+def _summary(estimator: Any, X: Any) -> dict[str, Any]:
     """Describe the clusters of samples."""
     assignments = soft_assignments(estimator, X)
     assignments = assignments[~np.isnan(assignments[:, 0])]  # image files that were skipped

@@ -25,7 +25,8 @@ def load_image_folder(
     ----------
     path : path-like
         Files ending in .bmp, .gif, .jpeg, .jpg, .pbm, .pgm, .png, .ppm, .tif, .tiff or .webp are
-        taken, in the order of their paths. Hidden files and folders are left out.
+        taken, in the order of their paths. Hidden files and folders are left out. Their
+        content must have one of these formats, whatever the suffix.
     image_size : int, tuple of 2 ints or "auto", default="auto"
         Height and width, or both in one number. ``"auto"`` is the median height and the median
         width of the files, at most 32 pixels each.
@@ -44,7 +45,8 @@ def load_image_folder(
     Raises
     ------
     ImageFileError
-        If the folder does not exist or has no image files, or if files cannot be read.
+        If the folder does not exist or has no image files, if files cannot be read, or if the
+        images would take more memory than is available.
     ValueError
         If `image_size` or `on_error` is not as documented.
 
@@ -64,9 +66,6 @@ def load_image_folder(
         raise ValueError(f"on_error={on_error!r}, expected 'raise' or 'skip'.")
     size = checked_size(image_size)
     files = find_image_files(path)
-    opened = open_image_files(files, image_size=size, on_error=on_error)
-    images = opened.images
-    if not isinstance(images, np.ndarray):  # more than the estimators would keep in memory
-        images = images.read(slice(None))
+    opened = open_image_files(files, image_size=size, on_error=on_error, keep_all=True)
     kept = [name for i, name in enumerate(files) if i not in opened.skipped]
-    return Bunch(images=images, filenames=np.array(kept), skipped=[*opened.skipped.values()])
+    return Bunch(images=opened.images, filenames=np.array(kept), skipped=[*opened.skipped.values()])

@@ -1,5 +1,6 @@
 """scikit-learn's callbacks, and ours, on our estimators."""
 
+import gc
 import os
 import pickle
 import subprocess
@@ -10,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from estimators import each
+from PIL import Image
 from sklearn.base import clone
 from sklearn.metrics import adjusted_rand_score
 from sklearn.model_selection import GridSearchCV
@@ -183,6 +185,56 @@ def test_an_estimator_with_callbacks_pickles_and_clones(estimator, few_images):
     np.testing.assert_array_equal(other.predict(few_images), model.labels_)
     clone(model).fit(few_images)
     assert len(monitor.get_logs("all")) == 2
+
+
+def test_an_unpickled_monitor_is_on_its_own(few_images):
+    monitor = ClusterMonitor()
+    model = ContrastiveClustering(2, **FAST).set_callbacks(monitor).fit(few_images)
+    other = pickle.loads(pickle.dumps(monitor))
+    model.set_callbacks(other).fit(few_images)
+    assert len(monitor.get_logs("all")) == 1
+    assert len(other.get_logs("all")) == 2
+    assert other.get_logs("all")[0].data == monitor.get_logs().data
+    with pytest.raises(ValueError, match="select='last', expected one of"):
+        monitor.get_logs("last")
+    with pytest.raises(
+        ValueError, match=r"Nothing was logged yet\. Pass the monitor to set_callbac"
+    ):
+        ClusterMonitor().get_logs()
+
+
+def held():
+    """How many threads there are, and open descriptors where the system tells."""
+    gc.collect()
+    descriptors = os.listdir("/proc/self/fd") if os.path.isdir("/proc/self/fd") else []
+    return len(threading.enumerate()), len(descriptors)
+
+
+def test_fits_leave_nothing_behind(few_images, tmp_path):
+    np.save(tmp_path / "x.npy", few_images)
+    (tmp_path / "images").mkdir()
+    for i, image in enumerate(few_images[:20]):
+        Image.fromarray(image).save(tmp_path / "images" / f"{i}.png")
+    fast = {**FAST, "max_epochs": 1}
+
+    def monitored():
+        model = ContrastiveClustering(2, **fast).set_callbacks(ClusterMonitor()).fit(few_images)
+        pickle.dumps(model)
+
+    def streamed():
+        ContrastiveClustering(2, **fast).fit(np.load(tmp_path / "x.npy", mmap_mode="r"))
+
+    for fit in (
+        lambda: ContrastiveClustering(2, **fast).fit(few_images),
+        lambda: ContrastiveClustering(2, **fast).fit(tmp_path / "images"),
+        streamed,
+        monitored,
+    ):
+        fit()
+        before = held()
+        for _ in range(3):
+            fit()
+        assert held() == before
 
 
 def test_ctrl_c_leaves_a_usable_estimator_and_closes_callbacks(few_images):

@@ -1,9 +1,13 @@
 """The command line, called in this process and, where the process matters, in another one."""
 
+import argparse
+import contextlib
 import csv
 import errno
+import io
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -18,11 +22,26 @@ from sklearn.datasets import load_digits
 
 import deepcluster_sk
 from deepcluster_sk import ContrastiveClustering
-from deepcluster_sk._cli import main
+from deepcluster_sk._cli import _read_csv, _say, main
 from deepcluster_sk._training.epochs import Epochs
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
+
+def array(values):
+    """A file of an array, as bytes."""
+    file = io.BytesIO()
+    np.save(file, values)
+    return file.getvalue()
+
+
+def archive(values):
+    file = io.BytesIO()
+    np.savez(file, X=values)
+    return file.getvalue()
+
+
+NPY, NPZ = array(np.eye(9)), archive(np.eye(9))
 FAST = ["--max-epochs", "2", "--n-clusters", "3"]
 
 
@@ -154,13 +173,38 @@ def code_and_message(arguments, capsys):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("text.csv", b"a,b\n1,red\n", "not a table of numbers: could not convert string 'red'"),
+        ("text.csv", b"a,b\n1,red\n", "not a table of numbers: 'red' in line 2, column 2. Leave"),
         ("latin.csv", b"gr\xf6sse,b\n1,2\n", "is not text in UTF-8: invalid start byte at byte 2"),
         ("empty.csv", b"", "holds no rows; expected comma-separated numbers"),
         ("heads.csv", b"a,b\n", "holds no rows"),
         ("few.csv", b"1,2\n3,4\n", "n_samples=2 should be >= n_clusters=3"),
         ("nan.csv", b"1,2\n3,nan\n4,5\n", "contains NaN in row 1"),
-        ("damaged.npy", b"no array", "deepcluster-sk: error: "),
+        (
+            "damaged.npy",
+            b"no array",
+            "damaged.npy' cannot be read: the magic string is not correct",
+        ),
+        ("empty.npy", b"", "empty.npy' cannot be read: EOF: reading magic string"),
+        ("cut.npy", NPY[:40], "cut.npy' cannot be read: EOF: reading array header"),
+        ("header.npy", NPY[:10] + b"{'descr': [[['" + NPY[24:], "header.npy' cannot be read: "),
+        ("empty.npz", b"", "empty.npz' cannot be read: File is not a zip file"),
+        ("damaged.npz", NPZ[:-100], "damaged.npz' cannot be read: File is not a zip file"),
+        (
+            "flipped.npz",
+            NPZ[:300] + b"xxx" + NPZ[303:],
+            "cannot be read: Bad CRC-32 for file 'X.npy'",
+        ),
+        (
+            "scalar.npy",
+            array(np.float64(3)),
+            "holds an array of shape () and dtype float64, expected",
+        ),
+        ("complex.npy", array(np.eye(4) + 1j), "dtype complex128, expected rows or images of real"),
+        (
+            "words.npy",
+            array(np.array(["a", "b"])),
+            "dtype <U1, expected rows or images of real numb",
+        ),
         ("absent.npy", None, "No such file"),
         ("absent", None, "there is no file or folder"),
         ("a folder", "folder", "holds no image files"),
@@ -176,6 +220,69 @@ def test_data_that_cannot_be_used_end_with_1(name, content, message, tmp_path, c
     assert code == 1
     assert message in text
     assert text.startswith("deepcluster-sk: error: ")
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (["1,2", "1+2j,3"], "'1+2j' in line 2, column 1"),
+        (["1+2j,3", "1,2"], "'1+2j' in line 1, column 1"),
+        (["2j,3", "1,2"], "'2j' in line 1, column 1"),
+        (["(1+2j),a", "1,2"], "'(1+2j)' in line 1, column 1"),
+        (["0x10,3", "1,2"], "'0x10' in line 1, column 1"),
+        (["a,b", "", "# c", "0x10,3"], "'0x10' in line 4, column 1"),
+        (["1,2020-01-01"] * 2, "'2020-01-01' in line 2, column 2"),
+        (["1.5,2020-01-01", "1,2"], "'2020-01-01' in line 1, column 2"),
+        (['"1,234",3', "1,2"], "'1,234' in line 1, column 1"),
+        (["1,2", "1,234,3"], "line 2 has 3 columns, those above have 2"),
+        (["1", "1,2"], "line 2 has 2 columns, those above have 1"),
+        (["1,", "1,2"], "'' in line 1, column 2"),
+        (["1,2", ",2"], "'' in line 2, column 1"),
+        (["1,2", "1.5#2,3"], "'1.5#2' in line 2, column 1"),
+        (["1,2", "NA,3"], "'NA' in line 2, column 1"),
+        (["1_000,2", "1,3"], "'1_000' in line 1, column 1"),
+        (["1,2", "\uff11,3"], "'\uff11' in line 2, column 1"),
+        (["1,5;2,5", "1,5;2,5"], "'5;2' in line 2, column 2"),
+        (["1,2", '"' + "a" * 200_000], "'\"aaaaa"),
+    ],
+)
+def test_what_is_no_number_is_named_with_its_line(lines, message, tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text("\n".join(lines), "utf-8")
+    with pytest.raises(
+        ValueError, match=r"is not a table of numbers: .*, and write numbers as 1234"
+    ) as e:
+        _read_csv(str(path))
+    assert f": {message}" in str(e.value)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["a,j", "1,2.5", "-3,4e2"],
+        ["id,2019", "1,2.5", "-3,4e2"],
+        [",0", "1,2.5", "-3,4e2"],
+        ["# a,b", "1,2.5", "", "# and", "-3,4e2", "  "],
+        ['"1","2.5"', " -3 , 4e2 "],
+        ["\ufeff1,2.5\r", "-3,4e2\r"],
+    ],
+)
+def test_tables_with_names_comments_and_quotes_are_read(lines, tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_bytes("\n".join(lines).encode())
+    np.testing.assert_array_equal(_read_csv(str(path)), [[1, 2.5], [-3, 400]])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no pipes in folders")
+@pytest.mark.parametrize("suffix", [".npy", ".npz", ".csv", ".png"])
+def test_a_pipe_is_not_waited_for(suffix, tmp_path, capsys):
+    os.mkfifo(tmp_path / f"x{suffix}")
+    code, text = code_and_message(["fit", tmp_path / f"x{suffix}", *FAST], capsys)
+    assert code == 1
+    if suffix == ".png":
+        assert "a named pipe, expected a regular file" in text
+    else:
+        assert "is a named pipe. Pass a regular file with the rows or images" in text
 
 
 def test_archive_of_several_arrays_is_refused(tmp_path, capsys):
@@ -274,6 +381,76 @@ def test_one_file_under_two_names_is_refused(photos, tmp_path, capsys):
     code, text = code_and_message(arguments, capsys)
     assert code == 2
     assert "b' is --out as well, which would be overwritten" in text
+
+
+def test_another_name_of_an_input_is_never_overwritten(photos, tmp_path, capsys):
+    rows, model = tmp_path / "rows.npy", tmp_path / "model.part"
+    np.save(rows, np.random.default_rng(0).normal(size=(30, 3)))
+    ContrastiveClustering(2, max_epochs=1).fit(np.load(rows)).save(model)
+    photo = photos / "odd" / "03.png"
+    for original in (rows, photo, model):
+        os.link(original, tmp_path / f"link-{original.name}")
+    before = files_below(tmp_path)
+    for command, original in (
+        (["fit", rows, *FAST], rows),
+        (["fit", photos, *FAST], photo),
+        (["fit", photo.parent, *FAST, "--on-error", "skip"], photo),
+        (["predict", model, rows], model),
+        (["predict", model, rows], rows),
+    ):
+        for option in ("--out", "--report", *(["--save"] if command[0] == "fit" else [])):
+            arguments = [*command, option, tmp_path / f"link-{original.name}"]
+            code, text = code_and_message(arguments, capsys)
+            assert code == 2
+            assert "is an input as well, which would be overwritten" in text
+    photo.rename(tmp_path / "x.part")  # the name that x has while it is written
+    before = files_below(tmp_path)
+    arguments = ["fit", tmp_path / "x.part", photos, *FAST, "--save", tmp_path / "x"]
+    assert code_and_message(arguments, capsys)[0] == 2
+    assert files_below(tmp_path) == before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such files in folders")
+@pytest.mark.parametrize(("option", "at"), [("--save", 0), ("--report", 0), ("--out", 1)])
+def test_only_a_table_is_written_to_what_is_no_regular_file(option, at, photos, tmp_path, capsys):
+    os.mkfifo(tmp_path / "pipe")
+    with socket.socket(socket.AF_UNIX) as server, contextlib.chdir(tmp_path):
+        server.bind("socket")
+    (tmp_path / "device").symlink_to("/dev/null")  # a link, which a mistake may replace
+    kinds = [(tmp_path / "device", "a character device"), (tmp_path / "pipe", "a named pipe")]
+    for target, kind in [*kinds, (tmp_path / "socket", "a socket")][2 * at :]:
+        code, text = code_and_message(["fit", photos, *FAST, option, target], capsys)
+        assert code == 2
+        assert f"{option} '{target}' is {kind}, expected the name of a file" in text
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/stdout"), reason="no /dev/stdout here")
+def test_a_table_may_go_to_a_device_or_a_pipe(photos):
+    command = [sys.executable, "-m", "deepcluster_sk", "fit", str(photos), *FAST, "--quiet"]
+    device = os.stat("/dev/null")
+    for target, n_lines in (("/dev/stdout", 61), ("/dev/null", 0)):
+        done = subprocess.run([*command, "--out", target], capture_output=True, check=True)
+        assert len(done.stdout.splitlines()) == n_lines
+    assert os.stat("/dev/null").st_rdev == device.st_rdev
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+def test_messages_escape_what_standard_error_cannot_encode(encoding, photos, monkeypatch):
+    for arguments in (["caf\xe9\udce9"], [str(photos), "--out", "caf\xe9\udce9/x"]):
+        file = io.TextIOWrapper(io.BytesIO(), encoding, errors="strict")
+        monkeypatch.setattr(sys, "stderr", file)
+        with contextlib.suppress(SystemExit):
+            assert main(["fit", *arguments, *FAST]) == 1
+        file.flush()
+        assert rb"\udce9" in file.buffer.getvalue()
+
+
+def test_a_progress_message_escapes_what_standard_error_cannot_encode(monkeypatch):
+    file = io.TextIOWrapper(io.BytesIO(), "ascii", errors="strict")
+    monkeypatch.setattr(sys, "stderr", file)
+    _say(argparse.Namespace(quiet=False), "wrote caf\xe9\udce9")
+    file.flush()
+    assert file.buffer.getvalue().strip() == rb"deepcluster-sk: wrote caf\xe9\udce9"
 
 
 def test_names_in_upper_and_lower_case_are_one_on_macos(photos, tmp_path, monkeypatch, capsys):

@@ -18,7 +18,6 @@ LISTED = {  # exceptions that are built elsewhere, and why
     ("__init__", "AttributeError"): "what Python expects of a module's __getattr__",
     ("_cli", "argparse.ArgumentTypeError"): "argparse words it; tests of the command match it",
     ("_runtime.distributed", "outcome[1]"): "the error of rank 0, raised again in the other ranks",
-    ("_training.checkpoint", "IsADirectoryError"): "the cause of errors.checkpoint_not_writable",
     ("_training.interrupts", "KeyboardInterrupt"): "Ctrl-C that waited for the end of an epoch",
     ("_training.objective", "AttributeError"): "what Python expects of a read-only attribute",
     ("_training.row_map", "self._diverged"): "errors.features_diverged, with its arguments",

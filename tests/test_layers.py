@@ -28,7 +28,7 @@ MAY_IMPORT = {
         *("exceptions", "_version", "_runtime", "_data", "_training"),
         *("augmentations", "encoders", "metrics"),
     },
-    "callbacks": {"_estimator", "_inspection"},
+    "callbacks": {"_estimator", "_inspection", "_runtime"},
     "methods": {
         *("_runtime", "_data", "_networks", "_training", "_estimator"),
         *("augmentations", "losses"),
@@ -37,7 +37,7 @@ MAY_IMPORT = {
     "model_selection": {"_inspection", "metrics"},
     "display": {"_inspection", "model_selection", "metrics"},
     "_loading": {"exceptions", "_runtime", "_estimator", "methods"},
-    "_cli": {"_version", "_inspection", "_loading", "methods"},
+    "_cli": {"_version", "_inspection", "_loading", "_runtime", "methods"},
     "__main__": {"_cli"},
 }
 MOST_LEVELS = 10

@@ -34,6 +34,7 @@ TESTED_IN = {
     "display/_sizes": "test_display",
     "display/_style": "test_display",
     "_data/errors": "test_errors",
+    "_data/pillow": "data/test_image_files",
     "_data/preprocessing": "estimator/test_validation",
     "_data/protocols": "data/test_readers",
     "_data/sources": "data/test_readers",

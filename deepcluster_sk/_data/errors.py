@@ -47,6 +47,49 @@ def unknown_pixel_range(kind: str) -> ValueError:
     return ValueError(f"pixels are {kind} of unknown range, save the file with 8 bits")
 
 
+def no_regular_file(kind: str) -> ValueError:
+    """Return the error for a pipe, a device or a folder among image files; part of another one."""
+    return ValueError(f"{kind}, expected a regular file")
+
+
+def empty_file() -> ValueError:
+    """Return the error for an image file without content; part of another one."""
+    return ValueError("an empty file of 0 bytes")
+
+
+def unknown_format(name: str | None, known: Sequence[str | None]) -> ValueError:
+    """Return the error for a file that is not opened; part of another one."""
+    what = "not an image, or damaged at its beginning" if name is None else f"of the format {name}"
+    return ValueError(f"{what}; formats that are read: {', '.join(map(str, known))}")
+
+
+def too_many_pixels(size: tuple[int, int], most: int) -> ValueError:
+    """Return the error for a file whose header names a huge image; part of another one."""
+    return ValueError(
+        f"{size[0]:,} x {size[1]:,} pixels, above the limit of {most:,}; raise "
+        "PIL.Image.MAX_IMAGE_PIXELS if you trust the file"
+    )
+
+
+def image_larger_than_memory(size: tuple[int, int], needed: int, available: int) -> ValueError:
+    """Return the error for an image that cannot be decoded; part of another one."""
+    return ValueError(
+        f"decoding {size[0]:,} x {size[1]:,} pixels takes {needed:,} bytes of memory, of which "
+        f"{available:,} are available; save it smaller"
+    )
+
+
+def images_larger_than_memory(
+    n: int, shape: tuple[int, ...], n_bytes: int, available: int
+) -> ImageFileError:
+    """Return the error for images that are too large in the size they are converted to."""
+    what = "One image" if n == 1 else f"{n:,} images together, each"
+    return ImageFileError(
+        f"{what} of shape {shape} would take {n * n_bytes:,} bytes of memory, of which "
+        f"{available:,} are available. Choose a smaller image_size."
+    )
+
+
 def unreadable_files(paths: Sequence[str], reasons: dict[int, str]) -> ImageFileError:
     """Return the error that names the files that cannot be read, by position."""
     named = sorted(reasons)[:_MOST_NAMED]

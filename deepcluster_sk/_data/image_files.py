@@ -5,27 +5,29 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from numbers import Integral
 from pathlib import Path
+from threading import Lock
 from typing import Literal, NamedTuple
 
 import joblib
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from .._runtime.device import available_memory
 from . import errors
+from .pillow import SUFFIXES, decoding_bytes, is_transparent, opened_image
 from .preprocessing import Layout
 
-SUFFIXES = frozenset(
-    {".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-)
 ImageSize = tuple[int, int] | Literal["auto"]
 
 _AUTO_SIDE = 32  # most of "auto": what the small network takes, and clusters without a GPU
 _MEMORY_SHARE = 0.25  # of the available memory that decoded images may take
+_ALWAYS = 2**24  # bytes that decoding one image may take without a look at the memory
 _AT_ONCE = 4096  # files handed to the threads together
 _GREY = frozenset({"1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N"})
+_one_large_image = Lock()
 _MODE = {1: "L", 3: "RGB", 4: "RGBA"}  # by number of channels
 
 
@@ -33,7 +35,9 @@ def find_image_files(folder: str | os.PathLike[str]) -> list[str]:
     """Return the image files of a folder and its subfolders, sorted by path.
 
     Files are taken by suffix, in upper or lower case; hidden files and folders are left out. Links
-    to folders are followed; a folder that can be reached in several ways is searched once.
+    to folders are followed; a folder that can be reached in several ways is searched once. What has
+    the suffix of an image and is no file, such as a pipe or a link to nowhere, is among them: an
+    error that names it follows when it is opened.
 
     Raises
     ------
@@ -75,7 +79,7 @@ def to_array(image: Image.Image, layout: Layout) -> np.ndarray:
     """
     n_channels, height, width = layout.sample_shape
     image = _eight_bits(ImageOps.exif_transpose(image))
-    if n_channels < 4 and ("A" in image.getbands() or "transparency" in image.info):
+    if n_channels < 4 and is_transparent(image):
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     image = image.convert(_MODE[n_channels])
@@ -106,12 +110,34 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray((pixels >> 8).astype(np.uint8))
 
 
+@contextmanager
+def room_for(image: Image.Image) -> Iterator[None]:
+    """Hold back images that are large beside the memory, so that they are decoded one by one.
+
+    Raises
+    ------
+    ValueError
+        If there is not enough memory for one.
+    """
+    needed = decoding_bytes(image)
+    if needed <= _ALWAYS:
+        yield
+        return
+    crowded = needed * _n_threads() > available_memory()
+    with _one_large_image if crowded else nullcontext():
+        available = available_memory()
+        if needed > available:
+            raise errors.image_larger_than_memory(image.size, needed, available)
+        yield
+
+
 def _decode(path: str, layout: Layout) -> np.ndarray:
     """Read one file."""
-    with Image.open(path) as image:
+    with opened_image(path) as image:
         side = 2 * max(layout.sample_shape[1:])
         image.draft(None, (side, side))  # large JPEGs are decoded at a fraction of their size
-        return to_array(image, layout)
+        with room_for(image):
+            return to_array(image, layout)
 
 
 class _Header(NamedTuple):
@@ -123,7 +149,7 @@ class _Header(NamedTuple):
 
 
 def _read_header(path: str) -> _Header:
-    with Image.open(path) as image:
+    with opened_image(path) as image:
         width, height = image.size
         if image.getexif().get(0x0112, 1) >= 5:  # turned by a quarter
             width, height = height, width
@@ -188,8 +214,10 @@ class ImageFiles:
             path = self.paths[positions[i]]
             try:
                 images[i] = _decode(path, self.layout)
-            except (OSError, SyntaxError, ValueError) as error:
-                raise errors.file_has_changed(path, _reason(path, error)) from error
+            except MemoryError:
+                raise
+            except Exception as error:  # damaged files make Pillow raise errors of many kinds
+                raise errors.file_has_changed(path, _reason(error)) from error
 
         with ThreadPoolExecutor(_n_threads()) as pool:
             list(pool.map(decode, range(len(positions))))
@@ -213,6 +241,7 @@ def open_image_files(
     image_size: ImageSize = "auto",
     on_error: str = "raise",
     verbose: bool = False,
+    keep_all: bool = False,
 ) -> OpenedFiles:
     """Decode all files once, and keep the images if they fit into the memory.
 
@@ -225,11 +254,14 @@ def open_image_files(
     on_error : {"raise", "skip"}, default="raise"
     verbose : bool, default=False
         Whether to show a progress bar.
+    keep_all : bool, default=False
+        Whether to keep the images even if they take most of the memory.
 
     Raises
     ------
     ImageFileError
         If files cannot be read; with ``on_error="skip"``, if no file can. One error names all.
+        Also if one image, or with `keep_all` all of them, would take more than the memory.
     """
     reasons: dict[int, str] = {}
     if layout is None:
@@ -242,8 +274,7 @@ def open_image_files(
         if not headers:
             raise errors.unreadable_files(paths, reasons)
         layout = _layout_of(list(headers.values()), image_size)
-    n_bytes = len(paths) * math.prod(layout.shape)
-    fits = n_bytes <= _MEMORY_SHARE * available_memory()
+    fits = _fit_into_memory(len(paths), layout, keep_all)
     cache = np.empty((len(paths) if fits else 0, *layout.shape), dtype=np.uint8)
 
     def decode(i: int) -> None:
@@ -262,6 +293,16 @@ def open_image_files(
     return OpenedFiles(ImageFiles([paths[i] for i in good], layout), layout, skipped)
 
 
+def _fit_into_memory(n: int, layout: Layout, keep_all: bool) -> bool:
+    """Tell whether decoded images can be kept; refuse those of which not even one can."""
+    available = available_memory()
+    n_bytes = math.prod(layout.shape)
+    n_needed = n if keep_all else 1
+    if n_needed * n_bytes > available:
+        raise errors.images_larger_than_memory(n_needed, layout.shape, n_bytes, available)
+    return keep_all or n * n_bytes <= _MEMORY_SHARE * available
+
+
 def _for_each(
     function: Callable[[int], None],
     paths: Sequence[str],
@@ -277,7 +318,7 @@ def _for_each(
         except MemoryError:
             raise
         except Exception as error:  # damaged files make Pillow raise errors of many kinds
-            return _reason(paths[i], error)
+            return _reason(error)
         return None
 
     reasons: dict[int, str] = {}
@@ -318,17 +359,8 @@ def _n_threads() -> int:
     return min(32, n_cores)
 
 
-def _reason(path: str, error: Exception) -> str:
+def _reason(error: Exception) -> str:
     """Say in a few words why a file cannot be read."""
-    try:
-        if not os.path.exists(path):
-            return "no such file"
-        if os.path.isdir(path):
-            return "a folder"
-        if os.path.getsize(path) == 0:
-            return "an empty file of 0 bytes"
-    except (OSError, ValueError) as failure:
-        return str(failure)
-    if isinstance(error, UnidentifiedImageError):
-        return "not an image, or damaged at its beginning"
+    if isinstance(error, FileNotFoundError):
+        return "no such file"
     return str(error) or type(error).__name__

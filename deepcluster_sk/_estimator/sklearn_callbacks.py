@@ -6,6 +6,7 @@ everything here does nothing.
 
 from collections.abc import Callable
 from typing import Any, TypeVar
+from uuid import UUID
 
 import sklearn
 from sklearn.base import BaseEstimator
@@ -16,7 +17,7 @@ from .._training.state import TrainState
 from . import errors
 
 try:
-    from sklearn.callback import CallbackSupportMixin, ScoringMonitor
+    from sklearn.callback import CallbackSupportMixin, ScoringMonitorLog
     from sklearn.callback import with_callbacks as _with_callbacks
 except ImportError:
 
@@ -26,17 +27,16 @@ except ImportError:
         def _init_callback_context(self, max_subtasks: int) -> "_NoContext":
             return _NoContext()
 
-    class ScoringMonitor:  # type: ignore[no-redef]
-        """Stands for scikit-learn's, and says that it is missing."""
-
-        def __init__(self, *, scoring: Any) -> None:
-            raise errors.callbacks_missing(type(self).__name__, sklearn.__version__)
+    ScoringMonitorLog = None
 
     def _with_callbacks(method: Any) -> Any:
         return method
 
 
-__all__ = ["CallbackSupportMixin", "FitTasks", "ScoringMonitor", "with_callbacks"]
+__all__ = ["CallbackSupportMixin", "FitTasks", "check_support", "log_record", "run_logs"]
+__all__ += ["with_callbacks"]
+
+_OF_A_TASK = ("estimator_name", "task_name", "task_id", "sequential_subtasks")
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -45,6 +45,48 @@ def with_callbacks(method: Method) -> Method:
     """Open and close the callbacks around a method; without scikit-learn's, leave it as it is."""
     wrapped: Method = _with_callbacks(method)
     return wrapped
+
+
+def check_support(name: str) -> None:
+    """Refuse to make a callback that no estimator could take.
+
+    Raises
+    ------
+    ImportError
+        Under scikit-learn < 1.9.
+    """
+    if ScoringMonitorLog is None:
+        raise errors.callbacks_missing(name, sklearn.__version__)
+
+
+def log_record(context: Any, values: dict[str, Any]) -> dict[str, Any]:
+    """Describe a task and what was measured at its end; JSON holds it."""
+    path = [context]
+    while path[0].parent is not None:
+        path.insert(0, path[0].parent)
+    return {
+        "run_id": context.root_uuid.hex,
+        "estimator_name": path[0].estimator_name,
+        "timestamp": path[0].init_time.strftime("UTC%Y-%m-%d-%H:%M:%S.%f"),
+        "task_id_path": [task.task_id for task in path],
+        "task": {name: getattr(context, name) for name in _OF_A_TASK},
+        "values": values,
+    }
+
+
+def run_logs(records: list[dict[str, Any]]) -> list[Any]:
+    """Return records as scikit-learn's logs, one for each outermost fit, the latest one last."""
+    logs: dict[str, Any] = {}
+    for record in sorted(records, key=lambda r: (len(r["task_id_path"]), r["task_id_path"])):
+        run = record["run_id"]
+        if run not in logs:
+            logs[run] = ScoringMonitorLog(
+                UUID(run), record["estimator_name"], record["timestamp"], data=[]
+            )
+        path = tuple(record["task_id_path"])
+        ids = {"task_id_path": path, "parent_task_id_path": path[:-1]}
+        logs[run].data.append({**ids, **record["task"], **record["values"]})
+    return sorted(logs.values(), key=lambda log: (log.timestamp, log.estimator_name))
 
 
 class _NoContext:

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
+from .._data.pillow import opened_image
+
 _CHANNELS = (1, 3, 4)
 
 
@@ -95,12 +97,17 @@ def _is_path(sample: Any) -> bool:
 
 def _read(path: str | os.PathLike[str], side: int) -> np.ndarray:
     """Decode a file to a square; one that cannot be read is a grey square."""
+    from .._data.image_files import room_for  # only now: torch takes its time
+
     try:
-        with Image.open(path) as image:
+        with opened_image(path) as image:
             image.draft("RGB", (2 * side, 2 * side))
-            upright = ImageOps.exif_transpose(image).convert("RGB")
-            return np.asarray(ImageOps.fit(upright, (side, side)))
-    except (OSError, ValueError, SyntaxError):  # what Pillow raises for damaged files
+            with room_for(image):
+                upright = ImageOps.exif_transpose(image).convert("RGB")
+                return np.asarray(ImageOps.fit(upright, (side, side)))
+    except MemoryError:
+        raise
+    except Exception:  # damaged files make Pillow raise errors of many kinds
         return np.full((side, side, 3), 128, np.uint8)
 
 

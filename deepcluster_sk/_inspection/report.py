@@ -90,6 +90,8 @@ def report(
         If it is an estimator of another package: the displays' ``from_predictions`` draw these.
     FileNotFoundError
         If the folder of `path` does not exist.
+    OSError
+        If something is at `path` that is no regular file, or the page cannot be written.
     ValueError
         If `y` or `names` have another length than X.
 
@@ -108,6 +110,9 @@ def report(
     path = Path(path)
     if not path.parent.is_dir():
         raise errors.missing_report_folder(path)
+    from .._runtime.file_format import check_target  # only now: torch takes its time
+
+    check_target(path)
     fitted = trained_estimator(estimator)
     probabilities = soft_assignments(estimator, X)
     samples = as_samples(X)

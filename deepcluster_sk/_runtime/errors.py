@@ -1,5 +1,6 @@
 """The errors of devices, processes and files: each function builds one of them."""
 
+import errno
 import os
 from typing import Any
 
@@ -58,6 +59,16 @@ def different_inputs(name: str, first: Any, rank: int, other: Any) -> ValueError
         f"The processes of this job have different inputs: {name}={first!r} in rank 0, "
         f"{name}={other!r} in rank {rank}. Pass the same parameters and the same, whole X in all "
         "of them; the rows are shared out inside."
+    )
+
+
+def special_target(path: _Path, kind: str) -> OSError:
+    """Return the error for a path at which there is no regular file to replace."""
+    number = errno.EISDIR if os.path.isdir(path) else errno.EEXIST
+    return OSError(  # IsADirectoryError or FileExistsError
+        number,
+        f"{os.fspath(path)!r} is {kind}, which a file never replaces. Pass the name of a new file, "
+        "or of a regular file",
     )
 
 

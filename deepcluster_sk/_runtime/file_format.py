@@ -21,6 +21,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from . import errors
+from .files import special_target
 
 _KEY = "deepcluster_sk"
 _FORMAT = 1
@@ -45,7 +46,7 @@ def write_file(
     Raises
     ------
     OSError
-        If the file cannot be written.
+        If the file cannot be written, or something there is no regular file.
     """
     text = json.dumps({"format": _FORMAT, **header}, allow_nan=False)
     apart = {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
@@ -56,6 +57,19 @@ def write_file(
         temporary.write_bytes(content)
 
 
+def check_target(path: str | os.PathLike[str]) -> None:
+    """Refuse to write where there is something that a file must not replace.
+
+    Raises
+    ------
+    OSError
+        If a device, a pipe, a socket or a folder is there.
+    """
+    kind = special_target(path)
+    if kind is not None:
+        raise errors.special_target(path, kind)
+
+
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield an empty file to write to, which takes the place of `path` at the end of the block.
@@ -64,6 +78,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     path = Path(path)
     temporary = path.with_name(f"{path.name}.part")
+    for target in (path, temporary):
+        check_target(target)
     temporary.unlink(missing_ok=True)
     temporary.touch(exist_ok=False)
     try:

@@ -1,6 +1,5 @@
 """The file that an interrupted fit goes on from."""
 
-import errno
 import hashlib
 import json
 import os
@@ -16,6 +15,7 @@ from torch import Tensor
 from .._data.protocols import DataSource
 from .._runtime.distributed import on_first, rank
 from .._runtime.file_format import read_file, write_file
+from .._runtime.files import special_target
 from .._runtime.warnings import warn_user
 from .._version import __version__
 from ..exceptions import SavedModelError
@@ -230,9 +230,10 @@ def _group(tensors: dict[str, Tensor], group: str) -> dict[str, Tensor]:
 
 def _check_writable(path: Path) -> None:
     """Find out before the training whether a file can be put there."""
+    kind = special_target(path)
+    if kind is not None:
+        raise errors.checkpoint_replaces_no_file(path, kind)
     try:
-        if path.is_dir():
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         with tempfile.TemporaryFile(dir=path.parent):
             pass
     except OSError as error:

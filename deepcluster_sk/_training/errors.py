@@ -4,6 +4,7 @@ Every error that a user can cause here is made in this file: it says what was go
 expected, and what to do.
 """
 
+import errno
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,6 +84,16 @@ def other_optimizer_shape(
 ) -> ValueError:
     """Say that a checkpoint is of another network; it becomes part of the message above."""
     return ValueError(f"{key} of the optimiser has shape {shape}, expected {expected}")
+
+
+def checkpoint_replaces_no_file(path: Path, kind: str) -> OSError:
+    """Say that something is there that a checkpoint must not replace."""
+    number = errno.EISDIR if path.is_dir() else errno.EEXIST
+    return OSError(
+        number,
+        f"checkpoint={os.fspath(path)!r} is {kind}, which a checkpoint never replaces. Pass the "
+        "name of a new file, or of a checkpoint",
+    )
 
 
 def checkpoint_not_writable(path: Path, error: OSError) -> OSError:

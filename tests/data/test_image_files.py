@@ -1,23 +1,34 @@
 """Folders and paths of image files: what is read, how it is converted, what is refused."""
 
+import contextlib
+import os
+import shutil
+import socket
+import struct
+import sys
+import zlib
+
 import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
 from estimators import each
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV, cross_val_predict
 from sklearn.pipeline import make_pipeline
 
 from deepcluster_sk import ContrastiveClustering, load, report
+from deepcluster_sk._data import image_files
 from deepcluster_sk._data.errors import _MOST_NAMED
 from deepcluster_sk._data.image_files import (
     find_image_files,
     open_image_files,
     to_array,
 )
+from deepcluster_sk._data.pillow import SUFFIXES
 from deepcluster_sk._data.preprocessing import Layout
+from deepcluster_sk._inspection.pictures import pictures
 from deepcluster_sk._training.epochs import Epochs
 from deepcluster_sk.callbacks import ClusterMonitor
 from deepcluster_sk.datasets import load_image_folder
@@ -63,8 +74,8 @@ def paths(folder):
 
 @pytest.fixture
 def no_memory(monkeypatch):
-    """Let no decoded image fit into the memory."""
-    monkeypatch.setattr("deepcluster_sk._data.image_files.available_memory", lambda: 0)
+    """Let decoded images not be kept in the memory."""
+    monkeypatch.setattr(image_files, "_MEMORY_SHARE", 0)
 
 
 @pytest.fixture
@@ -449,6 +460,12 @@ def test_one_error_names_all_unreadable_files(method, fits, bad_folder, folder, 
     assert "pass on_error='skip'" in lines[-1]
 
 
+def test_an_empty_file_is_not_opened(tmp_path):
+    (tmp_path / "x.png").touch()
+    with pytest.raises(ImageFileError, match=r"x\.png': an empty file of 0 bytes"):
+        load_image_folder(tmp_path)
+
+
 def test_many_unreadable_files_are_counted(tmp_path):
     with pytest.raises(ImageFileError, match="50 of 50 image files") as caught:
         model().fit([f"x{i}.png" for i in range(50)])
@@ -529,6 +546,244 @@ def test_a_file_that_vanishes_while_it_is_streamed_is_named(folder, tmp_path, no
     (tmp_path / "x.png").unlink()
     with pytest.raises(ImageFileError, match=r"x\.png' could be read before and cannot any more"):
         opened.images.read(np.array([0]))
+
+
+# ---- files that would hang, run programs, or take all memory
+
+
+def _pipe(path):
+    os.mkfifo(path)
+
+
+def _socket(path):
+    with socket.socket(socket.AF_UNIX) as server, contextlib.chdir(path.parent):
+        server.bind(path.name)  # whole paths may be too long
+
+
+def _link_to_device(path):
+    path.symlink_to(os.devnull)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such files in folders")
+@pytest.mark.parametrize(
+    ("make", "kind"),
+    [(_pipe, "a named pipe"), (_socket, "a socket"), (_link_to_device, "a character device")],
+)
+def test_what_is_no_regular_file_is_named_and_never_opened(make, kind, folder, tmp_path):
+    for i in range(8):
+        shutil.copy(folder / "part0" / f"{i:02}.png", tmp_path)
+    make(tmp_path / "x.png")
+    with pytest.raises(ImageFileError, match=rf"x\.png': {kind}, expected a regular file"):
+        model().fit(tmp_path)
+    skipping = model(on_error="skip")
+    with pytest.warns(UserWarning, match="1 of 9 image files cannot be read and are skipped"):
+        skipping.fit(tmp_path)
+    assert skipping.skipped_ == [str(tmp_path / "x.png")]
+    (picture,) = pictures([tmp_path / "x.png"], np.array([0]), side=4)
+    assert (picture == 128).all()
+
+
+POSTSCRIPT = b"""%!PS-Adobe-3.0 EPSF-3.0
+%%BoundingBox: 0 0 8 8
+%%EndComments
+showpage
+%%EOF
+"""
+
+
+@pytest.fixture
+def planted(tmp_path, monkeypatch):
+    """A program that Pillow takes for Ghostscript; it leaves a file behind when it runs."""
+    marker, program = tmp_path / "ran", tmp_path / "bin" / "gs"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\necho 10.0 > '{marker}'\n", "utf-8")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)  # where Pillow notes what it has found
+    return marker
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the planted program is a shell script")
+def test_an_eps_file_of_another_name_runs_no_program(planted, bad_folder):
+    (bad_folder / "x.jpg").write_bytes(POSTSCRIPT)
+    with pytest.raises(
+        ImageFileError, match=r"x\.jpg': of the format EPS; formats that are read: "
+    ):
+        model().fit(bad_folder)
+    skipping = model(on_error="skip", image_size=8)
+    with pytest.warns(UserWarning, match="are skipped"):
+        skipping.fit(bad_folder)
+    assert str(bad_folder / "x.jpg") in skipping.skipped_
+    (picture,) = pictures([bad_folder / "x.jpg"], np.array([0]), side=4)
+    assert (picture == 128).all()
+    assert not planted.exists()
+    with contextlib.suppress(OSError), Image.open(bad_folder / "x.jpg") as image:
+        image.load()  # what this package did before
+    assert planted.exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "name"),
+    [
+        (POSTSCRIPT, "EPS"),
+        (b"%PDF-1.7 ....", "PDF"),
+        (b"\0\0\0\x1cftypavif....", "AVIF"),
+        (b"\0\0\0\x1cftypheic....", "HEIC"),
+        (b"<svg xmlns='x'/>", "SVG"),
+    ],
+)
+def test_other_formats_are_named(content, name, tmp_path):
+    (tmp_path / "x.png").write_bytes(content)
+    with pytest.raises(ImageFileError, match=f"of the format {name}; formats that are read: BMP, "):
+        load_image_folder(tmp_path)
+
+
+@pytest.mark.parametrize("suffix", sorted(SUFFIXES))
+def test_every_documented_suffix_is_read(suffix, tmp_path):
+    mode = {".pbm": "1", ".pgm": "L"}.get(suffix, "RGB")
+    in_two_colors(mode).save(tmp_path / f"x{suffix}")
+    assert len(load_image_folder(tmp_path).images) == 1
+
+
+def test_several_jpegs_in_one_file_are_read(tmp_path):
+    image = in_two_colors().resize((32, 32))
+    image.save(tmp_path / "x.jpg", "MPO", save_all=True, append_images=[image])
+    with Image.open(tmp_path / "x.jpg") as opened:
+        assert opened.format == "MPO"
+    assert load_image_folder(tmp_path).images.shape == (1, 32, 32, 3)
+
+
+def png_chunk(kind, data):
+    body = kind + data
+    return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
+
+
+def png(width, height, *chunks):
+    """A file whose header promises more than there is."""
+    header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    end = png_chunk(b"IDAT", zlib.compress(bytes(100))) + png_chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + header + b"".join(chunks) + end
+
+
+def gif(width, height):
+    return b"GIF89a" + struct.pack("<HHBBB", width, height, 0x80, 0, 0) + bytes(6) + b";"
+
+
+def gif_with_a_large_frame(width, height):
+    frame = b"," + struct.pack("<HHHHB", 0, 0, width, height, 0) + b"\x02\x01\x00\x00;"
+    return b"GIF89a" + struct.pack("<HHBBB", 4, 4, 0x80, 0, 0) + bytes(6) + frame
+
+
+def bmp(width, height):
+    header = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 24, 0, 0, 0, 0, 0, 0)
+    return b"BM" + struct.pack("<IHHI", 100, 0, 0, 54) + header
+
+
+def tiff(width, height):
+    tags = [(256, width), (257, height), (258, 8), (259, 1), (262, 1), (273, 8), (277, 1)]
+    tags += [(278, height), (279, 2**31 - 1)]
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4)
+
+
+def webp(width, height):
+    size = (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
+    chunk = b"VP8X" + struct.pack("<I", 10) + bytes(4) + size
+    return b"RIFF" + struct.pack("<I", 4 + len(chunk)) + b"WEBP" + chunk
+
+
+TEXT = png_chunk(b"zTXt", b"k\0\0" + zlib.compress(bytes(2**22)))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(f(60_000, 60_000) for f in (png, gif, gif_with_a_large_frame, bmp, tiff)),
+        *(f(10_000, 10_000) for f in (png, gif, bmp, tiff, webp)),
+        webp(16_000, 16_000),
+        b"P6 60000 60000 255\n",
+        b"P6 10000 10000 255\n",
+        png(8, 8, TEXT),
+    ],
+)
+def test_a_small_file_that_promises_a_huge_image_is_named_without_a_warning(content, tmp_path):
+    (tmp_path / "x.png").write_bytes(content)
+    with pytest.raises(ImageFileError, match=r"x\.png': "):
+        load_image_folder(tmp_path)
+    (picture,) = pictures([tmp_path / "x.png"], np.array([0]), side=4)
+    assert (picture == 128).all()
+
+
+def test_the_limit_of_pixels_is_that_of_pillow(tmp_path, monkeypatch):
+    Image.new("RGB", (40, 30)).save(tmp_path / "x.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1199)
+    with pytest.raises(
+        ImageFileError, match=r"40 x 30 pixels, above the limit of 1,199; raise PIL"
+    ):
+        load_image_folder(tmp_path)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1200)
+    assert len(load_image_folder(tmp_path).images) == 1
+
+
+@pytest.fixture
+def little_memory(monkeypatch):
+    """A memory of 20 kB."""
+    monkeypatch.setattr(image_files, "available_memory", lambda: 20_000)
+    monkeypatch.setattr(image_files, "_ALWAYS", 1000)
+
+
+def test_an_original_larger_than_the_memory_is_named(tmp_path, little_memory):
+    Image.new("RGB", (50, 40)).save(tmp_path / "x.png")
+    with pytest.raises(
+        ImageFileError, match=r"x\.png': decoding 50 x 40 pixels takes 24,000 bytes"
+    ):
+        load_image_folder(tmp_path, 4)
+    Image.new("RGB", (40, 40)).save(tmp_path / "x.png")
+    assert load_image_folder(tmp_path, 4).images.shape == (1, 4, 4, 3)
+
+
+def test_large_originals_are_decoded_one_by_one(tmp_path, monkeypatch, little_memory):
+    for i in range(6):
+        Image.new("RGB", (40, 40), (i, i, i)).save(tmp_path / f"{i}.png")
+    inside = []
+
+    def alone(image):
+        assert image_files._one_large_image.locked()
+        inside.append(image)
+        return False
+
+    monkeypatch.setattr(image_files, "is_transparent", alone)
+    monkeypatch.setattr(image_files, "_n_threads", lambda: 4)
+    np.testing.assert_array_equal(load_image_folder(tmp_path, 2).images[:, 0, 0, 0], range(6))
+    assert len(inside) == 6
+
+
+@pytest.mark.parametrize("image_size", [(1_000_000, 1_000_000), (100, 67)])
+def test_images_larger_than_the_memory_are_refused_before_they_are_decoded(
+    image_size, tmp_path, little_memory, monkeypatch
+):
+    monkeypatch.setattr(image_files, "_decode", None)
+    Image.new("RGB", (8, 8)).save(tmp_path / "x.png")
+    n_bytes = f"{image_size[0] * image_size[1] * 3:,}"
+    message = f"would take {n_bytes} bytes of memory, of which 20,000 are available. Choose a small"
+    with pytest.raises(ImageFileError, match=message):
+        model(image_size=image_size).fit(tmp_path)
+    with pytest.raises(ImageFileError, match="One image of shape"):
+        load_image_folder(tmp_path, image_size)
+
+
+def test_images_that_do_not_fit_together_are_streamed_but_not_loaded(
+    folder, images, tmp_path, little_memory
+):
+    data = load_image_folder(folder)  # 5 kB
+    monitored = model().fit(folder, None)
+    assert monitored.loss_curve_ == model().fit(images).loss_curve_
+    with pytest.raises(
+        ImageFileError, match=r"24 images together, each of shape \(20, 20, 3\) woul"
+    ):
+        load_image_folder(folder, 20)
+    assert model(image_size=20).fit(folder).input_shape_ == (20, 20, 3)
+    assert len(data.images) == 24
 
 
 # ---- loading into arrays

@@ -423,8 +423,15 @@ def test_a_path_that_cannot_be_written_is_found_before_the_training(tmp_path):
     try:
         with pytest.raises(OSError, match=r"checkpoint='.*no/run' cannot be written \(No such"):
             resume(tmp_path / "no" / "run")
-        with pytest.raises(OSError, match=r"cannot be written \(Is a directory\)"):
+        with pytest.raises(IsADirectoryError, match="is a folder, which a checkpoint never repl"):
             resume(tmp_path)
+        if hasattr(os, "mkfifo"):
+            (tmp_path / "device").symlink_to(os.devnull)
+            with pytest.raises(FileExistsError, match=r"a character device, .* name of a new file"):
+                resume(tmp_path / "device")
+            os.mkfifo(tmp_path / "pipe")
+            with pytest.raises(FileExistsError, match=r"pipe' is a named pipe, which a checkpoint"):
+                resume(tmp_path / "pipe")
     finally:
         Net.at_step = None
 

@@ -1,0 +1,32 @@
+"""What is at a path: reading a pipe waits forever, and replacing a device destroys it."""
+
+import os
+import stat
+
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a character device",
+    stat.S_IFBLK: "a block device",
+}
+
+
+def special_kind(path: str | os.PathLike[str]) -> str | None:
+    """Say what is at a path that is no regular file, nor a link to one; None for a regular file.
+
+    Raises
+    ------
+    OSError
+        If there is nothing, or nothing that may be looked at.
+    """
+    mode = os.stat(path).st_mode
+    return None if stat.S_ISREG(mode) else _KINDS.get(stat.S_IFMT(mode), "no regular file")
+
+
+def special_target(path: str | os.PathLike[str]) -> str | None:
+    """Say what would be lost if a file took its place; None for a regular file or a new one."""
+    try:
+        return special_kind(path)
+    except OSError:
+        return None
