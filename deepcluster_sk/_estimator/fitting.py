@@ -162,7 +162,9 @@ def build_networks(plan: Plan) -> tuple[Objective, int]:
     if plan.params.freeze_encoder:
         check_is_trained(plan.params.encoder)
     with plan.seeds.fork_global("init", device=plan.device):
-        encoder, feature_dim = make_encoder(plan.params.encoder, plan.layout.sample_shape)
+        encoder, feature_dim = make_encoder(
+            plan.params.encoder, plan.layout.sample_shape, frozen=plan.params.freeze_encoder
+        )
         objective = build_objective(plan.method, plan.params, plan.layout, encoder, feature_dim)
         return move_to(objective, plan.device), feature_dim
 
