@@ -427,26 +427,26 @@ def _materialize(encoder: nn.Module, x: Tensor) -> None:
 
 def _features(encoder: nn.Module, x: Tensor, *, training: bool) -> Tensor:
     """Run a batch through an encoder in one of its modes; anything but features is refused."""
-    n, mode = len(x), "training" if training else "evaluation"
-    what = f"float32 batch of shape {tuple(x.shape)} in {mode} mode"
+    shape, n, mode = tuple(x.shape), len(x), "training" if training else "evaluation"
     encoder.train(training)
     try:
         features: Tensor = encoder(x)
     except Exception as error:
         raise EncoderError(
-            f"The encoder failed on a {what}, expected features of shape ({n}, d): {error}"
-            f"{_hint_at_weights(encoder)}"
+            f"The encoder failed on a float32 batch of shape {shape} in {mode} mode, expected "
+            f"features of shape ({n}, d): {error}{_hint_at_weights(encoder)}"
         ) from error
     mend = _mend(features, n)
     if mend is not None:
         raise EncoderError(
-            f"The encoder returned {_description(features)} for a {what}, expected a dense tensor "
-            f"of floating point numbers of shape ({n}, d). {mend}"
+            f"The encoder returned {_description(features)} for a float32 batch of shape {shape} "
+            f"in {mode} mode, expected a dense tensor of floating point numbers of shape ({n}, d). "
+            f"{mend}"
         )
     if not features.isfinite().all():
         raise EncoderError(
-            f"The encoder returned NaN or infinity for a {what} of random values, expected finite "
-            "features. Check its weights."
+            f"The encoder returned NaN or infinity for random numbers of shape {shape} in {mode} "
+            "mode, expected finite features. Check its weights."
         )
     return features
 

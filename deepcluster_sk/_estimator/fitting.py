@@ -31,6 +31,7 @@ from .._training.interrupts import Interrupts
 from .._training.objective import Objective
 from .._training.state import TrainingData, TrainState
 from .._training.trainer import Trainer
+from ..augmentations._foreign import Checked
 from ..augmentations._recipes import make_augmentation
 from ..encoders import input_size, make_encoder
 from . import errors
@@ -52,6 +53,8 @@ from .plan import Plan, drawn_seeds, learned_scale, make_plan
 from .samples import Samples, row_multiple
 from .sklearn_callbacks import FitTasks, with_callbacks
 from .validation import check_input, check_n_samples, check_new_input, check_rows_to_contrast
+
+_TRIED_SAMPLES = 4  # that an augmentation of the user is tried on
 
 
 @with_callbacks
@@ -199,7 +202,19 @@ def open_data(plan: Plan, objective: Objective, feature_dim: int, *, first: bool
     size = input_size(objective.encoder)
     augment = make_augmentation(plan.params.augmentation, layout.sample_shape, size)
     training = TrainingData(source, preprocess, move_to(augment, plan.device))
+    _try_augmentation(plan, training)
     return Opened(stored, training, frozen)
+
+
+def _try_augmentation(plan: Plan, data: TrainingData) -> None:
+    """Try an augmentation of the user on a few samples, so that it fails before the first step."""
+    if not isinstance(data.augment, Checked):
+        return
+    few = torch.arange(min(_TRIED_SAMPLES, data.source.n_samples))
+    draws = plan.seeds.generator("augment", device=plan.device)
+    for _, stored in data.source.batches([few]):
+        with plan.seeds.fork_global("global", device=plan.device):
+            data.augment.try_out(data.preprocess(stored), draws)
 
 
 def _open_checkpoint(estimator: Any) -> Checkpoint | None:
