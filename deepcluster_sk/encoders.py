@@ -356,7 +356,7 @@ def _contiguous_inputs(encoder: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[
 
 
 def keep_float32(encoder: nn.Module) -> None:
-    """Let a module that returns features of another floating dtype return them as float32."""
+    """Let a module that returns features of another floating dtype return float32."""
     encoder.register_forward_hook(_float32_output)
 
 
@@ -406,7 +406,7 @@ def _try(
             "axes whose length varies."
         )
     _check_rows_are_independent(*features[:2])
-    if any(batch.dtype != torch.float32 for batch in features):
+    if any(batch.dtype != x.dtype for batch in features):
         keep_float32(encoder)
     return widths[0]
 
@@ -415,7 +415,7 @@ def _random_samples(sample_shape: tuple[int, ...]) -> Tensor:
     """Return three samples like those that encoders see: images in [0, 1], standardised rows."""
     generator = torch.Generator().manual_seed(0)
     draw = torch.randn if len(sample_shape) == 1 else torch.rand
-    return draw(3, *sample_shape, generator=generator, dtype=torch.float32, device="cpu")
+    return draw(3, *sample_shape, generator=generator, device="cpu")
 
 
 def _materialize(encoder: nn.Module, x: Tensor) -> None:

@@ -59,7 +59,7 @@ class Checked(Augmentation):
         mend = _mend(views, x)
         if mend is not None:
             raise errors.no_batch(self.name, _description(views), tuple(x.shape), x.device, mend)
-        return views.float()
+        return views.to(x.dtype)
 
     def try_out(self, x: Tensor, generator: torch.Generator) -> None:
         """Refuse an augmentation that fails on a batch, or makes NaN or infinity of it."""
