@@ -10,7 +10,7 @@ from torch import nn
 from ._estimator.saving import from_saved
 from ._runtime.file_format import read_file
 from ._runtime.isolation import isolating
-from .exceptions import DeviceError, SavedModelError
+from .exceptions import DeviceError, EncoderError, SavedModelError
 from .methods import METHODS
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def load(
         The file.
     encoder : torch.nn.Module, callable or None, default=None
         The module, or what returns it, if the estimator was fitted with an encoder of its own.
-        Its weights are replaced, in a copy, by those of the file.
+        The estimator gets a copy of the module, with the weights of the file.
     device : str, torch.device or None, default=None
         Takes the place of the estimator's ``device``, for a machine with other devices.
 
@@ -48,6 +48,8 @@ def load(
     SavedModelError
         If the file is not a saved estimator, is damaged or has a newer format, or if it needs an
         encoder.
+    EncoderError
+        If the callable `encoder` returns no module, or the module cannot be copied.
 
     Examples
     --------
@@ -82,6 +84,8 @@ def load(
     except (SavedModelError, DeviceError):
         raise
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, IndexError) as error:
+        if isinstance(error, EncoderError) and encoder is not None:
+            raise  # it is about the encoder that was passed, not about the file
         raise SavedModelError(
             f"{os.fspath(path)!r} does not fit together: {error}. If the estimator has an encoder "
             "of its own, pass the same architecture as encoder=; otherwise the file is damaged."

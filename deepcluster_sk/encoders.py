@@ -3,15 +3,18 @@
 import copy
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import pairwise
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
+from torch.nn.parameter import is_lazy
 
-from ._runtime.device import lacks
+from ._runtime.device import inference_switches, lacks
+from ._runtime.random import Seeds, may_draw
 from .exceptions import EncoderError
 
 __all__ = ["MLP", "SmallCNN", "make_encoder", "resnet"]
@@ -20,6 +23,10 @@ _SMALL_CNN_PIXELS = 32  # "auto": longest side up to which SmallCNN is used
 _SMALL_CNN_INPUT = 20  # side that grey images are resized to for "cnn"
 _SMALL_CNN_DEEP_PIXELS = 16  # shortest side from which "cnn" halves its maps three times
 _SMALL_STEM_PIXELS = 96  # longest side up to which a ResNet gets the small-image stem
+_FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)  # what features may be
+_TOLERANCE = 1e-4  # of the largest feature: what features may change with the rest of the batch
+# classifiers with auxiliary outputs in training mode; their own initialisation, without a warning
+_WITH_AUXILIARIES = ("googlenet", "inception_v3", "quantized_googlenet", "quantized_inception_v3")
 
 
 class MLP(nn.Module):
@@ -151,38 +158,50 @@ def resnet(name: str, in_channels: int, *, small_stem: bool) -> nn.Module:
 
 
 def make_encoder(
-    spec: str | nn.Module | Callable[[], nn.Module], sample_shape: tuple[int, ...]
+    spec: str | nn.Module | Callable[[], nn.Module],
+    sample_shape: tuple[int, ...],
+    *,
+    frozen: bool = False,
 ) -> tuple[nn.Module, int]:
     """Turn the ``encoder`` parameter into a new module and its number of features.
 
     Parameters
     ----------
     spec : str, Module or callable
-        A name, a module (copied), or a callable without arguments that returns a module.
+        A name, a module, or a callable without arguments that returns a module. A module is
+        copied, also one from a callable.
     sample_shape : tuple of int
         ``(d,)`` or ``(C, H, W)``: what the encoder will see, as float32.
+    frozen : bool, default=False
+        Whether the encoder is used in evaluation mode only.
 
     Returns
     -------
     encoder : Module
-        Never the object that was passed in. Its convolutions are in the memory format
-        ``channels_last`` if it works in it.
+        Shares nothing with `spec`. Its convolutions are in the memory format ``channels_last``
+        if it works in it, and features of another floating dtype are converted to float32.
     feature_dim : int
         Number of features per sample.
 
     Raises
     ------
     EncoderError
-        If the name is unknown or does not fit the data, the callable returns no module, or the
-        output is not a finite tensor of shape (n, d).
+        If the name is unknown or does not fit the data, the callable returns no module, the
+        module cannot be copied, or the output, in evaluation or in training mode, is not a finite
+        tensor of shape (n, d) whose rows do not depend on each other in evaluation mode.
     """
     encoder = build_encoder(spec, sample_shape)
-    return encoder, _probe(encoder, sample_shape)
+    return encoder, _probe(encoder, sample_shape, frozen=frozen)
 
 
 def is_kept_contiguous(encoder: nn.Module) -> bool:
     """Tell whether a module did not work in channels last."""
     return _contiguous_inputs in encoder._forward_pre_hooks.values()
+
+
+def is_kept_float32(encoder: nn.Module) -> bool:
+    """Tell whether a module returned features of another floating dtype."""
+    return _float32_output in encoder._forward_hooks.values()
 
 
 def build_encoder(
@@ -199,13 +218,35 @@ def build_encoder(
     if isinstance(spec, str):
         with nullcontext() if weights else _without_weights():
             return _named_encoder(spec, sample_shape)
-    encoder = copy.deepcopy(spec) if isinstance(spec, nn.Module) else spec()
+    encoder = spec if isinstance(spec, nn.Module) else spec()
     if not isinstance(encoder, nn.Module):
         raise EncoderError(
             f"The callable encoder={spec!r} returned {type(encoder).__name__}, expected a "
             "torch.nn.Module. Return the module that maps a batch to features of shape (n, d)."
         )
-    return encoder
+    return _copied(encoder)
+
+
+def _copied(encoder: nn.Module) -> nn.Module:
+    """Copy a module of the user, also a new one: it is copied again for momentum and monitors."""
+    name = type(encoder).__name__
+    try:
+        copied = copy.deepcopy(encoder)
+    except Exception as error:
+        raise EncoderError(
+            f"The encoder {name} cannot be copied: {error}. Every fit trains a copy, so expected a "
+            "module that copy.deepcopy accepts. Make locks, open files and results of computations "
+            "in its forward method and not in its constructor, and use "
+            "torch.nn.utils.parametrizations in place of torch.nn.utils.weight_norm and "
+            "spectral_norm."
+        ) from error
+    if any(not is_lazy(parameter) and not parameter.is_leaf for parameter in copied.parameters()):
+        raise EncoderError(
+            f"The encoder {name} cannot be trained as a copy: in the copy, its parameters are "
+            "results of computations, as they are in all copies of a ScriptModule. Pass the "
+            "torch.nn.Module that it was scripted or traced from."
+        )
+    return copied
 
 
 @contextmanager
@@ -274,7 +315,10 @@ def _torchvision_model(name: str, in_channels: int) -> nn.Module:
             "torchvision.models.list_models(torchvision.models), a torch.nn.Module or a callable "
             "that returns one."
         )
-    network: nn.Module = models.get_model(name, weights=None)
+    options: dict[str, Any] = {}
+    if name.lower() in _WITH_AUXILIARIES:
+        options = {"aux_logits": False, "init_weights": True}
+    network: nn.Module = models.get_model(name, weights=None, **options)
     first = [(n, m) for n, m in network.named_modules() if isinstance(m, nn.Conv2d)][:1]
     last = [n for n, m in network.named_modules() if isinstance(m, nn.Linear)][-1:]
     for path, convolution in first:
@@ -302,19 +346,6 @@ def _replace(network: nn.Module, path: str, module: nn.Module) -> None:
     setattr(network.get_submodule(parent), name, module)
 
 
-def _try_channels_last(encoder: nn.Module, sample_shape: tuple[int, ...]) -> Tensor | None:
-    """Bring convolutions into the memory format that is fastest for them, in place.
-
-    Return the output for two samples of zeros, or None if the module does not work in it.
-    """
-    try:
-        encoder.to(memory_format=torch.channels_last)
-        return _features_of_zeros(encoder, sample_shape, torch.channels_last)
-    except Exception:
-        keep_contiguous(encoder)
-        return None
-
-
 def keep_contiguous(encoder: nn.Module) -> None:
     """Keep a module that does not work in channels last, as it uses ``view``, from ever seeing it.
 
@@ -328,41 +359,145 @@ def _contiguous_inputs(encoder: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[
     return tuple(x.contiguous() for x in inputs)
 
 
-def _features_of_zeros(
-    encoder: nn.Module, sample_shape: tuple[int, ...], memory_format: torch.memory_format
-) -> Tensor:
-    """Return the output for two samples of zeros, in evaluation mode and without gradients."""
-    was_training = encoder.training
+def keep_float32(encoder: nn.Module) -> None:
+    """Let a module that returns features of another floating dtype return float32."""
+    encoder.register_forward_hook(_float32_output)
+
+
+def _float32_output(encoder: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    return output.float()
+
+
+def _probe(encoder: nn.Module, sample_shape: tuple[int, ...], *, frozen: bool) -> int:
+    """Try an encoder out in the memory format that is fastest for it; return its features' number.
+
+    Bring its convolutions into that format, in place.
+    """
+    if len(sample_shape) == 3:
+        try:
+            encoder.to(memory_format=torch.channels_last)
+            return _try(encoder, sample_shape, torch.channels_last, frozen=frozen)
+        except Exception:
+            keep_contiguous(encoder)
+    return _try(encoder, sample_shape, torch.contiguous_format, frozen=frozen)
+
+
+def _try(
+    encoder: nn.Module,
+    sample_shape: tuple[int, ...],
+    memory_format: torch.memory_format,
+    *,
+    frozen: bool,
+) -> int:
+    """Run small batches through an encoder and return the number of features."""
     parameter = next(encoder.parameters(), None)
-    device = "cpu" if parameter is None else parameter.device
-    encoder.eval()
-    try:
-        with torch.no_grad():
-            zeros = torch.zeros(2, *sample_shape, device=device)
-            features: Tensor = encoder(zeros.contiguous(memory_format=memory_format))
-            return features
-    finally:
-        encoder.train(was_training)
+    device = torch.device("cpu") if parameter is None else parameter.device
+    x = _random_samples(sample_shape).to(device).contiguous(memory_format=memory_format)
+    with torch.no_grad(), inference_switches(device):
+        if any(map(is_lazy, encoder.parameters())):
+            _materialize(encoder, x)
+        # training changes statistics, and dropout draws: in a copy, and from generators of its own
+        trial = copy.deepcopy(encoder)
+        with _own_draws(trial, device):
+            features = [_features(trial, batch, training=False) for batch in (x, x[1:])]
+            if not frozen:
+                features.append(_features(trial, x[1:], training=True))
+    widths = [batch.shape[1] for batch in features]
+    if len(set(widths)) > 1:
+        raise EncoderError(
+            f"The encoder returned {widths[0]} features per sample for a batch of 3, and others "
+            f"{widths[1:]} for batches of 2, expected one number for all batches. Pool over the "
+            "axes whose length varies."
+        )
+    _check_rows_are_independent(*features[:2])
+    if any(batch.dtype != x.dtype for batch in features):
+        keep_float32(encoder)
+    return widths[0]
 
 
-def _probe(encoder: nn.Module, sample_shape: tuple[int, ...]) -> int:
-    """Run two zero samples through the encoder and return the number of features."""
-    features = _try_channels_last(encoder, sample_shape) if len(sample_shape) == 3 else None
+def _own_draws(trial: nn.Module, device: torch.device) -> AbstractContextManager[None]:
+    """Return a context in which a network draws without a trace."""
+    if device.type != "cpu":
+        return Seeds(0).fork_global("init", device=device)
+    return Seeds(0).drawing("init", foreign=may_draw(trial))
+
+
+def _random_samples(sample_shape: tuple[int, ...]) -> Tensor:
+    """Return three samples like those that encoders see: images in [0, 1], standardised rows."""
+    generator = torch.Generator().manual_seed(0)
+    draw = torch.randn if len(sample_shape) == 1 else torch.rand
+    return draw(3, *sample_shape, generator=generator, device="cpu")
+
+
+def _materialize(encoder: nn.Module, x: Tensor) -> None:
+    """Let lazy modules draw their weights, within the random states of the caller."""
+    was_training = encoder.training
+    _features(encoder, x, training=False)
+    encoder.train(was_training)
+
+
+def _features(encoder: nn.Module, x: Tensor, *, training: bool) -> Tensor:
+    """Run a batch through an encoder in one of its modes; anything but features is refused."""
+    shape, n, mode = tuple(x.shape), len(x), "training" if training else "evaluation"
+    encoder.train(training)
     try:
-        if features is None:
-            features = _features_of_zeros(encoder, sample_shape, torch.contiguous_format)
+        features: Tensor = encoder(x)
     except Exception as error:
         raise EncoderError(
-            f"The encoder failed on a float32 batch of shape {(2, *sample_shape)}: {error}"
+            f"The encoder failed on a float32 batch of shape {shape} in {mode} mode, expected "
+            f"features of shape ({n}, d): {error}{_hint_at_weights(encoder)}"
         ) from error
-    shape = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
-    if not isinstance(features, Tensor) or features.ndim != 2 or len(features) != 2:
+    mend = _mend(features, n)
+    if mend is not None:
         raise EncoderError(
-            f"The encoder returned {shape} for a batch of shape {(2, *sample_shape)}, expected a "
-            "tensor of shape (2, d). Append a global pooling or nn.Flatten()."
+            f"The encoder returned {_description(features)} for a float32 batch of shape {shape} "
+            f"in {mode} mode, expected a dense tensor of floating point numbers of shape ({n}, d). "
+            f"{mend}"
         )
     if not features.isfinite().all():
         raise EncoderError(
-            "The encoder returned NaN or infinity for a batch of zeros. Check its weights."
+            f"The encoder returned NaN or infinity for random numbers of shape {shape} in {mode} "
+            "mode, expected finite features. Check its weights."
         )
-    return features.shape[1]
+    return features
+
+
+def _hint_at_weights(encoder: nn.Module) -> str:
+    """Return a sentence about weights that do not fit a batch of float32."""
+    dtypes = {p.dtype for p in encoder.parameters() if p.is_floating_point()} - {torch.float32}
+    names = " and ".join(sorted(str(dtype).removeprefix("torch.") for dtype in dtypes))
+    return f". Its weights are {names}: call .float() on it" if names else ""
+
+
+def _mend(features: Any, n: int) -> str | None:
+    """Return what to do about an output that is no matrix of n rows of features, or None."""
+    if not isinstance(features, Tensor):
+        return "Wrap the encoder in a module that returns the features alone."
+    if features.layout != torch.strided:
+        return "Call .to_dense() on the output."
+    if features.dtype not in _FLOATS:
+        return "Convert the output to real numbers of float32."
+    if features.ndim != 2 or len(features) != n or features.shape[1] == 0:
+        return "Append a global pooling or nn.Flatten(), and keep a row for each sample."
+    return None
+
+
+def _description(output: Any) -> str:
+    """Return words for an output: its type, and the dtype and shape of a tensor."""
+    if not isinstance(output, Tensor):
+        return type(output).__name__
+    names = [str(part).removeprefix("torch.") for part in (output.layout, output.dtype)]
+    kind = names[1] if output.layout == torch.strided else " ".join(names)
+    return f"{kind} of shape {tuple(output.shape)}"
+
+
+def _check_rows_are_independent(of_three: Tensor, of_two: Tensor) -> None:
+    """Compare two samples in a batch of three with the same in a batch of their own."""
+    tolerance = max(_TOLERANCE, 4 * torch.finfo(of_three.dtype).eps)
+    difference = (of_three[1:] - of_two).abs().max()
+    if difference > tolerance * of_three.abs().max():
+        raise EncoderError(
+            f"In evaluation mode, the features of a sample changed by up to {difference:.2g} with "
+            "the rest of its batch, or from call to call, expected the same ones in every batch. "
+            "Use batch norm with running statistics, and let dropout depend on self.training."
+        )

@@ -1,6 +1,7 @@
 """The errors that are raised by this package alone."""
 
 __all__ = [
+    "AugmentationError",
     "DeepClusterError",
     "DeviceError",
     "DivergenceError",
@@ -16,12 +17,16 @@ class DeepClusterError(Exception):
     """Base class of the errors below."""
 
 
+class AugmentationError(DeepClusterError, ValueError):
+    """The augmentation does not fit the samples, or does not map a batch to one like it."""
+
+
 class DeviceError(DeepClusterError, ValueError):
     """The requested device is not present on this machine."""
 
 
 class EncoderError(DeepClusterError, ValueError):
-    """The encoder is unknown, or does not map a batch to finite rows of features."""
+    """The encoder is unknown or cannot be copied, or maps a batch to no finite rows of features."""
 
 
 class DivergenceError(DeepClusterError, FloatingPointError):

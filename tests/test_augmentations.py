@@ -2,15 +2,18 @@
 
 import colorsys
 import math
+import threading
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as tv
 
 from deepcluster_sk._runtime.device import _LACKING
 from deepcluster_sk.augmentations import (
+    Augmentation,
     ColorJitter,
     Compose,
     ElasticTransform,
@@ -27,6 +30,7 @@ from deepcluster_sk.augmentations import (
     rows,
 )
 from deepcluster_sk.augmentations._recipes import make_augmentation
+from deepcluster_sk.exceptions import AugmentationError
 
 COLOR = [
     ColorJitter(0.4, 0.4, 0.4, 0.1, p=0.8),
@@ -419,3 +423,159 @@ def test_border_padding_is_the_same_on_a_device_without_it(monkeypatch):
 def test_parameters_out_of_range_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+# ---- augmentations of the user
+
+
+class Step(Augmentation):
+    """An own step: whatever a function makes of a batch."""
+
+    def __init__(self, change):
+        super().__init__()
+        self.change = change
+
+    def sample(self, shape, generator):
+        return ()
+
+    def transform(self, x, draw):
+        return self.change(x)
+
+
+class Shift(nn.Module):
+    """An own module with a weight."""
+
+    def __init__(self):
+        super().__init__()
+        self.shift = nn.Parameter(torch.zeros(()), requires_grad=False)
+
+    def forward(self, x):
+        return x + self.shift
+
+
+class Locked(Shift):
+    def __init__(self):
+        super().__init__()
+        self.lock = threading.Lock()
+
+
+class NoModule:
+    def __call__(self, x):
+        return x
+
+
+def try_out(spec, x):
+    make_augmentation(spec, tuple(x.shape[1:])).try_out(x, generator())
+
+
+BATCHES = {"rows": torch.randn(4, 7, generator=generator()), "images": smooth_images(4)}
+both = pytest.mark.parametrize("kind", BATCHES)
+each_kind_of_callable = pytest.mark.parametrize("wrap", [Step, lambda f: f], ids=["step", "plain"])
+
+
+@pytest.mark.parametrize(
+    "make", [Shift, lambda: Compose([Step(Shift())]), lambda: Step(Shift())], ids=str
+)
+def test_modules_are_copied(make):
+    spec = make()
+    augment = make_augmentation(spec, (3, 8, 8))
+    with torch.no_grad():
+        next(spec.parameters()).fill_(1)
+    x = smooth_images()
+    assert torch.equal(augment(x, generator()), x)
+
+
+@pytest.mark.parametrize("wrap", [lambda m: m, Step, lambda m: Compose([Step(m)])], ids=str)
+def test_modules_that_cannot_be_copied_are_refused(wrap):
+    with pytest.raises(AugmentationError, match=r"cannot be copied: .*lock.*\. A fit moves a copy"):
+        make_augmentation(wrap(Locked()), (3, 8, 8))
+
+
+@pytest.mark.parametrize("spec", [Shift, Step, NoModule, GaussianNoise])
+def test_classes_in_place_of_instances_are_refused(spec):
+    with pytest.raises(AugmentationError, match=f"={spec.__name__} is a class, expected one of"):
+        make_augmentation(spec, (3, 8, 8))
+
+
+@both
+@each_kind_of_callable
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+def test_other_floating_dtypes_become_float32(kind, wrap, dtype):
+    x = BATCHES[kind]
+    augment = make_augmentation(wrap(lambda x: x.to(dtype)), tuple(x.shape[1:]))
+    augment.try_out(x, generator())
+    assert torch.equal(augment(x, generator()), x.to(dtype).float())
+
+
+@each_kind_of_callable
+def test_images_may_get_another_height_and_width(wrap):
+    try_out(wrap(lambda x: x[:, :, ::2, 1:]), BATCHES["images"])
+    try_out(digits(size=(5, 6)), BATCHES["images"])
+
+
+def test_what_composing_needs_to_know_of_a_step_is_handed_on():
+    for step in (GaussianNoise(), MarginalSwap(), Step(abs)):
+        augment = make_augmentation(step, (7,))
+        assert (augment.per_sample, augment.compilable) == (step.per_sample, step.compilable)
+    assert not make_augmentation(abs, (7,)).compilable
+
+
+@both
+@each_kind_of_callable
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda x: None, r"returned NoneType for a float32 batch of shape .* Return one torch"),
+        (lambda x: x.numpy(), "returned ndarray for a float32 batch"),
+        (lambda x: (x, x), "returned tuple for a float32 batch"),
+        (lambda x: list(x), "returned list for a float32 batch"),
+        (lambda x: x[:-1], r"returned float32 of shape \(3, .* Return a row for each row"),
+        (lambda x: x[:, :-1], "returned float32 of shape"),
+        (lambda x: x[0], "returned float32 of shape"),
+        (lambda x: x[..., None], "returned float32 of shape"),
+        (Tensor.int, "returned int32 of shape .* expected a dense tensor of floating point"),
+        (lambda x: x > 0, "returned bool of shape .* Convert the result to real numbers"),
+        (lambda x: x + 0j, "returned complex64 of shape"),
+        (Tensor.to_sparse, r"returned sparse_coo float32 of shape .* Call \.to_dense\(\)"),
+        (lambda x: x.to("meta"), r"on meta for a float32 batch .* on cpu, .* Make new tensors on"),
+        (lambda x: x / 0, r"made NaN or infinity of a finite batch of shape \(4, "),
+        (
+            lambda x: x.view(5),
+            r"failed on a float32 batch of shape \(4, .* with RuntimeError: shape",
+        ),
+    ],
+)
+def test_unusable_results_are_refused(kind, wrap, change, message):
+    with pytest.raises(AugmentationError, match=message):
+        try_out(wrap(change), BATCHES[kind])
+
+
+def test_a_result_that_becomes_unusable_later_is_refused():
+    calls = []
+
+    def fickle(x):
+        calls.append(x)
+        return x if len(calls) == 1 else x.int()
+
+    augment = make_augmentation(fickle, (7,))
+    augment.try_out(BATCHES["rows"], generator())
+    with pytest.raises(AugmentationError, match=r"augmentation=.*fickle returned int32 of shape"):
+        augment(BATCHES["rows"], generator())
+
+
+@pytest.mark.parametrize(
+    "step", [s for s in IMAGE_STEPS if type(s) is not GaussianNoise], ids=lambda s: type(s).__name__
+)
+def test_steps_for_images_refuse_rows(step):
+    with pytest.raises(
+        AugmentationError, match=r"(failed on|for) a float32 batch of shape \(4, 7\)"
+    ):
+        try_out(step, BATCHES["rows"])
+
+
+def test_errors_say_what_steps_vary():
+    with pytest.raises(AugmentationError, match="Steps for images do not vary rows: pass image"):
+        try_out(ColorJitter(0.4), BATCHES["rows"])
+    for step in (MarginalSwap(), rows()):
+        with pytest.raises(AugmentationError, match="Steps for rows, such as MarginalSwap, do"):
+            try_out(step, BATCHES["images"])

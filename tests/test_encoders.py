@@ -1,14 +1,51 @@
+import copy
+import random
+import threading
+
+import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from deepcluster_sk._runtime.device import _LACKING
-from deepcluster_sk.encoders import MLP, SmallCNN, input_size, make_encoder, resnet
+from deepcluster_sk.encoders import (
+    MLP,
+    SmallCNN,
+    build_encoder,
+    input_size,
+    is_kept_contiguous,
+    is_kept_float32,
+    make_encoder,
+    resnet,
+)
 from deepcluster_sk.exceptions import EncoderError
 
 
 def scaled_net():
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 5))
+
+
+class Returning(nn.Module):
+    """A linear layer, and what a function makes of its features and of the module itself."""
+
+    def __init__(self, change):
+        super().__init__()
+        self.layer = nn.Linear(9, 4)
+        self.change = change
+
+    def forward(self, x):
+        return self.change(self, self.layer(x))
+
+
+class InFloat64(nn.Module):
+    """A module that converts its input to the type of its weights."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(9, 4).double()
+
+    def forward(self, x):
+        return self.layer(x.double())
 
 
 @pytest.mark.parametrize(
@@ -115,6 +152,171 @@ def test_probing_does_not_change_batch_norm_statistics():
     assert encoder[1].num_batches_tracked == 0
 
 
+def only_in_training(change):
+    """Change the features in training mode alone."""
+    return lambda module, features: change(features) if module.training else features
+
+
+def batch_dependent_lstm():
+    lstm = nn.LSTM(9, 4)  # reads a matrix as one sequence
+    return Returning(lambda module, features: lstm(nn.functional.pad(features, (0, 5)))[0])
+
+
+@pytest.mark.parametrize("weights", [True, False])
+def test_what_a_callable_returns_is_copied(weights):
+    module = scaled_net()
+    encoder = build_encoder(lambda: module, (1, 8, 8), weights=weights)
+    assert encoder is not module
+    assert not {id(p) for p in encoder.parameters()} & {id(p) for p in module.parameters()}
+    torch.testing.assert_close(encoder[1].weight, module[1].weight)
+
+
+@pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad])
+def test_modules_made_without_gradients_are_trained(mode):
+    def make():
+        with mode():
+            return nn.Sequential(nn.Linear(9, 4), nn.BatchNorm1d(4))
+
+    for spec in (make, make()):
+        encoder, _ = make_encoder(spec, (9,))
+        encoder(torch.rand(3, 9)).sum().backward()
+        assert encoder[0].weight.grad is not None
+        assert encoder[1].num_batches_tracked == 1
+
+
+class Locked(nn.Linear):
+    def __init__(self):
+        super().__init__(9, 4)
+        self.lock = threading.Lock()
+
+
+class Caching(nn.Linear):
+    def __init__(self):
+        super().__init__(9, 4)
+        self.doubled = 2 * self.weight
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            Locked,
+            r"encoder Locked cannot be copied: cannot pickle .*lock.*\. Every fit trains a copy",
+        ),
+        (Caching, "encoder Caching cannot be copied: .* use torch.nn.utils.parametrizations"),
+        (lambda: nn.utils.weight_norm(nn.Linear(9, 4)), "encoder Linear cannot be copied: "),
+        (
+            lambda: torch.jit.trace(nn.Linear(9, 4), torch.rand(2, 9)),
+            "cannot be trained as a copy: .* Pass the torch.nn.Module that it was scripted",
+        ),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.torch.(jit|nn.utils.weight_norm)")
+@pytest.mark.parametrize("call", [True, False])
+def test_modules_that_cannot_be_copied_are_refused(make, message, call):
+    with pytest.raises(EncoderError, match=message):
+        make_encoder(make if call else make(), (9,))
+
+
+def test_weight_norm_as_a_parametrization_is_copied():
+    module = nn.utils.parametrizations.weight_norm(nn.Linear(9, 4))
+    encoder, _ = make_encoder(module, (9,))
+    x = torch.rand(2, 9)
+    assert torch.equal(encoder(x), module(x))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+def test_features_of_another_floating_dtype_become_float32(dtype):
+    encoder, _ = make_encoder(Returning(lambda module, features: features.to(dtype)), (9,))
+    assert is_kept_float32(encoder)
+    for module in (encoder, copy.deepcopy(encoder)):
+        for training in (True, False):
+            assert module.train(training)(torch.rand(2, 9)).dtype == torch.float32
+
+
+def test_features_that_are_no_float32_in_training_mode_alone_become_float32():
+    encoder, _ = make_encoder(Returning(only_in_training(Tensor.double)), (9,))
+    assert encoder(torch.rand(2, 9)).dtype == torch.float32
+
+
+def test_float32_features_need_no_conversion():
+    assert not is_kept_float32(make_encoder(nn.Linear(9, 4), (9,))[0])
+
+
+def test_lazy_layers_get_their_weights_from_the_callers_random_state():
+    weights = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        encoder, feature_dim = make_encoder(nn.LazyLinear(4), (9,))
+        assert feature_dim == 4
+        weights.append(encoder.weight.detach())
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+class Drawing(nn.Module):
+    """A module that draws from all global generators in training mode."""
+
+    def forward(self, x):
+        if self.training:
+            x = nn.functional.dropout(x) * random.random() * np.random.random_sample()
+        return x
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        nn.Sequential(nn.BatchNorm1d(9), Drawing()),
+        nn.utils.parametrizations.spectral_norm(nn.Linear(9, 4)),
+    ],
+)
+def test_probing_changes_neither_buffers_nor_random_states(spec):
+    torch.manual_seed(0)
+    states = torch.get_rng_state(), random.getstate(), np.random.get_state()[2]
+    encoder, _ = make_encoder(spec, (9,))
+    for name, value in spec.state_dict().items():
+        assert torch.equal(encoder.state_dict()[name], value)
+    assert torch.equal(torch.get_rng_state(), states[0])
+    assert (random.getstate(), np.random.get_state()[2]) == states[1:]
+    assert encoder.training
+
+
+class Flat(nn.Module):
+    """Flattens by ``view``, which images with their channels last do not allow."""
+
+    def __init__(self, in_training):
+        super().__init__()
+        self.in_training = in_training
+
+    def forward(self, x):
+        return x.view(len(x), -1) if self.training == self.in_training else x.flatten(1)
+
+
+@pytest.mark.parametrize("in_training", [True, False])
+def test_views_in_one_of_the_modes_keep_a_module_contiguous(in_training):
+    encoder, _ = make_encoder(Flat(in_training), (3, 4, 4))
+    assert is_kept_contiguous(encoder)
+    x = torch.rand(2, 3, 4, 4).contiguous(memory_format=torch.channels_last)
+    assert encoder.train(in_training)(x).shape == (2, 48)
+
+
+@pytest.mark.parametrize(
+    "name", ["googlenet", "inception_v3", "quantized_googlenet", "quantized_inception_v3"]
+)
+def test_classifiers_with_auxiliary_outputs_return_features_in_training(name):
+    encoder, feature_dim = make_encoder(name, (1, 75, 75))
+    assert encoder.train()(torch.rand(2, 1, 75, 75)).shape == (2, feature_dim)
+
+
+def test_frozen_encoders_need_no_training_mode():
+    module = Returning(only_in_training(lambda features: (features, features)))
+    assert make_encoder(module, (9,), frozen=True)[1] == 4
+    with pytest.raises(
+        EncoderError, match=r"returned tuple for a float32 batch .* in training mode"
+    ):
+        make_encoder(module, (9,))
+
+
 @pytest.mark.parametrize(
     ("spec", "shape", "message"),
     [
@@ -122,16 +324,71 @@ def test_probing_does_not_change_batch_norm_statistics():
         ("maskrcnn_resnet50_fpn", (3, 8, 8), "is unknown. Expected"),  # would download a backbone
         ("cnn", (9,), "encoder='cnn' needs images, but X holds rows of 9 features"),
         (lambda: "net", (9,), "returned str, expected a torch.nn.Module"),
-        (nn.Identity(), (3, 8, 8), r"returned \(2, 3, 8, 8\) for a batch of shape \(2, 3, 8, 8\)"),
-        (nn.Linear(4, 2), (9,), r"failed on a float32 batch of shape \(2, 9\)"),
-        (nn.LSTM(9, 2), (9,), "returned tuple for a batch"),
+        (
+            nn.Identity(),
+            (3, 8, 8),
+            r"float32 of shape \(3, 3, 8, 8\) for a float32 batch of shape \(3, 3, 8, 8\) in eval",
+        ),
+        (nn.Linear(4, 2), (9,), r"failed on a float32 batch of shape \(3, 9\) in evaluation mode"),
+        (
+            nn.Linear(9, 2).double(),
+            (9,),
+            r"failed on a float32 batch .* Its weights are float64: call \.float\(\) on it",
+        ),
+        (nn.Linear(9, 2).bfloat16(), (9,), r"Its weights are bfloat16: call \.float\(\) on it"),
+        (nn.LSTM(9, 2), (9,), "returned tuple for a float32 batch"),
         (
             nn.BatchNorm1d(9, eps=float("nan")),
             (9,),
-            "NaN or infinity for a batch of zeros",
+            r"NaN or infinity for random numbers of shape \(3, 9\) in evaluation mode",
         ),
+        (
+            nn.BatchNorm1d(9, track_running_stats=False),
+            (9,),
+            "features of a sample changed by up to",
+        ),
+        (batch_dependent_lstm(), (9,), "In evaluation mode, the features of a sample changed"),
     ],
 )
 def test_unusable_encoders_are_refused(spec, shape, message):
     with pytest.raises(EncoderError, match=message):
         make_encoder(spec, shape)
+
+
+@pytest.mark.parametrize("in_training", [True, False])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda f: {"features": f},
+            "returned dict for .* a module that returns the features alone",
+        ),
+        (lambda f: f.to_sparse(), r"returned sparse_coo float32 of shape .* Call \.to_dense\(\)"),
+        (
+            Tensor.int,
+            r"returned int32 of shape \(\d, 4\) for .*, expected a dense tensor of floating",
+        ),
+        (lambda f: f > 0, "returned bool of shape .* Convert the output to real numbers"),
+        (lambda f: f.to(torch.complex64), "returned complex64 of shape"),
+        (lambda f: f.sum(), r"returned float32 of shape \(\) for"),
+        (lambda f: f[:1], r"returned float32 of shape \(1, 4\) for .* keep a row for each sample"),
+        (lambda f: f[:, :0], r"returned float32 of shape \(\d, 0\) for"),
+        (lambda f: f / 0, "NaN or infinity for random numbers of shape"),
+        (lambda f: f.view(7), "failed on a float32 batch of shape"),
+    ],
+)
+def test_unusable_outputs_in_one_of_the_modes_are_refused(change, message, in_training):
+    spec = Returning(lambda m, f: change(f) if m.training == in_training else f)
+    with pytest.raises(EncoderError, match=message):
+        make_encoder(spec, (9,))
+
+
+def test_another_width_for_other_batches_is_refused():
+    spec = Returning(lambda m, f: f.repeat(1, len(f)))
+    with pytest.raises(EncoderError, match=r"12 features per sample for a batch of 3, and others"):
+        make_encoder(spec, (9,))
+
+
+def test_weights_of_another_dtype_are_fine_where_the_module_converts_its_input():
+    encoder, _ = make_encoder(InFloat64(), (9,))
+    assert encoder(torch.rand(2, 9)).dtype == torch.float32

@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "losses": set(),
     "metrics": set(),
     "_runtime": {"exceptions", "_version"},
-    "augmentations": {"_runtime"},
+    "augmentations": {"exceptions", "_runtime"},
     "encoders": {"exceptions", "_runtime"},
     "_data": {"exceptions", "_runtime"},
     "datasets": {"exceptions", "_data"},

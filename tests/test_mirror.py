@@ -22,6 +22,7 @@ TESTED_IN = {
     "augmentations/_base": "test_augmentations",
     "augmentations/_checks": "test_augmentations",
     "augmentations/_errors": "test_errors",
+    "augmentations/_foreign": "test_augmentations",
     "augmentations/_images": "test_augmentations",
     "augmentations/_recipes": "test_augmentations",
     "augmentations/_tabular": "test_augmentations",

@@ -23,9 +23,11 @@ encoder : str, torch.nn.Module or callable, default="auto"
     - Any other classifier of ``torchvision.models``, by its name, untrained.
     - A module: copied, so that the one passed in is never trained; every fit starts from its
       weights.
-    - A callable without arguments that returns a module: called within ``random_state``.
+    - A callable without arguments that returns a module: called within ``random_state``. What
+      it returns is copied as well.
 
     Images arrive as float32 in [0, 1] of shape (n, C, H, W), rows standardised as (n, d).
+    Features of other floating dtypes are converted to float32.
 freeze_encoder : bool, default=False
     Whether to leave the encoder as it is and train the heads only; for encoders with trained
     weights. With ``augmentation="auto"`` or ``"rows"`` the features of all samples are
@@ -40,7 +42,8 @@ augmentation : str, callable or Augmentation, default="auto"
     - ``"digits"``: gentle crops, rotations, shears and bending; no flips.
     - ``"rows"``: features swapped with those of other rows, and noise.
     - Anything from :mod:`deepcluster_sk.augmentations`, or a callable on a batch, which may
-      draw from the global random states.
+      draw from the global random states. Modules are copied. The height and width of images
+      may change.
 image_shape : tuple of int or None, default=None
     ``(H, W)``, ``(H, W, C)`` or ``(C, H, W)`` of flattened images in a 2-D X. None reads 2-D X
     as rows of features.

@@ -34,6 +34,7 @@ from .._training.objective import Objective
 from .._training.state import TrainingData, TrainState
 from .._training.trainer import Trainer
 from .._training.work import is_small
+from ..augmentations._foreign import Checked
 from ..augmentations._recipes import make_augmentation
 from ..encoders import input_size, make_encoder
 from . import errors
@@ -55,6 +56,8 @@ from .plan import Plan, drawn_seeds, learned_scale, make_plan
 from .samples import Samples, row_multiple
 from .sklearn_callbacks import FitTasks, with_callbacks
 from .validation import check_input, check_n_samples, check_new_input
+
+_TRIED_SAMPLES = 4  # that an augmentation of the user is tried on
 
 
 @with_callbacks
@@ -170,7 +173,9 @@ def build_networks(plan: Plan) -> tuple[Objective, int]:
         check_is_trained(plan.params.encoder)
     foreign = not isinstance(plan.params.encoder, str)
     with one_thread(), plan.seeds.drawing("init", foreign=foreign):
-        encoder, feature_dim = make_encoder(plan.params.encoder, plan.layout.sample_shape)
+        encoder, feature_dim = make_encoder(
+            plan.params.encoder, plan.layout.sample_shape, frozen=plan.params.freeze_encoder
+        )
         check_sizes(plan.method, plan.params, plan.layout, feature_dim, plan.device)
         objective = build_objective(plan.method, plan.params, plan.layout, encoder, feature_dim)
         return move_to(objective, plan.device), feature_dim
@@ -212,6 +217,7 @@ def open_data(plan: Plan, objective: Objective, feature_dim: int, *, first: bool
     size = input_size(objective.encoder)
     augment = make_augmentation(plan.params.augmentation, layout.sample_shape, size)
     training = TrainingData(source, preprocess, move_to(augment, plan.device))
+    _try_augmentation(plan, training)
     return Opened(stored, training, frozen)
 
 
@@ -229,6 +235,17 @@ def _is_small(plan: Plan, objective: Objective) -> bool:
 def threads_of(plan: Plan) -> AbstractContextManager[None]:
     """Return the context of a training."""
     return one_thread() if plan.config.one_thread else nullcontext()
+
+
+def _try_augmentation(plan: Plan, data: TrainingData) -> None:
+    """Try an augmentation of the user on a few samples, so that it fails before the first step."""
+    if not isinstance(data.augment, Checked):
+        return
+    few = torch.arange(min(_TRIED_SAMPLES, data.source.n_samples))
+    draws = plan.seeds.generator("augment", device=plan.device)
+    for _, stored in data.source.batches([few]):
+        with plan.seeds.fork_global("global", device=plan.device):
+            data.augment.try_out(data.preprocess(stored), draws)
 
 
 def _open_checkpoint(estimator: Any) -> Checkpoint | None:

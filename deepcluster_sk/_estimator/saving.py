@@ -16,7 +16,13 @@ from .._runtime.random import Seeds
 from .._training.frozen import network_of
 from .._training.objective import Objective
 from .._version import __version__
-from ..encoders import build_encoder, is_kept_contiguous, keep_contiguous
+from ..encoders import (
+    build_encoder,
+    is_kept_contiguous,
+    is_kept_float32,
+    keep_contiguous,
+    keep_float32,
+)
 from . import errors
 from .identity import plain
 from .networks import build_objective
@@ -48,6 +54,7 @@ def save(estimator: Any, path: str | os.PathLike[str]) -> None:
     tensors |= {f"preprocessor.{k}": v for k, v in estimator._preprocessor.state_dict().items()}
     tensors["labels_"] = torch.from_numpy(estimator.labels_)
     layout = estimator._preprocessor.layout
+    network = network_of(estimator._objective)
     fitted = {name: getattr(estimator, name) for name in _SAVED if hasattr(estimator, name)}
     if "feature_names_in_" in fitted:
         fitted["feature_names_in_"] = fitted["feature_names_in_"].tolist()
@@ -57,7 +64,8 @@ def save(estimator: Any, path: str | os.PathLike[str]) -> None:
         "params": params,
         "custom": [name for name in _CUSTOM if not isinstance(getattr(estimator, name), str)],
         "layout": {"shape": layout.shape, "channels": layout.channels},
-        "kept_contiguous": is_kept_contiguous(network_of(estimator._objective)),
+        "kept_contiguous": is_kept_contiguous(network),
+        "kept_float32": is_kept_float32(network),
         "fitted": fitted,
     }
     write_file(path, header, tensors)
@@ -156,4 +164,6 @@ def _objective(model: Any, header: dict[str, Any], tensors: dict[str, Tensor]) -
         keep_contiguous(network)
     elif layout.is_image:  # as in training: for the same speed, and the same bits
         objective.to(memory_format=torch.channels_last)
+    if header.get("kept_float32", False):  # older files do not say
+        keep_float32(network)
     return objective

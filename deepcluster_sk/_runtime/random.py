@@ -176,7 +176,7 @@ _DRAW = (
 def may_draw(module: nn.Module) -> bool:
     """Tell whether the training of a module may draw from global random states.
 
-    Modules of torch and of this package are known; any other, and whatever is hooked to one, may.
+    Those of torch and of this package are known; any other module may, and so may any other hook.
     """
     return any(map(_may_draw_itself, module.modules()))
 
@@ -185,4 +185,6 @@ def _may_draw_itself(module: nn.Module) -> bool:
     known = type(module).__module__.startswith(_DRAW_NOTHING)
     dropout = getattr(module, "dropout", 0.0)  # of attention and recurrent networks
     has_rate = isinstance(dropout, float) and dropout > 0
-    return not known or isinstance(module, _DRAW) or has_rate or bool(module._forward_hooks)
+    hooks = [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
+    foreign_hook = any(not str(hook.__module__).startswith(_DRAW_NOTHING) for hook in hooks)
+    return not known or isinstance(module, _DRAW) or has_rate or foreign_hook

@@ -6,6 +6,7 @@ them. So a small network computes in one thread, and what is parallel are pieces
 always the same.
 """
 
+import copy
 import threading
 import warnings
 from collections import deque
@@ -130,13 +131,9 @@ class _Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 def multiply_adds(network: nn.Module, sample_shape: tuple[int, ...]) -> int:
     """Return how many products a network on the CPU computes for one sample, at least."""
-    was_training = network.training
-    network.eval()
-    try:
-        with torch.no_grad(), _Counting() as counting:
-            network(torch.zeros(1, *sample_shape))
-    finally:
-        network.train(was_training)
+    network = copy.deepcopy(network).eval()  # it may keep what it sees
+    with torch.no_grad(), _Counting() as counting:
+        network(torch.zeros(1, *sample_shape))
     # a product in an operation that is not counted has a factor of its own
     n_parameters: int = sum(p.numel() for p in network.parameters())
     n_products: int = counting.operations // 2

@@ -12,7 +12,6 @@ from .._runtime.batch_norm import global_batch_norm
 from .._runtime.device import autocast, is_out_of_memory, training_switches
 from .._runtime.distributed import share_state
 from .._runtime.random import Seeds, may_draw
-from ..augmentations._recipes import Foreign
 from . import errors
 from .companion import Companion, WeightGradients, companion
 from .inference import calibrate_batch_norm
@@ -50,8 +49,7 @@ class Epochs:
         self.config, self.seeds, self.device = config, seeds, device
         self.objective = objective
         self.source, self.preprocess, self.augment = data
-        foreign = isinstance(self.augment, Foreign) or may_draw(self.augment)
-        self._draws_globally = foreign or may_draw(objective)
+        self._draws_globally = self.augment.draws_globally or may_draw(objective)
         self._transform = self.augment.transform
         if self.config.compile and self.augment.compilable:
             self._transform = compile_whole(self.augment.transform)

@@ -10,7 +10,7 @@ run on their own.
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import reduce
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -39,7 +39,9 @@ class Augmentation(nn.Module, ABC):
     float tensors of shape (n, d). Every sample of a batch gets its own draw.
     """
 
-    compilable: ClassVar[bool] = True
+    draws_globally: bool = False
+    """Whether `transform` draws from global random states."""
+    compilable: bool = True
     """Whether ``torch.compile`` can turn ``transform`` into one graph."""
     per_sample: bool = False
     """Whether each sample is transformed by itself, and the tensors of a draw have one row per

@@ -2,6 +2,12 @@
 
 from typing import Any
 
+import torch
+
+from ..exceptions import AugmentationError
+
+Shape = tuple[int, ...]
+
 
 def no_probability(name: str, value: float) -> ValueError:
     """Return the error for a number that is not a probability."""
@@ -50,10 +56,58 @@ def unknown_padding(padding: str) -> ValueError:
     return ValueError(f"padding={padding!r}, expected 'zeros', 'border' or 'reflection'.")
 
 
-def recipe_does_not_fit(recipe: str, kind: str, sample_shape: tuple[int, ...]) -> ValueError:
+def recipe_does_not_fit(recipe: str, kind: str, sample_shape: Shape) -> AugmentationError:
     """Return the error for a recipe for rows on images, or the other way round."""
     hint = ", or image_shape for flattened images" if kind == "rows" else ""
-    return ValueError(
+    return AugmentationError(
         f"augmentation={recipe!r} does not fit: X holds {kind} of shape {sample_shape}. Pass "
         f"augmentation='auto'{hint}."
+    )
+
+
+def a_class(name: str) -> AugmentationError:
+    """Return the error for a class in place of an instance."""
+    return AugmentationError(
+        f"augmentation={name} is a class, expected one of its instances, or another callable on a "
+        f"batch. Pass augmentation={name}()."
+    )
+
+
+def not_copyable(name: str, error: Exception) -> AugmentationError:
+    """Return the error for a module of which there can be only one."""
+    return AugmentationError(
+        f"The augmentation {name} cannot be copied: {error}. A fit moves a copy to its device, so "
+        "expected a module that copy.deepcopy accepts. Make locks, open files and results of "
+        "computations in its forward method and not in its constructor, or pass a function."
+    )
+
+
+def failed(name: str, shape: Shape, error: Exception) -> AugmentationError:
+    """Return the error for an augmentation that raises one."""
+    if len(shape) == 2:
+        hint = "Steps for images do not vary rows: pass image_shape if X holds flattened images."
+    else:
+        hint = "Steps for rows, such as MarginalSwap, do not vary images."
+    return AugmentationError(
+        f"augmentation={name} failed on a float32 batch of shape {shape} with "
+        f"{type(error).__name__}: {error}. Pass one that varies such a batch. {hint}"
+    )
+
+
+def no_batch(
+    name: str, got: str, shape: Shape, device: torch.device, mend: str
+) -> AugmentationError:
+    """Return the error for an augmentation whose result is no batch."""
+    expected = f"({shape[0]}, {shape[1]}{', H, W' if len(shape) == 4 else ''})"
+    return AugmentationError(
+        f"augmentation={name} returned {got} for a float32 batch of shape {shape} on {device}, "
+        f"expected a dense tensor of floating point numbers of shape {expected} there. {mend}"
+    )
+
+
+def not_finite(name: str, shape: Shape) -> AugmentationError:
+    """Return the error for an augmentation that makes NaN of numbers."""
+    return AugmentationError(
+        f"augmentation={name} made NaN or infinity of a finite batch of shape {shape}, expected "
+        "finite numbers. Look for divisions by 0, and for roots and powers of negative numbers."
     )

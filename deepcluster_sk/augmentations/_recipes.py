@@ -1,12 +1,12 @@
 """Named recipes, and the rule behind ``augmentation="auto"``."""
 
 from collections.abc import Callable
-from typing import Any
 
 from torch import Tensor
 
 from . import _errors as errors
-from ._base import Augmentation, Compose, Draw
+from ._base import Augmentation, Compose
+from ._foreign import checked
 from ._images import (
     ColorJitter,
     ElasticTransform,
@@ -102,24 +102,6 @@ def rows() -> Augmentation:
 RECIPES = ("images", "digits", "rows")
 
 
-class Foreign(Augmentation):
-    """Any callable on a batch, which draws from the global random states."""
-
-    compilable = False
-
-    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self.function = function
-
-    def sample(self, shape: Any, generator: Any) -> Draw:
-        """Draw nothing: the callable draws for itself."""
-        return ()
-
-    def transform(self, x: Tensor, draw: Draw) -> Tensor:
-        """Call the function."""
-        return self.function(x)
-
-
 def make_augmentation(
     spec: str | Callable[[Tensor], Tensor] | Augmentation,
     sample_shape: tuple[int, ...],
@@ -131,7 +113,8 @@ def make_augmentation(
     ----------
     spec : str, Augmentation or callable
         ``"auto"`` is the recipe ``"rows"`` for rows, ``"digits"`` for grey images and ``"images"``
-        for images in colour. A callable or module maps a batch to a batch of the same shape.
+        for images in colour. A callable maps a batch to a batch of the same shape; the height and
+        width of images may change. Modules are copied.
     sample_shape : tuple of int
         ``(d,)`` or ``(C, H, W)``.
     size : tuple of 2 ints or None, default=None
@@ -139,13 +122,11 @@ def make_augmentation(
 
     Raises
     ------
-    ValueError
-        If a recipe does not fit the samples.
+    AugmentationError
+        If a recipe does not fit the samples, `spec` is a class, or a module cannot be copied.
     """
-    if isinstance(spec, Augmentation):
-        return spec
-    if callable(spec):
-        return Foreign(spec)
+    if not isinstance(spec, str):
+        return checked(spec)
     is_rows = len(sample_shape) == 1
     if spec == "auto":
         spec = "rows" if is_rows else "digits" if sample_shape[0] == 1 else "images"

@@ -23,7 +23,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
+from deepcluster_sk import load
 from deepcluster_sk._training import row_map
+from deepcluster_sk.exceptions import AugmentationError
 from deepcluster_sk.metrics import clustering_accuracy_scorer, embedding_silhouette_score
 
 # a handful of epochs is too few to fill every cluster
@@ -483,3 +485,96 @@ def test_a_fit_that_fails_draws_nothing_from_a_random_state(estimator, blobs):
     with pytest.raises(ValueError, match="device"):
         estimator(3, device="no device", random_state=random_state).fit(blobs[0])
     assert random_state.get_state()[2] == before
+
+
+# ---- modules of the user
+
+
+def flat_net():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.BatchNorm1d(16))
+
+
+def test_fits_share_no_module_with_each_other_or_with_the_user(fitted, few_images):
+    module = flat_net()
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    models = [type(fitted)(3, encoder=lambda: module, **FAST).fit(few_images) for _ in range(2)]
+    models.append(clone(models[0]).set_params(max_epochs=1).partial_fit(few_images))
+    models.append(clone(models[0]).set_params(warm_start=True).fit(few_images).fit(few_images))
+    assert all(torch.equal(module.state_dict()[name], value) for name, value in before.items())
+    np.testing.assert_array_equal(models[0].transform(few_images), models[1].transform(few_images))
+    expected = [model.transform(few_images) for model in models]
+    with torch.no_grad():
+        module[1].weight.zero_()
+    for model, features in zip(models, expected, strict=True):
+        np.testing.assert_array_equal(model.transform(few_images), features)
+
+
+def test_modules_of_inference_mode_are_trained(fitted, few_images):
+    with torch.inference_mode():
+        module = flat_net()
+    model = type(fitted)(3, encoder=module, **FAST).fit(few_images)
+    assert not torch.equal(model.encoder_[1].weight, module[1].weight)
+
+
+class Halved(nn.Module):
+    def __init__(self, dtype):
+        super().__init__()
+        self.net, self.dtype = flat_net(), dtype
+
+    def forward(self, x):
+        return self.net(x).to(self.dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("freeze_encoder", [True, False])
+def test_features_are_float32_whatever_the_encoder_returns(
+    fitted, few_images, dtype, freeze_encoder, tmp_path
+):
+    model = type(fitted)(3, encoder=Halved(dtype), freeze_encoder=freeze_encoder, **FAST)
+    features = model.fit(few_images).transform(few_images)
+    assert features.dtype == model.predict_proba(few_images).dtype == np.float32
+    model.save(tmp_path / "model")
+    loaded = load(tmp_path / "model", encoder=Halved(dtype))
+    for other in (loaded, pickle.loads(pickle.dumps(model))):
+        np.testing.assert_array_equal(other.transform(few_images), features)
+        assert other.encoder_(torch.zeros(2, 1, 8, 8)).dtype == torch.float32
+
+
+class Darken(nn.Module):
+    """An augmentation with a buffer and a count of its calls."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("share", torch.tensor(0.5))
+        self.n_calls = 0
+
+    def forward(self, x):
+        self.n_calls += 1
+        return x * (self.share + torch.rand(len(x), 1, 1, 1) / 2)
+
+
+def test_the_module_that_is_passed_as_augmentation_stays_as_it_is(fitted, few_images):
+    augmentation = Darken()
+    model = type(fitted)(3, augmentation=augmentation, **FAST).fit(few_images)
+    model.partial_fit(few_images)
+    model.set_params(warm_start=True).fit(few_images)
+    assert augmentation.n_calls == 0
+
+
+def test_an_augmentation_is_tried_out_before_the_training(fitted, few_images):
+    shapes = []
+
+    def none(x):
+        shapes.append((tuple(x.shape), np.random.random_sample()))
+
+    def states():
+        return torch.get_rng_state().tolist(), np.random.get_state()[2]
+
+    before = states()
+    for method in ("fit", "partial_fit", "fit"):
+        with pytest.raises(AugmentationError, match="none returned NoneType for a float32 batch"):
+            getattr(type(fitted)(3, augmentation=none, **FAST), method)(few_images)
+    assert states() == before
+    assert [shape for shape, _ in shapes] == [(4, 1, 8, 8)] * 3
+    assert len({number for _, number in shapes}) == 1

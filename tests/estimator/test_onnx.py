@@ -219,3 +219,14 @@ def test_an_old_torch_is_named(few_images, tmp_path, monkeypatch):
     monkeypatch.setattr(torch, "__version__", torch.torch_version.TorchVersion("2.4.1"))
     with pytest.raises(ImportError, match=r"Exporting needs torch >= 2.8, found 2.4.1"):
         model.to_onnx(tmp_path / "model.onnx")
+
+
+class ReturningFloat64(nn.Sequential):
+    def forward(self, x):
+        return super().forward(x).double()
+
+
+def test_graph_of_an_encoder_that_returns_float64(few_images, tmp_path):
+    encoder = ReturningFloat64(nn.Flatten(), nn.Linear(64, 16), nn.BatchNorm1d(16))
+    model = ContrastiveClustering(3, encoder=encoder, **FAST).fit(few_images)
+    assert_equal_to_predict_proba(model, few_images, tmp_path / "model.onnx")

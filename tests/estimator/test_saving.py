@@ -6,6 +6,7 @@ import pickle
 import struct
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from torch import nn
 
 from deepcluster_sk import ContrastiveClustering, load
 from deepcluster_sk._runtime.file_format import read_file, write_file
-from deepcluster_sk.exceptions import SavedModelError
+from deepcluster_sk.exceptions import EncoderError, SavedModelError
 
 # a handful of epochs is too few to fill every cluster
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -131,6 +132,46 @@ def test_an_encoder_with_tensors_beside_its_state_comes_back(blobs, tmp_path):
     other = load(tmp_path / "model", encoder=Unusual)
     assert torch.equal(torch.get_rng_state(), before)
     np.testing.assert_array_equal(other.predict_proba(blobs[0]), model.predict_proba(blobs[0]))
+
+
+def own_net():
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 8))
+
+
+@pytest.fixture(scope="module")
+def saved_own(few_images, tmp_path_factory):
+    """The file of an estimator with an encoder of its own."""
+    path = tmp_path_factory.mktemp("own") / "model.dcsk"
+    ContrastiveClustering(3, encoder=own_net, **FAST).fit(few_images).save(path)
+    return path
+
+
+def test_opened_estimators_share_no_module_with_each_other(saved_own):
+    module = own_net()
+    before = module[1].weight.clone()
+    models = [load(saved_own, encoder=encoder) for encoder in (lambda: module, module)]
+    assert torch.equal(module[1].weight, before)
+    assert not {id(m) for m in models[0].encoder_.modules()} & {id(m) for m in module.modules()}
+    assert torch.equal(models[0].encoder_[1].weight, models[1].encoder_[1].weight)
+
+
+class Locked(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Flatten(), nn.Linear(64, 8))
+        self.lock = threading.Lock()
+
+
+@pytest.mark.parametrize(
+    ("encoder", "message"),
+    [
+        (Locked, "encoder Locked cannot be copied: cannot pickle"),
+        (Locked(), "encoder Locked cannot be copied: cannot pickle"),
+        (lambda: None, "returned NoneType, expected a torch.nn.Module"),
+    ],
+)
+def test_an_encoder_that_cannot_be_used_is_not_blamed_on_the_file(saved_own, encoder, message):
+    with pytest.raises(EncoderError, match=message):
+        load(saved_own, encoder=encoder)
 
 
 def test_an_encoder_whose_constructor_computes_comes_back(tmp_path):

@@ -140,10 +140,10 @@ def test_a_field_without_kind_default_or_description_is_refused(toy):
 
 
 class NotInEvaluation(nn.Module):
-    """Finite in training, and for the zeros that an encoder is tried with."""
+    """Finite in training, and for the few samples that an encoder is tried with."""
 
     def forward(self, x):
-        return x if self.training or not x.any() else x * float("nan")
+        return x if self.training or len(x) <= 3 else x * float("nan")
 
 
 def test_assignments_that_are_not_numbers_are_an_error(toy, blobs):

@@ -52,8 +52,9 @@ class Net(nn.Module):
         self.steps = 0
 
     def forward(self, x):
-        self.steps += self.training
-        if self.training and self.steps == Net.at_step:
+        is_step = self.training and torch.is_grad_enabled()  # and not a trial
+        self.steps += is_step
+        if is_step and self.steps == Net.at_step:
             signal.raise_signal(Net.signal)
         return self.dropout(self.layers(x.flatten(1)))
 
