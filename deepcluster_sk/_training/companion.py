@@ -64,9 +64,11 @@ def companion() -> Iterator[Companion]:
         pool.shutdown(cancel_futures=True)
 
 
-class _Gradient(NamedTuple):
-    parameter: nn.Parameter
-    value: "Future[Tensor]"
+class _Later(NamedTuple):
+    """Gradients that are being computed."""
+
+    parameters: tuple[nn.Parameter | None, ...]
+    values: "Future[tuple[Tensor, ...]]"
 
 
 class WeightGradients(TorchFunctionMode):
@@ -79,7 +81,7 @@ class WeightGradients(TorchFunctionMode):
     def __init__(self, companion: Companion) -> None:
         super().__init__()
         self._companion = companion
-        self._gradients: list[_Gradient] = []
+        self._coming: list[_Later] = []
 
     def __torch_function__(
         self,
@@ -96,16 +98,23 @@ class WeightGradients(TorchFunctionMode):
                 return _Convolution.apply(self, x, weight, bias, _Options.of(options))
         return func(*args, **(kwargs or {}))
 
-    def later(self, parameter: nn.Parameter, compute: Callable[..., Tensor], *args: Any) -> None:
-        """Let the companion compute a gradient."""
-        self._gradients.append(_Gradient(parameter, self._companion.submit(compute, *args)))
+    def later(
+        self,
+        parameters: tuple[nn.Parameter | None, ...],
+        compute: Callable[..., tuple[Tensor, ...]],
+        *args: Any,
+    ) -> None:
+        """Let the companion compute the gradients of a weight and a bias; None for no bias."""
+        self._coming.append(_Later(parameters, self._companion.submit(compute, *args)))
 
     def collect(self) -> None:
         """Wait for the gradients, and add them to those that are there."""
-        for parameter, value in self._gradients:
-            gradient = value.result()
-            parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
-        self._gradients = []
+        for parameters, values in self._coming:
+            for parameter, gradient in zip(parameters, values.result(), strict=True):
+                if parameter is not None:
+                    before = parameter.grad
+                    parameter.grad = gradient if before is None else before + gradient
+        self._coming = []
 
 
 def _filled(args: tuple[Any, ...], length: int) -> list[Any]:
@@ -144,22 +153,15 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (grad,), (x, weight) = grads, ctx.saved_tensors
-        _, bias = ctx.parameters
-        ctx.gradients.later(ctx.parameters[0], _linear_weight_gradient, grad, x)
-        if bias is not None:
-            ctx.gradients.later(bias, _bias_gradient, grad)
+        ctx.gradients.later(ctx.parameters, _linear_gradients, grad, x)
         return None, grad @ weight if ctx.needs_input_grad[1] else None, None, None
 
 
 @torch.no_grad()
-def _linear_weight_gradient(grad: Tensor, x: Tensor) -> Tensor:
-    # as torch computes it, to the bit
-    return (x.flatten(0, -2).mT @ grad.flatten(0, -2)).mT.contiguous()
-
-
-@torch.no_grad()
-def _bias_gradient(grad: Tensor) -> Tensor:
-    return grad.flatten(0, -2).sum(dim=0)
+def _linear_gradients(grad: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the gradients of weight and bias, as torch computes them, to the bit."""
+    grad, x = grad.flatten(0, -2), x.flatten(0, -2)
+    return grad.mT @ x, grad.sum(dim=0)
 
 
 class _Options(NamedTuple):
@@ -205,29 +207,28 @@ class _Convolution(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (grad,), (x, weight) = grads, ctx.saved_tensors
-        parameter, bias = ctx.parameters
-        ctx.gradients.later(parameter, _convolution_gradient, 1, grad, x, weight, ctx.options)
-        if bias is not None:
-            ctx.gradients.later(bias, _channel_sums, grad)
+        ctx.gradients.later(ctx.parameters, _convolution_gradients, grad, x, weight, ctx.options)
         to_x = None
         if ctx.needs_input_grad[1]:
-            to_x = _convolution_gradient(0, grad, x, weight, ctx.options)
+            wanted = [True, False, False]
+            to_x, _, _ = _convolution_backward(grad, x, weight, ctx.options, wanted)
         return None, to_x, None, None, None
 
 
 @torch.no_grad()
-def _convolution_gradient(
-    which: int, grad: Tensor, x: Tensor, weight: Tensor, options: _Options
-) -> Tensor:
-    """Return the gradient of input (0) or weight (1)."""
+def _convolution_gradients(
+    grad: Tensor, x: Tensor, weight: Tensor, options: _Options
+) -> tuple[Tensor, ...]:
+    """Return the gradients of weight and bias."""
+    return _convolution_backward(grad, x, weight, options, [False, True, True])[1:]
+
+
+def _convolution_backward(
+    grad: Tensor, x: Tensor, weight: Tensor, options: _Options, wanted: list[bool]
+) -> tuple[Tensor, ...]:
+    """Return the gradients of input, weight and bias, as far as they are wanted."""
     stride, padding, dilation, groups = options
-    wanted = [which == 0, which == 1, False]
-    both: list[Tensor] = torch.ops.aten.convolution_backward(
-        grad, x, weight, None, stride, padding, dilation, False, [0, 0], groups, wanted
+    gradients: tuple[Tensor, ...] = torch.ops.aten.convolution_backward(
+        grad, x, weight, [len(weight)], stride, padding, dilation, False, [0, 0], groups, wanted
     )
-    return both[which]
-
-
-@torch.no_grad()
-def _channel_sums(grad: Tensor) -> Tensor:
-    return grad.sum(dim=(0, 2, 3))
+    return gradients
