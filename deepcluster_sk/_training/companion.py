@@ -2,15 +2,17 @@
 
 Torch's own threads share every operation, and spin while they wait for each other; the bits of a
 sum depend on how many they are. This thread gets whole operations: the views of the next batch, and
-the gradients of weights, which nothing needs before the optimiser does. Each of them is computed by
-one thread, so that the bits are the same with a second thread and without one.
+the gradients of the weights of linear layers, which nothing needs before the optimiser does. Each
+is computed by one thread, so that the bits are the same with a second thread and without one.
+Convolutions are left out: measured on small images, handing them over took as long as it saved.
 """
 
 import contextvars
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any, NamedTuple, TypeVar
+from functools import partial
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -64,18 +66,47 @@ def companion() -> Iterator[Companion]:
         pool.shutdown(cancel_futures=True)
 
 
-class _Later(NamedTuple):
-    """Gradients that are being computed."""
+class _Later:
+    """The gradients of some parameters, which are being computed or wait for it.
 
-    parameters: tuple[nn.Parameter | None, ...]
-    values: "Future[tuple[Tensor, ...]]"
+    Parameters
+    ----------
+    parameters : tuple of Parameter or None
+        None for a bias that there is not.
+    compute : callable
+        Returns a gradient for each of them.
+    companion : Companion
+    """
+
+    def __init__(
+        self,
+        parameters: tuple[nn.Parameter | None, ...],
+        compute: Callable[[], tuple[Tensor, ...]],
+        companion: Companion,
+    ) -> None:
+        self.parameters = parameters
+        self._compute = compute
+        self._coming = companion.submit(compute)
+
+    def hurry(self) -> None:
+        """Compute at once, in the calling thread, if nobody has begun."""
+        if self._coming.cancel():
+            self._coming = Future()
+            self._coming.set_result(self._compute())
+
+    def add(self) -> None:
+        """Wait for the gradients, and add them to those that are there."""
+        for parameter, gradient in zip(self.parameters, self._coming.result(), strict=True):
+            if parameter is not None:
+                before = parameter.grad
+                parameter.grad = gradient if before is None else before + gradient
 
 
 class WeightGradients(TorchFunctionMode):
     """Inside of its block, gradients of weights are left to a companion.
 
-    These are the weights of linear layers and of convolutions in two dimensions. Weights with
-    hooks, weights that are computed from others, and everything else are left to torch.
+    These are the weights of linear layers. Weights with hooks, weights that are computed from
+    others, and everything else are left to torch.
     """
 
     def __init__(self, companion: Companion) -> None:
@@ -91,34 +122,26 @@ class WeightGradients(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         if func is F.linear and not kwargs and _are_plain(*args):
-            return _Linear.apply(self, *_filled(args, 3))
-        if func is F.conv2d and not kwargs and _are_plain(*args[:3]):
-            x, weight, bias, *options = _filled(args, 3)
-            if _Options.fit(options):
-                return _Convolution.apply(self, x, weight, bias, _Options.of(options))
+            return (
+                _Linear.apply(self, *args) if len(args) == 3 else _Linear.apply(self, *args, None)
+            )
         return func(*args, **(kwargs or {}))
 
     def later(
         self,
         parameters: tuple[nn.Parameter | None, ...],
-        compute: Callable[..., tuple[Tensor, ...]],
-        *args: Any,
+        compute: Callable[[], tuple[Tensor, ...]],
     ) -> None:
-        """Let the companion compute the gradients of a weight and a bias; None for no bias."""
-        self._coming.append(_Later(parameters, self._companion.submit(compute, *args)))
+        """Let the companion compute the gradients of a weight and a bias."""
+        self._coming.append(_Later(parameters, compute, self._companion))
 
     def collect(self) -> None:
-        """Wait for the gradients, and add them to those that are there."""
-        for parameters, values in self._coming:
-            for parameter, gradient in zip(parameters, values.result(), strict=True):
-                if parameter is not None:
-                    before = parameter.grad
-                    parameter.grad = gradient if before is None else before + gradient
+        """Add all gradients to those that are there; help to compute them."""
+        for later in reversed(self._coming):
+            later.hurry()
+        for later in self._coming:
+            later.add()
         self._coming = []
-
-
-def _filled(args: tuple[Any, ...], length: int) -> list[Any]:
-    return [*args, *[None] * (length - len(args))]
 
 
 def _are_plain(x: Any, weight: Any, bias: Any = None) -> bool:
@@ -153,7 +176,7 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (grad,), (x, weight) = grads, ctx.saved_tensors
-        ctx.gradients.later(ctx.parameters, _linear_gradients, grad, x)
+        ctx.gradients.later(ctx.parameters, partial(_linear_gradients, grad, x))
         return None, grad @ weight if ctx.needs_input_grad[1] else None, None, None
 
 
@@ -162,73 +185,3 @@ def _linear_gradients(grad: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
     """Return the gradients of weight and bias, as torch computes them, to the bit."""
     grad, x = grad.flatten(0, -2), x.flatten(0, -2)
     return grad.mT @ x, grad.sum(dim=0)
-
-
-class _Options(NamedTuple):
-    """Of a convolution."""
-
-    stride: list[int]
-    padding: list[int]
-    dilation: list[int]
-    groups: int
-
-    @staticmethod
-    def fit(options: list[Any]) -> bool:
-        """Tell whether all are numbers: padding may be a word."""
-        return not any(isinstance(option, str) for option in options)
-
-    @classmethod
-    def of(cls, options: list[Any]) -> "_Options":
-        defaults = [1, 0, 1, 1]
-        stride, padding, dilation, groups = options + defaults[len(options) :]
-        return cls(_pair(stride), _pair(padding), _pair(dilation), groups)
-
-
-def _pair(value: Any) -> list[int]:
-    return [value, value] if isinstance(value, int) else list(value)
-
-
-class _Convolution(torch.autograd.Function):
-    """``torch.nn.functional.conv2d``."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        gradients: WeightGradients,
-        x: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        options: _Options,
-    ) -> Tensor:
-        ctx.gradients, ctx.parameters, ctx.options = gradients, (weight, bias), options
-        ctx.save_for_backward(x, weight)
-        return F.conv2d(x, weight, bias, *options)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        (grad,), (x, weight) = grads, ctx.saved_tensors
-        ctx.gradients.later(ctx.parameters, _convolution_gradients, grad, x, weight, ctx.options)
-        to_x = None
-        if ctx.needs_input_grad[1]:
-            wanted = [True, False, False]
-            to_x, _, _ = _convolution_backward(grad, x, weight, ctx.options, wanted)
-        return None, to_x, None, None, None
-
-
-@torch.no_grad()
-def _convolution_gradients(
-    grad: Tensor, x: Tensor, weight: Tensor, options: _Options
-) -> tuple[Tensor, ...]:
-    """Return the gradients of weight and bias."""
-    return _convolution_backward(grad, x, weight, options, [False, True, True])[1:]
-
-
-def _convolution_backward(
-    grad: Tensor, x: Tensor, weight: Tensor, options: _Options, wanted: list[bool]
-) -> tuple[Tensor, ...]:
-    """Return the gradients of input, weight and bias, as far as they are wanted."""
-    stride, padding, dilation, groups = options
-    gradients: tuple[Tensor, ...] = torch.ops.aten.convolution_backward(
-        grad, x, weight, [len(weight)], stride, padding, dilation, False, [0, 0], groups, wanted
-    )
-    return gradients
