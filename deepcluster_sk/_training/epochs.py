@@ -74,7 +74,8 @@ class Epochs:
         return EpochRecord(total, dict(zip(names, terms, strict=True)))
 
     def _companion(self) -> AbstractContextManager[Companion | None]:
-        helps = self.config.one_thread and not self.config.compile
+        # code that is not ours may do anything with weights, and its draws are of this thread
+        helps = self.config.one_thread and not self.config.compile and not self._draws_globally
         return companion() if helps else nullcontext()
 
     def _take_steps(
@@ -86,7 +87,7 @@ class Epochs:
         """
         noise = self.seeds.generator("noise", number, device=self.device)
         batches = self._batches(plan, number)
-        if second is not None and not self._draws_globally:
+        if second is not None:
             batches = second.one_ahead(batches)
         sums: Tensor | None = None
         for step in range(len(plan)):
