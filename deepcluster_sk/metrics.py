@@ -152,7 +152,9 @@ def embedding_silhouette_score(
         rows = np.random.default_rng(0).choice(rows, max_samples, replace=False)
     if not 2 <= len(np.unique(clusters[rows])) < len(rows):
         return -1.0
-    return float(silhouette_score(values[rows], clusters[rows], metric="cosine"))
+    # one piece, whatever joblib is set to: pieces would round differently
+    score = silhouette_score(values[rows], clusters[rows], metric="cosine", n_jobs=1)
+    return float(score)
 
 
 clustering_accuracy_scorer = make_scorer(clustering_accuracy_score)

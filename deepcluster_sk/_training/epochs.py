@@ -2,8 +2,8 @@
 
 import copy
 import math
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Generator, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 
 import torch
 from torch import Tensor
@@ -22,6 +22,10 @@ from .steps import Steps, compile_whole
 from .views import rows_to_read, vary
 
 _CALIBRATION_BATCHES = 64  # some 10,000 images: more change the statistics by less than 1 %
+
+
+Views = tuple[tuple[Tensor, ...], Tensor]
+"""The views of a batch, and the numbers of the rows that were read."""
 
 
 class Epochs:
@@ -68,8 +72,12 @@ class Epochs:
         order = self.seeds.generator("order", number)
         self.prepare(number, progress=progress)
         plan = objective.view_rows(self.steps.plan(self.source.n_samples, order), order)
-        with training_switches(self.device, self.config.precision), self._companion() as second:
-            sums, names = self._take_steps(plan, number, second)
+        with (
+            training_switches(self.device, self.config.precision),
+            closing(self._batches(plan, number)) as batches,
+            self._companion() as second,
+        ):
+            sums, names = self._take_steps(batches, len(plan), number, second)
         total, *terms = (sums / len(plan)).tolist()
         return EpochRecord(total, dict(zip(names, terms, strict=True)))
 
@@ -79,18 +87,17 @@ class Epochs:
         return companion() if helps else nullcontext()
 
     def _take_steps(
-        self, plan: Tensor, number: int, second: Companion | None
+        self, batches: Iterator[Views], n_steps: int, number: int, second: Companion | None
     ) -> tuple[Tensor, list[str]]:
-        """Take a step for each batch of a plan (steps, views, B), and never wait for the device.
+        """Take a step for each batch of an epoch, and never wait for the device.
 
         Return the sums of the loss and of its terms, and the names of the terms.
         """
         noise = self.seeds.generator("noise", number, device=self.device)
-        batches = self._batches(plan, number)
         if second is not None:
             batches = second.one_ahead(batches)
         sums: Tensor | None = None
-        for step in range(len(plan)):
+        for step in range(n_steps):
             with self._draws(number, step):
                 views, rows = next(batches)
                 batch = Batch(
@@ -102,7 +109,7 @@ class Epochs:
         assert sums is not None
         return sums, list(output.terms)
 
-    def _batches(self, plan: Tensor, number: int) -> Iterator[tuple[tuple[Tensor, ...], Tensor]]:
+    def _batches(self, plan: Tensor, number: int) -> Generator[Views, None, None]:
         """Yield the views of each batch of a plan, and the numbers of the rows that were read."""
         n_views = plan.shape[1]
         draws = self.seeds.generator("augment", number, device=self.device)
