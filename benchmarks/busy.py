@@ -12,10 +12,10 @@ torch         a process that multiplies matrices with all of torch's threads
 two busy      two processes that count in Python
 ============  ====================================================================================
 
-Every fit is a process of its own, which imports, warms up, and times `epochs` of ContrastiveClustering
-on the bundled digits. The rounds alternate between the situations, and with ``--before`` between the
-package of this checkout and that of another one. The table has medians, and their ratio to the
-quiet ones of the same package. Leave the machine alone meanwhile.
+Every fit is a process of its own, which imports, warms up, and times some epochs of
+ContrastiveClustering on the bundled digits. The rounds alternate between the situations, and with
+``--before`` between the package of this checkout and that of another one. The table has medians,
+and their ratio to the quiet ones of the same package. Leave the machine alone meanwhile.
 """
 
 import argparse
@@ -69,16 +69,19 @@ class Fit:
         )
 
     def wait_until_ready(self) -> None:
+        """Wait for imports and warm-up."""
         assert self._process.stdout is not None
         if self._process.stdout.readline().strip() != "ready":
             raise SystemExit("The fit did not start; its error stands above.")
 
     def begin(self) -> None:
+        """Let the fit begin."""
         assert self._process.stdin is not None
         self._process.stdin.write("\n")
         self._process.stdin.flush()
 
     def seconds(self) -> float:
+        """Return how long it took."""
         output, _ = self._process.communicate()
         return float(output)
 

@@ -37,7 +37,14 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from deepcluster_sk import ContrastiveClustering
-from deepcluster_sk._estimator.fitting import build_networks, make_plan, open_data, read
+from deepcluster_sk._estimator.fitting import (
+    build_networks,
+    make_plan,
+    open_data,
+    read,
+    threads_of,
+    with_threads,
+)
 from deepcluster_sk._runtime.device import autocast, training_switches
 from deepcluster_sk._runtime.random import Seeds
 from deepcluster_sk._training.epochs import Epochs
@@ -100,6 +107,7 @@ class Training:
         for name, buffer in self.objective.named_buffers():
             if name.endswith("started"):
                 buffer.fill_(1)  # all parts of the loss at work
+        self._plan = plan = with_threads(plan, self.objective)
         self.device, self.config = plan.device, plan.config
         self.epochs = Epochs(plan.config, seeds, plan.device, self.objective, data)
         self.objective.train()
@@ -115,7 +123,8 @@ class Training:
 
     def epoch(self) -> None:
         """Run one epoch as a fit does."""
-        self.epochs.run(0, progress=0.0)
+        with threads_of(self._plan):
+            self.epochs.run(0, progress=0.0)
 
     def bare(self) -> None:
         """Run the network as often on ready views: forward, backward, optimiser."""

@@ -174,3 +174,24 @@ def test_distributed_script_counts_gradients_and_gathered_rows(script, capsys):
     assert cells[2] == f"{4 * n_weights / 1e3:,.0f} kB"
     assert cells[4] == f"{2 * 4 * 8 * 128 / 1e3:,.0f} kB"  # queries and keys of 8 samples
     assert cells[5] == f"{4 * 8 * 128 / 1e3:,.0f} kB"  # of the queries alone
+
+
+# ---- threads and busy machines
+
+
+@pytest.mark.filterwarnings("ignore:.*clusters are empty")
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts descriptors in /proc")
+def test_many_small_fits_and_predictions_are_equal_and_leave_nothing_behind(script, capsys):
+    few = ["--thread-fits", 1, "--thread-predictions", 20, "--fits", 8, "--predictions", 50]
+    script("stress", *few)
+    table = capsys.readouterr().out
+    assert "8 of 8 equal" in table
+    assert "20 of 20 equal" in table
+    assert "8 fits" in table
+
+
+def test_busy_script_compares_situations(script, capsys):
+    script("busy", "--rounds", 1, "--epochs", 1, "--kinds", "rows", "--situations", "quiet")
+    cells = capsys.readouterr().out.splitlines()[-1].split(" | ")
+    assert cells[0] == "| rows, quiet"
+    assert float(cells[2]) > 0
