@@ -1,16 +1,17 @@
 """Devices, precision and memory: the only file that names an accelerator."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, NamedTuple, TypeVar, get_args
 
 import torch
 import torch.distributed as dist
 from torch import nn
 
 from . import errors
+from .locks import process_lock
 
 Precision = Literal["float32", "bfloat16", "float16"]
 Movable = TypeVar("Movable", bound=torch.Tensor | nn.Module)
@@ -162,16 +163,13 @@ def training_switches(device: torch.device, precision: Precision) -> Iterator[No
     if device.type != "cuda":
         yield
         return
-    cudnn = torch.backends.cudnn
-    tuned = cudnn.benchmark
-    rounded = nullcontext() if precision == "float32" else _tensor_float32(allowed=True)
-    deterministic = cudnn.deterministic or torch.are_deterministic_algorithms_enabled()
-    try:
-        cudnn.benchmark = tuned or not deterministic
-        with rounded:
-            yield
-    finally:
-        cudnn.benchmark = tuned
+    deterministic = (
+        torch.backends.cudnn.deterministic or torch.are_deterministic_algorithms_enabled()
+    )
+    tuned = nullcontext() if deterministic else _TUNED.set(True)
+    rounded = nullcontext() if precision == "float32" else _TENSOR_FLOAT32.set(True)
+    with tuned, rounded:
+        yield
 
 
 @contextmanager
@@ -183,41 +181,99 @@ def inference_switches(device: torch.device) -> Iterator[None]:
     if device.type != "cuda":
         yield
         return
-    with _tensor_float32(allowed=False):
+    with _TENSOR_FLOAT32.set(False):
         yield
 
 
-@contextmanager
-def _tensor_float32(*, allowed: bool) -> Iterator[None]:
-    """Allow or forbid TF32; restore what was before.
+class _Switch:
+    """A switch of the whole process: the last thread that set it counts, and the end restores it.
 
-    Torch has two generations of switches, and refuses to read the older ones once the newer ones
-    say something else. So the older ones are set, unless the user has turned to the newer ones.
+    Parameters
+    ----------
+    read : callable
+        Returns the state of the switch.
+    write : callable
+        Takes a bool, or a state.
     """
+
+    def __init__(self, read: Callable[[], Any], write: Callable[[Any], None]) -> None:
+        self._read, self._write = read, write
+        self._before: Any = None
+        self._values: dict[object, bool] = {}  # of the blocks that have not ended, in their order
+
+    @contextmanager
+    def set(self, value: bool) -> Iterator[None]:
+        """Set the switch for the length of a block."""
+        block = object()
+        with process_lock:
+            if not self._values:
+                self._before = self._read()
+            self._values[block] = value
+            self._write(value)
+        try:
+            yield
+        finally:
+            with process_lock:
+                del self._values[block]
+                last = [*self._values.values()][-1:]
+                self._write(last[0] if last else self._before)
+
+
+def _read_tuned() -> bool:
+    return torch.backends.cudnn.benchmark
+
+
+def _write_tuned(value: bool) -> None:
+    torch.backends.cudnn.benchmark = value
+
+
+class _TensorFloat32(NamedTuple):
+    """The states of torch's two generations of switches for TF32."""
+
+    older: tuple[str, bool] | None
+    """None if torch refuses to read them, because the newer ones say something else."""
+    newer: list[str]
+
+
+def _newer_switches() -> list[Any]:
     backends: Any = torch.backends
+    if not hasattr(backends, "fp32_precision"):  # torch < 2.9
+        return []
     cudnn = backends.cudnn
-    newer: list[Any] = []
-    if hasattr(backends, "fp32_precision"):  # torch >= 2.9
-        newer = [backends.cuda.matmul, cudnn.conv, cudnn.rnn, backends.mkldnn.matmul]
-    before = [switch.fp32_precision for switch in newer]
+    return [backends.cuda.matmul, cudnn.conv, cudnn.rnn, backends.mkldnn.matmul]
+
+
+def _read_tensor_float32() -> _TensorFloat32:
+    newer = [switch.fp32_precision for switch in _newer_switches()]
     try:
-        older = torch.get_float32_matmul_precision(), cudnn.allow_tf32
+        older = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     except RuntimeError:
-        older = None
-    try:
-        if older is not None:
-            torch.set_float32_matmul_precision("high" if allowed else "highest")
-            cudnn.allow_tf32 = allowed
-        else:
-            for switch in newer[:3]:
-                switch.fp32_precision = "tf32" if allowed else "ieee"
-        yield
-    finally:
-        if older is not None:
-            torch.set_float32_matmul_precision(older[0])
-            cudnn.allow_tf32 = older[1]
-        for switch, value in zip(newer, before, strict=True):
-            switch.fp32_precision = value
+        return _TensorFloat32(None, newer)
+    return _TensorFloat32(older, newer)
+
+
+def _write_tensor_float32(value: bool | _TensorFloat32) -> None:
+    """Allow or forbid TF32, or restore a state.
+
+    The older switches are set, unless the user has turned to the newer ones.
+    """
+    cudnn: Any = torch.backends.cudnn
+    if isinstance(value, _TensorFloat32):
+        if value.older is not None:
+            torch.set_float32_matmul_precision(value.older[0])
+            cudnn.allow_tf32 = value.older[1]
+        for switch, before in zip(_newer_switches(), value.newer, strict=True):
+            switch.fp32_precision = before
+    elif _read_tensor_float32().older is not None:
+        torch.set_float32_matmul_precision("high" if value else "highest")
+        cudnn.allow_tf32 = value
+    else:
+        for switch in _newer_switches()[:3]:
+            switch.fp32_precision = "tf32" if value else "ieee"
+
+
+_TUNED = _Switch(_read_tuned, _write_tuned)
+_TENSOR_FLOAT32 = _Switch(_read_tensor_float32, _write_tensor_float32)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -346,3 +346,25 @@ def test_deterministic_convolutions_are_not_tuned(monkeypatch):
 def test_a_tensor_for_the_cpu_is_not_copied():
     x = torch.ones(3)
     assert to_device(x, torch.device("cpu")) is x
+
+
+def test_switches_that_threads_set_at_the_same_time_are_restored():
+    """Blocks of threads end in any order: neither may restore what the other one has set."""
+    before = torch.get_float32_matmul_precision()
+    training = training_switches(PRETENDED, "bfloat16")
+    predicting = inference_switches(PRETENDED)
+    training.__enter__()
+    predicting.__enter__()
+    assert torch.get_float32_matmul_precision() == "highest"
+    training.__exit__(None, None, None)
+    assert torch.get_float32_matmul_precision() == "highest"
+    predicting.__exit__(None, None, None)
+    assert torch.get_float32_matmul_precision() == before
+
+
+def test_the_switches_of_a_thread_hold_again_after_those_of_another():
+    training = training_switches(PRETENDED, "bfloat16")
+    with training:
+        with inference_switches(PRETENDED):
+            pass
+        assert torch.get_float32_matmul_precision() == "high"
