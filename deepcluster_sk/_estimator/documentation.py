@@ -114,8 +114,10 @@ checkpoint_every : int or float, default=1
 verbose : int, default=0
     1 shows a progress bar.
 random_state : int, RandomState instance or None, default=None
-    One value gives the same bits on the CPU. None draws from the operating system, not from
-    numpy's global state, which no method of this class touches.
+    One value gives the same bits on the CPU; for large networks, with the same number of
+    threads. None draws from the operating system, not from numpy's global state. Global states
+    are left as they are; an encoder with dropout, or modules or callables of your own, may draw
+    from them: then they are seeded for the time being, and restored.
 
 Attributes
 ----------
