@@ -115,7 +115,7 @@ def growth(name: str, work: Callable[[int], Any], warm_up: int, n: int) -> None:
 def fits_part(n_fits: int) -> None:
     """Fit again and again, all methods and kinds of data in turn."""
     jobs = [(method, kind) for method in OURS for kind in DATA]
-    growth("fits", lambda number: outcome(*jobs[number % len(jobs)]), 2 * len(jobs), n_fits)
+    growth("fits", lambda number: outcome(*jobs[number % len(jobs)]), len(jobs), n_fits)
 
 
 def rows_part(n_rows: int) -> None:
@@ -126,7 +126,7 @@ def rows_part(n_rows: int) -> None:
         def predict(number: int, model: Any = model, X: Any = X) -> None:
             model.predict(X[number % len(X)][None])
 
-        growth(f"predictions of one of {kind}", predict, 500, n_rows)
+        growth(f"predictions of one of {kind}", predict, 200, n_rows)
 
 
 def main() -> None:

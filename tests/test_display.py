@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import mkdtemp
 
 import matplotlib.pyplot
 import numpy as np
@@ -227,7 +228,7 @@ SHOWN = {
     "embedding": EmbeddingDisplay.from_estimator,
     "match": lambda estimator, X: ClusterMatchDisplay.from_estimator(estimator, X, [0] * len(X)),
     "losses": lambda estimator, X: LossCurveDisplay.from_estimator(estimator),
-    "report": lambda estimator, X: report(estimator, X, os.devnull),
+    "report": lambda estimator, X: report(estimator, X, Path(mkdtemp(), "report.html")),
 }
 
 

@@ -10,7 +10,6 @@ from torch.export import Dim, ExportedProgram
 
 from .._data.preprocessing import Preprocessor
 from .._runtime.file_format import replacing
-from .._training.frozen import assign
 from .._training.objective import Objective
 from . import errors
 
@@ -37,7 +36,8 @@ class PredictProba(nn.Module):
 
     def forward(self, X: Tensor) -> Tensor:
         """Map samples (n, ...) to assignments (n, n_clusters), float32."""
-        return assign(self.objective, self.preprocessor(X.flatten(1))).float()
+        x = self.preprocessor(X.flatten(1))
+        return self.objective.assign(self.objective.encoder(x)).float()
 
 
 def write_onnx(

@@ -696,7 +696,7 @@ def fit_with(rank, per_rank):
         ([({}, 60), ({}, 50)], "X.n_samples=60 in rank 0, X.n_samples=50 in rank 1"),
         ([({"max_epochs": 2}, 60), ({}, 60)], "max_epochs=2 in rank 0, max_epochs=3 in rank 1"),
         ([({"batch_size": 15}, 60)] * 2, "15 samples cannot be cut .* Pass batch_size=14"),
-        ([({"batch_size": 1}, 60)] * 2, "Pass batch_size=2"),
+        ([({"batch_size": 1}, 60)] * 2, "batch_size=1 should be >= 2"),
         ([({"batch_size": 64}, 61)] * 2, "61 samples cannot be cut .* Pass batch_size=60"),
         ([({"compile": True}, 60)] * 2, "compile=True was passed in a job of 2 processes"),
     ],
