@@ -66,6 +66,7 @@ TESTED_IN = {
     "_runtime/batch_norm": "runtime/test_distributed",
     "_runtime/errors": "test_errors",
     "_runtime/file_format": "estimator/test_saving",
+    "_runtime/locks": "runtime/test_threads",
     "_runtime/process_group": "runtime/test_distributed",
     "_runtime/warnings": "estimator/test_base",
     "_training/callbacks": "training/test_trainer",
@@ -77,6 +78,7 @@ TESTED_IN = {
     "_training/state": "training/test_trainer",
     "_training/steps": "training/test_trainer",
     "_training/views": "runtime/test_distributed",
+    "_training/work": "training/test_companion",
 }
 # what concerns no single module
 ACROSS = {
@@ -90,6 +92,7 @@ ACROSS = {
     "test_benchmarks": "the scripts of benchmarks/",
     "test_augmentations": "augmentations/",
     "test_display": "display/",
+    "estimator/test_concurrency": "fits and predictions in several threads",
     "estimator/test_common": "scikit-learn's checks of estimators",
     "estimator/test_handing_over": "estimators in other tools and files",
     "estimator/test_long_runs": "budgets, early ends, partial_fit",
