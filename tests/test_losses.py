@@ -2,12 +2,15 @@
 
 import json
 import math
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
+from deepcluster_sk import losses
 from deepcluster_sk.losses import info_nce, negative_entropy, nt_xent, symmetric_info_nce
 from deepcluster_sk.methods.contrastive_clustering import cluster_loss, instance_loss
 
@@ -262,3 +265,54 @@ def test_info_nce_of_identical_vectors_is_the_log_of_the_number_of_keys():
     loss = info_nce(z, z, temperature=0.1, extra_keys=z[:3])
     assert loss.item() == pytest.approx(math.log(10), abs=1e-5)
     assert info_nce(z, z, temperature=0.1, batch_negatives=False).item() == 0
+
+
+# ---- gradients that are written out
+
+
+def step_by_step(loss, *args, **kwargs):
+    """A loss with torch's own logarithm of sums, differentiated by torch."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(losses, "_logsumexp", lambda x, *, dim: torch.logsumexp(x, dim))
+        return loss(*args, **kwargs)
+
+
+def nt_xent_step_by_step(a, b, *, temperature):
+    z = torch.cat([a, b], dim=-2)
+    similarity = z @ z.mT / temperature
+    itself = torch.eye(z.shape[-2], dtype=torch.bool)
+    partner = torch.cat([b, a], dim=-2)
+    positive = (z * partner).sum(dim=-1) / temperature
+    others = similarity.masked_fill(itself, float("-inf"))
+    return (torch.logsumexp(others, dim=-1) - positive).mean(dim=-1)
+
+
+SHAPES = [(1, 3), (5, 3), (2, 4, 3), (2, 3, 1, 4)]
+
+
+def pairs(shape):
+    generator = torch.Generator().manual_seed(0)
+    return [
+        torch.randn(shape, generator=generator, dtype=torch.float64).requires_grad_()
+        for _ in range(2)
+    ]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("loss", [nt_xent, info_nce, symmetric_info_nce])
+def test_gradients_are_those_of_finite_differences(loss, shape):
+    assert torch.autograd.gradcheck(lambda a, b: loss(a, b, temperature=0.7), pairs(shape))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("temperature", [0.01, 0.5])
+def test_losses_and_gradients_equal_those_of_single_steps(shape, temperature):
+    cases = [(nt_xent, nt_xent_step_by_step)]
+    cases += [(loss, partial(step_by_step, loss)) for loss in (info_nce, symmetric_info_nce)]
+    for loss, reference in cases:
+        inputs = [F.normalize(x, dim=-1) for x in pairs(shape)]
+        found, expected = (f(*inputs, temperature=temperature) for f in (loss, reference))
+        torch.testing.assert_close(found, expected)
+        ours, theirs = (torch.autograd.grad(x.sum(), inputs) for x in (found, expected))
+        assert all(x.isfinite().all() for x in ours)
+        torch.testing.assert_close(ours, theirs)

@@ -1,10 +1,14 @@
 import random
+import threading
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
-from deepcluster_sk._runtime.random import Seeds, draw_entropy
+from deepcluster_sk._runtime.random import Seeds, draw_entropy, may_draw
+from deepcluster_sk.encoders import build_encoder
 
 
 def test_one_address_names_one_stream_of_draws():
@@ -50,3 +54,91 @@ def test_entropy_follows_the_random_state():
     assert draw_entropy(5) == draw_entropy(5) != draw_entropy(6)
     assert draw_entropy(np.random.RandomState(5)) == draw_entropy(5)
     assert draw_entropy(None) != draw_entropy(None)
+
+
+class Drawing(threading.Thread):
+    """Draws from the three global generators until it is stopped."""
+
+    def __init__(self):
+        super().__init__()
+        self.stop = threading.Event()
+        self.drawn = []
+
+    def draw(self):
+        return float(torch.rand(1)), np.random.rand(), random.random()
+
+    def run(self):
+        while not self.stop.is_set():
+            self.drawn.append(self.draw())
+
+
+def networks():
+    return nn.Sequential(
+        nn.Linear(6, 4), nn.Conv2d(2, 3, 3), nn.LSTM(3, 4), nn.MultiheadAttention(8, 2)
+    ).state_dict()
+
+
+def test_networks_are_drawn_beside_a_thread_that_draws():
+    seeds = Seeds(3)
+    with seeds.fork_global("init"):
+        expected = networks()
+    states = torch.get_rng_state(), np.random.get_state(), random.getstate()
+    drawing = Drawing()
+    drawing.start()
+    for _ in range(20):
+        with seeds.drawing("init", foreign=False):
+            found = networks()
+        assert all(torch.equal(found[name], expected[name]) for name in expected)
+    drawing.stop.set()
+    drawing.join()
+    torch.set_rng_state(states[0])
+    np.random.set_state(states[1])
+    random.setstate(states[2])
+    assert drawing.drawn == [drawing.draw() for _ in drawing.drawn]
+
+
+def test_operations_without_a_generator_leave_no_trace():
+    draws = [
+        lambda: torch.rand_like(torch.ones(3)),
+        lambda: torch.randperm(9),
+        lambda: torch.randint(2, 9, (4,)),
+        lambda: torch.nn.functional.dropout(torch.ones(20)),
+        lambda: torch.normal(torch.zeros(3), 1.0),
+    ]
+    before = torch.get_rng_state()
+    for draw in draws:
+        twice = []
+        for _ in range(2):
+            with Seeds(0).drawing("init", foreign=False):
+                twice.append(draw())
+        assert torch.equal(*twice)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+class Own(nn.Linear):
+    pass
+
+
+def with_a_hook():
+    module = nn.Linear(2, 2)
+    module.register_forward_hook(lambda module, inputs, output: None)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("build", "expected"),
+    [
+        (partial(build_encoder, "mlp", (8,)), False),
+        (partial(build_encoder, "cnn", (1, 8, 8)), False),
+        (partial(build_encoder, "resnet18", (3, 32, 32)), False),
+        (partial(build_encoder, "efficientnet_b0", (3, 32, 32)), True),
+        (partial(nn.Dropout, 0.1), True),
+        (partial(nn.MultiheadAttention, 8, 2), False),
+        (partial(nn.MultiheadAttention, 8, 2, dropout=0.1), True),
+        (partial(nn.LSTM, 3, 4, num_layers=2, dropout=0.1), True),
+        (partial(Own, 2, 2), True),
+        (with_a_hook, True),
+    ],
+)
+def test_modules_that_may_draw_are_told_from_others(build, expected):
+    assert may_draw(nn.Sequential(build())) is expected
