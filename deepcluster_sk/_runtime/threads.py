@@ -61,7 +61,7 @@ def _set_here(n_threads: int, *, elsewhere: int) -> None:
     Torch also takes the last number that was set, in any thread, for threads that begin to compute
     later: that is set back, by a thread that ends at once.
     """
-    torch.get_num_threads()  # a new thread takes the number from elsewhere once: not later
+    torch.get_num_threads()  # or torch would set the number of a new thread later, at its first use
     torch.set_num_threads(n_threads)
     if threading.active_count() > 1:
         reset = threading.Thread(target=torch.set_num_threads, args=(elsewhere,), name=_NAME)

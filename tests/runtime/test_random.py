@@ -3,6 +3,7 @@ import random
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from deepcluster_sk._runtime.random import Seeds, draw_entropy
 
@@ -50,3 +51,14 @@ def test_entropy_follows_the_random_state():
     assert draw_entropy(5) == draw_entropy(5) != draw_entropy(6)
     assert draw_entropy(np.random.RandomState(5)) == draw_entropy(5)
     assert draw_entropy(None) != draw_entropy(None)
+
+
+def test_a_foreign_constructor_may_seed_the_global_states():
+    torch.manual_seed(7)
+    expected = nn.Linear(2, 2).weight
+    before = torch.get_rng_state()
+    with Seeds(0).drawing("init", foreign=True):
+        torch.manual_seed(7)
+        weight = nn.Linear(2, 2).weight
+    assert torch.equal(weight, expected)
+    assert torch.equal(torch.get_rng_state(), before)
