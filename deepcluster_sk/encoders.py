@@ -417,9 +417,8 @@ def _try(
 
 def _own_draws(trial: nn.Module, device: torch.device) -> AbstractContextManager[None]:
     """Return a context in which a network draws without a trace."""
-    if device.type != "cpu":
-        return Seeds(0).fork_global("init", device=device)
-    return Seeds(0).drawing("init", foreign=may_draw(trial))
+    foreign = may_draw(trial) or device.type != "cpu"
+    return Seeds(0).drawing("init", foreign=foreign, device=device)
 
 
 def _random_samples(sample_shape: tuple[int, ...]) -> Tensor:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from .._data.protocols import DataSource
+from .._runtime.random import is_foreign
 from .._training.frozen import FrozenEncoder, assign, give_back_encoder, network_of
 from .._training.inference import default_batch_size, map_batches
 from .._training.objective import Objective
@@ -125,6 +126,7 @@ def assigned_labels(plan: Plan, objective: Objective, opened: Opened) -> np.ndar
         batch_size=default_batch_size(opened.stored.n_features),
         multiple=row_multiple(plan.layout),
         one_thread=plan.config.one_thread,
+        foreign=is_foreign(objective),
     )
     labels, known = [], []
     for batch in batches:

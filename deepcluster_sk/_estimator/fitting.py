@@ -172,7 +172,7 @@ def build_networks(plan: Plan) -> tuple[Objective, int]:
     if plan.params.freeze_encoder:
         check_is_trained(plan.params.encoder)
     foreign = not isinstance(plan.params.encoder, str)
-    with one_thread(), plan.seeds.drawing("init", foreign=foreign):
+    with one_thread(), plan.seeds.drawing("init", foreign=foreign, device=plan.device):
         encoder, feature_dim = make_encoder(
             plan.params.encoder, plan.layout.sample_shape, frozen=plan.params.freeze_encoder
         )

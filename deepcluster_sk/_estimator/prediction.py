@@ -11,6 +11,7 @@ from torch import Tensor
 from .._data.sources import open_source
 from .._runtime.device import move_to, resolve_device
 from .._runtime.distributed import alone
+from .._runtime.random import is_foreign
 from .._training.inference import collect, map_batches
 from .._training.objective import Objective
 from .._training.work import is_small
@@ -67,6 +68,7 @@ def _infer_alone(
         source,
         multiple=row_multiple(layout),
         one_thread=device.type == "cpu" and is_small(objective, layout.sample_shape),
+        foreign=is_foreign(objective),
     )
     return samples.with_skipped(collect(batches, source.n_samples).numpy(), np.nan)
 

@@ -10,7 +10,7 @@ import sklearn
 import torch
 
 from .device import without_autocast
-from .locks import process_lock
+from .locks import dtype_lock
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -63,7 +63,7 @@ def _float32_by_default() -> Iterator[None]:
     if torch.get_default_dtype() == torch.float32 and not _DefaultDtype.n_users:
         yield
         return
-    with process_lock:
+    with dtype_lock:
         if not _DefaultDtype.n_users:
             _DefaultDtype.before = torch.get_default_dtype()
             torch.set_default_dtype(torch.float32)
@@ -71,7 +71,7 @@ def _float32_by_default() -> Iterator[None]:
     try:
         yield
     finally:
-        with process_lock:
+        with dtype_lock:
             _DefaultDtype.n_users -= 1
             if not _DefaultDtype.n_users:
                 torch.set_default_dtype(_DefaultDtype.before)

@@ -59,7 +59,13 @@ class Seeds:
         return torch.Generator(device=device).manual_seed(self.seed(stream, *path))
 
     @contextmanager
-    def drawing(self, stream: Stream, *path: int, foreign: bool) -> Iterator[None]:
+    def drawing(
+        self,
+        stream: Stream,
+        *path: int,
+        foreign: bool,
+        device: torch.device | str = "cpu",
+    ) -> Iterator[None]:
         """Let modules be built with weights drawn by address, whatever other threads draw.
 
         Parameters
@@ -67,15 +73,14 @@ class Seeds:
         stream, *path : str, int
             The address.
         foreign : bool
-            Whether the code in the block is not ours, and may draw from numpy and `random` as well:
-            then their global states are seeded as well, and restored.
+            Whether the code in the block is not ours. It may draw from numpy and `random`, seed the
+            global states, or call what no mode of torch knows: see :meth:`fork_global`.
+        device : torch.device or str, default="cpu"
+            Where foreign code may draw as well.
         """
-        with _OwnDraws(self.generator(stream, *path)):
-            if not foreign:
-                yield
-                return
-            with process_lock, _fork_numpy_and_python(self.seed(stream, *path)):
-                yield
+        own = _OwnDraws(self.generator(stream, *path))
+        with self.fork_global(stream, *path, device=device) if foreign else own:
+            yield
 
     @contextmanager
     def fork_global(
@@ -83,8 +88,8 @@ class Seeds:
     ) -> Iterator[None]:
         """Seed the global states of torch, numpy and `random` by address, and restore them.
 
-        For steps in which code takes no generator: dropout, foreign augmentations. One thread at a
-        time; a thread that is not ours shares the draws.
+        For code that takes no generator: dropout, foreign augmentations and constructors. One
+        thread at a time; a thread that is not ours shares the draws.
         """
         seed = self.seed(stream, *path)
         with (
@@ -159,7 +164,7 @@ def _takes_generator(operation: Any) -> bool:
     return any(argument.name == "generator" for argument in operation._schema.arguments)
 
 
-_DRAW_NOTHING = (
+_KNOWN = (
     "torch.nn.",
     "torchvision.models.resnet",
     "torchvision.ops.misc",
@@ -178,13 +183,20 @@ def may_draw(module: nn.Module) -> bool:
 
     Those of torch and of this package are known; any other module may, and so may any other hook.
     """
-    return any(map(_may_draw_itself, module.modules()))
+    return is_foreign(module) or any(map(_draws_itself, module.modules()))
 
 
-def _may_draw_itself(module: nn.Module) -> bool:
-    known = type(module).__module__.startswith(_DRAW_NOTHING)
+def _draws_itself(module: nn.Module) -> bool:
     dropout = getattr(module, "dropout", 0.0)  # of attention and recurrent networks
-    has_rate = isinstance(dropout, float) and dropout > 0
+    return isinstance(module, _DRAW) or (isinstance(dropout, float) and dropout > 0)
+
+
+def is_foreign(module: nn.Module) -> bool:
+    """Tell whether there is code in a module that is neither torch's nor of this package."""
+    return any(map(_is_foreign_itself, module.modules()))
+
+
+def _is_foreign_itself(module: nn.Module) -> bool:
+    known = type(module).__module__.startswith(_KNOWN)
     hooks = [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
-    foreign_hook = any(not str(hook.__module__).startswith(_DRAW_NOTHING) for hook in hooks)
-    return not known or isinstance(module, _DRAW) or has_rate or foreign_hook
+    return not known or any(not str(hook.__module__).startswith(_KNOWN) for hook in hooks)

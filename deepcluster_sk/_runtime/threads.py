@@ -47,8 +47,8 @@ def one_thread() -> Iterator[None]:
         yield
         return
     token = _available.set(before)
-    _set_here(1, elsewhere=before)
     try:
+        _set_here(1, elsewhere=before)
         yield
     finally:
         torch.set_num_threads(before)
@@ -131,13 +131,20 @@ class _Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def multiply_adds(network: nn.Module, sample_shape: tuple[int, ...]) -> int:
-    """Return how many products a network on the CPU computes for one sample, at least."""
+    """Return how many products a network on the CPU computes for one sample, at least.
+
+    Raises
+    ------
+    Exception
+        If torch cannot count what the network does.
+    """
     network = copy.deepcopy(network).eval()  # it may keep what it sees
+    n_samples = 2  # some networks refuse a single one
     with torch.no_grad(), _Counting() as counting:
-        network(torch.zeros(1, *sample_shape))
+        network(torch.zeros(n_samples, *sample_shape))
     # a product in an operation that is not counted has a factor of its own
     n_parameters: int = sum(p.numel() for p in network.parameters())
-    n_products: int = counting.operations // 2
+    n_products: int = counting.operations // 2 // n_samples
     return max(n_products, n_parameters)
 
 

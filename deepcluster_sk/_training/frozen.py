@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from .._data.preprocessing import Layout, Preprocessor
 from .._data.protocols import DataSource
+from .._runtime.random import is_foreign
 from .._runtime.threads import one_thread
 from . import errors
 from .inference import collect, map_batches
@@ -124,6 +125,7 @@ def compute_features(
         source,
         multiple=multiple,
         one_thread=is_small,
+        foreign=is_foreign(network),
     )
     features = collect(batches, source.n_samples)
     bad = (~features.isfinite()).any(dim=1).nonzero()

@@ -24,6 +24,7 @@ def map_batches(
     batch_size: int | None = None,
     multiple: int = 1,
     one_thread: bool = False,
+    foreign: bool = False,
 ) -> Iterator[Tensor]:
     """Yield ``function(x)`` for all or some rows of a source in their order, without gradients.
 
@@ -31,7 +32,8 @@ def map_batches(
     on its number of rows, and a single row should get the same bits as a row among others. By
     default, the batches are those of :func:`default_batch_size`. Ranks take turns at the batches,
     and each of them gets the values of all. With `one_thread`, each batch is mapped by one thread,
-    and several at the same time; otherwise torch's threads share each of them.
+    and several at the same time; otherwise torch's threads share each of them. Functions with
+    foreign code, which may keep what it sees, are called once at a time.
 
     Warns
     -----
@@ -60,7 +62,8 @@ def map_batches(
     plan = torch.split(torch.arange(source.n_samples) if rows is None else rows, batch_size)
     own = dealt(plan)
     batches = (x for _, x in source.batches(own))
-    outputs = map_in_threads(mapped, batches, len(own)) if one_thread else map(mapped, batches)
+    n_at_once = 1 if foreign else len(own)
+    outputs = map_in_threads(mapped, batches, n_at_once) if one_thread else map(mapped, batches)
     for number, output in enumerate(outputs):
         yield from collected(output, number, list(map(len, plan)))
 
@@ -91,7 +94,7 @@ def _halved(limit: int, batch_size: int, device: torch.device) -> int:
             "smaller encoder, or a device with more memory, would be faster.",
             RuntimeWarning,
         )
-    return limit // 2
+    return max(limit // 2, 1)  # several threads may come here at the same time
 
 
 def calibrate_batch_norm(network: nn.Module, batches: Iterable[Tensor]) -> None:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from .._data.protocols import DataSource
 from .._runtime.distributed import all_sum, dealt, rank, world_size
+from .._runtime.random import is_foreign
 from .inference import collect, default_batch_size, map_batches
 
 _MAX_SAMPLED = 70_000  # time and memory of a search grow with the square of it, and no further
@@ -79,6 +80,7 @@ class RowMap:
             source,
             rows=rows,
             one_thread=self._one_thread,
+            foreign=is_foreign(self._objective),
         )
         n_rows = source.n_samples if rows is None else len(rows)
         values = collect(batches, n_rows).to(self._device)

@@ -142,3 +142,14 @@ def with_a_hook():
 )
 def test_modules_that_may_draw_are_told_from_others(build, expected):
     assert may_draw(nn.Sequential(build())) is expected
+
+
+def test_a_foreign_constructor_may_seed_the_global_states():
+    torch.manual_seed(7)
+    expected = nn.Linear(2, 2).weight
+    before = torch.get_rng_state()
+    with Seeds(0).drawing("init", foreign=True):
+        torch.manual_seed(7)
+        weight = nn.Linear(2, 2).weight
+    assert torch.equal(weight, expected)
+    assert torch.equal(torch.get_rng_state(), before)

@@ -1,3 +1,5 @@
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -128,3 +130,50 @@ def test_batch_norm_that_stays_in_evaluation_mode_keeps_its_statistics():
     calibrate_batch_norm(network, [torch.randn(16, 3) + 5])
     assert not network[1].running_mean.any()
     assert network[2].running_mean.any()
+
+
+class _KeepsItsInput(nn.Module):
+    """Pauses between keeping its input and using it, so that another thread could come between."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(4, 8)
+
+    def forward(self, x):
+        self.seen = x
+        threading.Event().wait(0.01)
+        return self.linear(self.seen)
+
+
+def test_an_encoder_may_keep_what_it_sees():
+    X = np.random.default_rng(0).normal(size=(4096, 4)).astype("float32")
+    model = ContrastiveClustering(
+        2, encoder=_KeepsItsInput, max_epochs=1, batch_size=32, n_neighbors=0, random_state=0
+    ).fit(X[:64])
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        features = model.transform(X)
+    finally:
+        torch.set_num_threads(before)
+    expected = [model.transform(part) for part in np.split(X, 4)]
+    np.testing.assert_array_equal(features, np.concatenate(expected))
+
+
+class _RefusesZeros(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(4, 8)
+
+    def forward(self, x):
+        if not x.any():
+            raise ValueError("nothing but zeros")
+        return self.linear(x)
+
+
+def test_a_network_whose_work_cannot_be_counted_predicts():
+    X = np.random.default_rng(0).normal(size=(64, 4)).astype("float32")
+    model = ContrastiveClustering(
+        2, encoder=_RefusesZeros, max_epochs=1, batch_size=32, n_neighbors=0
+    )
+    assert model.fit(X).transform(X).shape == (64, 8)
