@@ -43,7 +43,8 @@ def nt_xent(a: Tensor, b: Tensor, *, temperature: float) -> Tensor:
     Returns
     -------
     loss : Tensor of shape (...), float32
-        Mean over the ``2n`` vectors. ``log(2n - 1)`` when all vectors are identical.
+        Mean over the ``2n`` vectors. ``log(2n - 1)`` when all vectors are identical. Its first
+        derivatives are right, second ones are not.
 
     References
     ----------
@@ -120,7 +121,7 @@ def info_nce(
     -------
     loss : Tensor of shape (...), float32
         Mean over the n queries; ``log(number of negatives + 1)`` when all vectors are identical,
-        0 without negatives.
+        0 without negatives. Its first derivatives are right, second ones are not.
 
     References
     ----------

@@ -60,18 +60,18 @@ class _DefaultDtype:
 @contextmanager
 def _float32_by_default() -> Iterator[None]:
     """Let new tensors be float32."""
-    if torch.get_default_dtype() == torch.float32 and not _DefaultDtype.n_users:
-        yield
-        return
     with dtype_lock:
-        if not _DefaultDtype.n_users:
-            _DefaultDtype.before = torch.get_default_dtype()
-            torch.set_default_dtype(torch.float32)
-        _DefaultDtype.n_users += 1
+        counts = _DefaultDtype.n_users > 0 or torch.get_default_dtype() != torch.float32
+        if counts:
+            if not _DefaultDtype.n_users:
+                _DefaultDtype.before = torch.get_default_dtype()
+                torch.set_default_dtype(torch.float32)
+            _DefaultDtype.n_users += 1
     try:
         yield
     finally:
-        with dtype_lock:
-            _DefaultDtype.n_users -= 1
-            if not _DefaultDtype.n_users:
-                torch.set_default_dtype(_DefaultDtype.before)
+        if counts:
+            with dtype_lock:
+                _DefaultDtype.n_users -= 1
+                if not _DefaultDtype.n_users:
+                    torch.set_default_dtype(_DefaultDtype.before)
