@@ -24,8 +24,6 @@ from torch import nn
 import deepcluster_sk
 from deepcluster_sk._runtime.isolation import isolated
 
-TESTS = Path(__file__).parents[1]
-
 
 @contextmanager
 def switched(switch, value, before):
@@ -227,7 +225,7 @@ def test_dispatch_by_the_array_api_changes_no_result(tmp_path):
     if parse_version(scipy.__version__) < parse_version("1.14"):
         pytest.skip("scikit-learn dispatches with SciPy 1.14 or newer only")
     code = "import sys, test_isolation; test_isolation.check_array_api_dispatch(sys.argv[1])"
-    path = os.pathsep.join([str(TESTS / "runtime"), str(TESTS), *sys.path])
+    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
     environment = {**os.environ, "SCIPY_ARRAY_API": "1", "PYTHONPATH": path}
     done = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path)],
