@@ -179,6 +179,7 @@ def test_distributed_script_counts_gradients_and_gathered_rows(script, capsys):
 # ---- threads and busy machines
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*clusters are empty")
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts descriptors in /proc")
 def test_many_small_fits_and_predictions_are_equal_and_leave_nothing_behind(script, capsys):
@@ -190,6 +191,7 @@ def test_many_small_fits_and_predictions_are_equal_and_leave_nothing_behind(scri
     assert "2 fits" in table
 
 
+@pytest.mark.slow
 def test_busy_script_compares_situations(script, capsys):
     script("busy", "--rounds", 1, "--epochs", 1, "--kinds", "rows", "--situations", "quiet")
     cells = capsys.readouterr().out.splitlines()[-1].split(" | ")
