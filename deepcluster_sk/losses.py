@@ -70,7 +70,7 @@ class _NTXent(torch.autograd.Function):
         scaled = z / temperature
         similarity = scaled @ z.mT
         similarity.diagonal(dim1=-2, dim2=-1).fill_(float("-inf"))
-        softmax, logsumexp = _softmax_(similarity, dim=-1)
+        softmax, logsumexp = _softmax_(similarity)
         ctx.save_for_backward(z, softmax)
         ctx.temperature = temperature
         partner = (scaled * _partners(z)).sum(dim=-1)
@@ -81,6 +81,14 @@ class _NTXent(torch.autograd.Function):
         z, softmax = ctx.saved_tensors
         gradient = (softmax + softmax.mT) @ z - 2 * _partners(z)
         return gradient * (grads[0][..., None, None] / (z.shape[-2] * ctx.temperature)), None
+
+
+def _softmax_(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Turn rows (..., m) into their softmax, in place; return it, and their logsumexp (...)."""
+    largest = x.amax(dim=-1, keepdim=True)
+    exponentials = x.sub_(largest).exp_()
+    total = exponentials.sum(dim=-1, keepdim=True)
+    return exponentials.div_(total), (total.log() + largest).squeeze(-1)
 
 
 def _partners(z: Tensor) -> Tensor:
@@ -121,7 +129,7 @@ def info_nce(
     -------
     loss : Tensor of shape (...), float32
         Mean over the n queries; ``log(number of negatives + 1)`` when all vectors are identical,
-        0 without negatives. Its first derivatives are right, second ones are not.
+        0 without negatives.
 
     References
     ----------
@@ -165,32 +173,9 @@ def symmetric_info_nce(a: Tensor, b: Tensor, *, temperature: float) -> Tensor:
 
 
 def _logsumexp(x: Tensor, *, dim: int) -> Tensor:
-    result: Tensor = _LogSumExp.apply(x, dim)
-    return result
-
-
-class _LogSumExp(torch.autograd.Function):
-    """``torch.logsumexp``, whose gradient computes the exponentials again; this one keeps them."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, dim: int) -> Tensor:
-        softmax, logsumexp = _softmax_(x.clone(), dim)
-        ctx.save_for_backward(softmax)
-        ctx.dim = dim
-        return logsumexp
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        (softmax,) = ctx.saved_tensors
-        return softmax * grads[0].unsqueeze(ctx.dim), None
-
-
-def _softmax_(x: Tensor, dim: int) -> tuple[Tensor, Tensor]:
-    """Turn a tensor into its softmax, in place; return it, and its logsumexp without `dim`."""
-    largest = x.amax(dim, keepdim=True)
-    exponentials = x.sub_(largest).exp_()
-    total = exponentials.sum(dim, keepdim=True)
-    return exponentials.div_(total), (total.log() + largest).squeeze(dim)
+    """Keep the exponentials for the gradient, where torch's function computes them again."""
+    largest = x.detach().amax(dim, keepdim=True)
+    return (x - largest).exp().sum(dim).log() + largest.squeeze(dim)
 
 
 def negative_entropy(assignments: Tensor) -> Tensor:
