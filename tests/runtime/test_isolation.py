@@ -214,6 +214,8 @@ def test_users_get_what_they_ask_transformers_for(estimator, usual):
 def check_array_api_dispatch(folder):
     """SciPy takes part only in a process that was started for it."""
     switch = partial(sklearn.config_context, array_api_dispatch=True)
+    with switch(), isolated():
+        assert not sklearn.get_config()["array_api_dispatch"]
     for estimator in ESTIMATORS:
         expected = outcome(estimator, "our parts", folder)
         check_under(switch, estimator, "our parts", expected, folder)
@@ -235,6 +237,23 @@ def test_dispatch_by_the_array_api_changes_no_result(tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+HIDDEN = set(OF_TORCH | OF_OTHERS) - {
+    "deterministic_algorithms",
+    "anomalies",
+    "warnings",
+    "scipy_errors",
+}
+
+
+@pytest.mark.parametrize("switch", sorted(HIDDEN))
+def test_switches_are_hidden_inside(switch):
+    usual = switches()
+    with (OF_TORCH | OF_OTHERS)[switch]():
+        assert switches() != usual
+        with isolated():
+            assert switches() == usual
 
 
 @pytest.mark.parametrize("switch", OF_TORCH | OF_OTHERS)

@@ -44,6 +44,16 @@ def hooked():
     return layer
 
 
+def hooked_afterwards():
+    layer = nn.Linear(6, 3)
+
+    def double(weight):
+        weight.grad.mul_(2)
+
+    layer.weight.register_post_accumulate_grad_hook(double)
+    return layer
+
+
 def partly_frozen():
     layers = nn.Sequential(nn.Linear(6, 4), nn.Linear(4, 3))
     layers[1].weight.requires_grad_(False)
@@ -58,6 +68,7 @@ NETWORKS = {
     ),
     "used twice": Twice,
     "hooked": hooked,
+    "hooked afterwards": hooked_afterwards,
     "partly frozen": partly_frozen,
     "parametrized": lambda: parametrizations.weight_norm(nn.Linear(6, 3)),
 }
@@ -106,6 +117,7 @@ def test_only_plain_weights_are_left_to_the_companion(second):
 
     assert n_later(nn.Linear(6, 3)) == 1
     assert n_later(hooked()) == 0
+    assert n_later(hooked_afterwards()) == 0
     assert n_later(parametrizations.weight_norm(nn.Linear(6, 3))) == 0
     assert n_later(nn.Linear(6, 3), enabled=True) == 0
 
