@@ -122,9 +122,8 @@ class WeightGradients(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         if func is F.linear and not kwargs and _are_plain(*args):
-            return (
-                _Linear.apply(self, *args) if len(args) == 3 else _Linear.apply(self, *args, None)
-            )
+            x, weight, bias = args if len(args) == 3 else (*args, None)
+            return _Linear.apply(self, x, weight, bias)
         return func(*args, **(kwargs or {}))
 
     def later(

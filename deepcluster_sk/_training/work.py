@@ -4,7 +4,7 @@ from .._runtime.threads import multiply_adds
 from .frozen import network_of
 from .objective import Objective
 
-_SMALL = 2**21  # products per sample: a pass over a batch takes some ten milliseconds in one thread
+_SMALL = 2**21  # products per sample: a pass over a batch takes tens of milliseconds in one thread
 
 
 def is_small(objective: Objective, sample_shape: tuple[int, ...]) -> bool:

@@ -3,7 +3,6 @@
 import random
 import subprocess
 import sys
-import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,6 +10,7 @@ import joblib
 import numpy as np
 import pytest
 import torch
+from drawing import Drawing
 from estimators import ESTIMATORS, each
 from sklearn.datasets import load_digits
 from sklearn.model_selection import GridSearchCV
@@ -121,37 +121,12 @@ def test_a_grid_search_in_threads_equals_a_serial_one():
     assert scores(4) == scores(1)
 
 
-class Drawing(threading.Thread):
-    """Draws from the three global generators until it is stopped."""
-
-    def __init__(self):
-        super().__init__()
-        self.stop = threading.Event()
-        self.drawn = []
-
-    def run(self):
-        while not self.stop.is_set():
-            self.drawn.append((float(torch.rand(1)), np.random.rand(), random.random()))
-
-
 @each
 def test_a_fit_beside_a_thread_that_draws_disturbs_nobody(estimator, alone):
     expected = alone(estimator, "images")
-    states = torch.get_rng_state(), np.random.get_state(), random.getstate()
-    drawing = Drawing()
-    drawing.start()
-    try:
+    with Drawing() as drawing:
         assert outcome(estimator, "images") == expected
-    finally:
-        drawing.stop.set()
-        drawing.join()
-    # the thread has drawn what it draws alone
-    torch.set_rng_state(states[0])
-    np.random.set_state(states[1])
-    random.setstate(states[2])
-    n = len(drawing.drawn)
-    again = [(float(torch.rand(1)), np.random.rand(), random.random()) for _ in range(n)]
-    assert drawing.drawn == again
+    assert drawing.has_drawn_what_it_draws_alone()
 
 
 @each

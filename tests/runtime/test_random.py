@@ -1,10 +1,10 @@
 import random
-import threading
 from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from drawing import Drawing
 from torch import nn
 
 from deepcluster_sk._runtime.random import Seeds, draw_entropy, may_draw
@@ -56,22 +56,6 @@ def test_entropy_follows_the_random_state():
     assert draw_entropy(None) != draw_entropy(None)
 
 
-class Drawing(threading.Thread):
-    """Draws from the three global generators until it is stopped."""
-
-    def __init__(self):
-        super().__init__()
-        self.stop = threading.Event()
-        self.drawn = []
-
-    def draw(self):
-        return float(torch.rand(1)), np.random.rand(), random.random()
-
-    def run(self):
-        while not self.stop.is_set():
-            self.drawn.append(self.draw())
-
-
 def networks():
     return nn.Sequential(
         nn.Linear(6, 4), nn.Conv2d(2, 3, 3), nn.LSTM(3, 4), nn.MultiheadAttention(8, 2)
@@ -82,19 +66,12 @@ def test_networks_are_drawn_beside_a_thread_that_draws():
     seeds = Seeds(3)
     with seeds.fork_global("init"):
         expected = networks()
-    states = torch.get_rng_state(), np.random.get_state(), random.getstate()
-    drawing = Drawing()
-    drawing.start()
-    for _ in range(20):
-        with seeds.drawing("init", foreign=False):
-            found = networks()
-        assert all(torch.equal(found[name], expected[name]) for name in expected)
-    drawing.stop.set()
-    drawing.join()
-    torch.set_rng_state(states[0])
-    np.random.set_state(states[1])
-    random.setstate(states[2])
-    assert drawing.drawn == [drawing.draw() for _ in drawing.drawn]
+    with Drawing() as drawing:
+        for _ in range(20):
+            with seeds.drawing("init", foreign=False):
+                found = networks()
+            assert all(torch.equal(found[name], expected[name]) for name in expected)
+    assert drawing.has_drawn_what_it_draws_alone()
 
 
 def test_operations_without_a_generator_leave_no_trace():
