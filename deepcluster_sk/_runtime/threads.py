@@ -14,11 +14,12 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cache
 from typing import Any, TypeVar
 
 import torch
 from sklearn.exceptions import ConvergenceWarning
-from threadpoolctl import ThreadpoolController, threadpool_limits
+from threadpoolctl import ThreadpoolController
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
@@ -78,7 +79,13 @@ def prepare_worker(elsewhere: int) -> None:
         Number of threads that torch has in other threads.
     """
     _set_here(1, elsewhere=elsewhere)
-    ThreadpoolController().select(user_api="openmp").limit(limits=1)
+    _libraries().limit(limits=1, user_api="openmp")
+
+
+@cache
+def _libraries() -> ThreadpoolController:
+    """Return the libraries with threads of their own; looking for them takes milliseconds."""
+    return ThreadpoolController()
 
 
 @contextmanager
@@ -88,7 +95,7 @@ def libraries_in_one_thread() -> Iterator[None]:
     BLAS has one number of threads, and Python one list of filters of warnings, for the whole
     process: a second thread of ours waits.
     """
-    with process_lock, threadpool_limits(limits=1), warnings.catch_warnings():
+    with process_lock, _libraries().limit(limits=1), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         yield
 
@@ -96,14 +103,14 @@ def libraries_in_one_thread() -> Iterator[None]:
 @contextmanager
 def blas_in_one_thread() -> Iterator[None]:
     """Limit BLAS only, which threads of :func:`map_in_threads` cannot do for themselves."""
-    with process_lock, threadpool_limits(limits=1, user_api="blas"):
+    with process_lock, _libraries().limit(limits=1, user_api="blas"):
         yield
 
 
 @contextmanager
 def openmp_in_one_thread() -> Iterator[None]:
     """Limit OpenMP only, whose number belongs to the calling thread."""
-    with threadpool_limits(limits=1, user_api="openmp"):
+    with _libraries().limit(limits=1, user_api="openmp"):
         yield
 
 
