@@ -474,7 +474,9 @@ each_kind_of_callable = pytest.mark.parametrize("wrap", [Step, lambda f: f], ids
 
 
 @pytest.mark.parametrize(
-    "make", [Shift, lambda: Compose([Step(Shift())]), lambda: Step(Shift())], ids=str
+    "make",
+    [Shift, lambda: Compose([Step(Shift())]), lambda: Step(Shift())],
+    ids=["module", "composed", "step"],
 )
 def test_modules_are_copied(make):
     spec = make()
@@ -485,7 +487,11 @@ def test_modules_are_copied(make):
     assert torch.equal(augment(x, generator()), x)
 
 
-@pytest.mark.parametrize("wrap", [lambda m: m, Step, lambda m: Compose([Step(m)])], ids=str)
+@pytest.mark.parametrize(
+    "wrap",
+    [lambda m: m, Step, lambda m: Compose([Step(m)])],
+    ids=["module", "step", "composed"],
+)
 def test_modules_that_cannot_be_copied_are_refused(wrap):
     with pytest.raises(AugmentationError, match=r"cannot be copied: .*lock.*\. A fit moves a copy"):
         make_augmentation(wrap(Locked()), (3, 8, 8))
