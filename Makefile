@@ -10,8 +10,8 @@ demo: $(VENV)/.ready
 	$(BIN)/python examples/plot_digits.py --output demo
 
 test: lint
-	@echo "==> pytest"
-	$(BIN)/python -m pytest
+	@echo "==> pytest, two processes"
+	$(BIN)/python -m pytest -n 2
 
 lint: $(VENV)/.ready
 	@echo "==> ruff: lint and format"
