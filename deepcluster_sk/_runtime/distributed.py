@@ -103,7 +103,8 @@ def gather(x: Tensor, dim: int = 0) -> Tensor:
     -------
     x : Tensor of shape (..., n * world_size, ...), float
     """
-    if world_size() == 1:
+    # a compiled training has one process; torch 2.4 cannot compile the reading of a ContextVar
+    if torch.compiler.is_compiling() or world_size() == 1:
         return x
     joined: Tensor = _Gather.apply(x.movedim(dim, 0))
     return joined.movedim(0, dim)
