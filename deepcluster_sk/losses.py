@@ -69,7 +69,8 @@ class _NTXent(torch.autograd.Function):
     def forward(ctx: Any, z: Tensor, temperature: float) -> Tensor:
         scaled = z / temperature
         similarity = scaled @ z.mT
-        similarity.diagonal(dim1=-2, dim2=-1).fill_(float("-inf"))
+        # not diagonal(): torch's compiler warns of its own way of compiling that
+        similarity.flatten(-2)[..., :: z.shape[-2] + 1] = float("-inf")
         softmax, logsumexp = _softmax_(similarity)
         ctx.save_for_backward(z, softmax)
         ctx.temperature = temperature
