@@ -70,7 +70,7 @@ class _NTXent(torch.autograd.Function):
         scaled = z / temperature
         similarity = scaled @ z.mT
         # not diagonal(): torch's compiler warns of its own way of compiling that
-        similarity.flatten(-2)[..., :: z.shape[-2] + 1] = float("-inf")
+        similarity.flatten(-2)[..., :: z.shape[-2] + 1].fill_(float("-inf"))
         softmax, logsumexp = _softmax_(similarity)
         ctx.save_for_backward(z, softmax)
         ctx.temperature = temperature
