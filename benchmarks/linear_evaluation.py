@@ -23,8 +23,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from data_sets import FILES
 from machine import describe
-from quality import FILES, OURS
+from quality import OURS
 from sklearn.base import TransformerMixin
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA

@@ -1,141 +1,104 @@
-"""Clustering quality of every method on real data sets, beside KMeans and other packages.
+"""Clustering quality of every method on real data sets, beside the best of usual methods.
 
-For each data set and method: ACC, NMI and ARI as mean and worst over the seeds, and the median
-seconds of a fit. All samples are used for training and for evaluation. Our estimators run with
-their defaults: nothing is set but ``n_clusters`` and ``random_state``.
+All samples are used for training and for evaluation. Our estimators run with their defaults:
+nothing is set but ``n_clusters`` and ``random_state``. KMeans, UMAP followed by KMeans, GMM and
+HDBSCAN, HDBSCAN alone and EVoC get raw, globally scaled, standardised and unit rows, and the table
+of differences takes the best of all of them.
 
-    python benchmarks/quality.py --sets digits digits-rows --methods CC KMeans
-    python benchmarks/quality.py --sets mnist fashion --data-folder DATA --seeds 0 1 2
+    python benchmarks/quality.py --sets digits digits-rows --methods CC "KMeans raw"
+    python benchmarks/quality.py --sets rows --data-folder DATA --results rows.jsonl
 
-The folder holds ``mnist.npz`` and ``fashion_mnist.npz`` (arrays X_train, y_train, X_test, y_test)
-and ``coil20.npz``, ``pendigits.npz``, ``letter.npz``, ``landsat_train.npz``, ``isolet1.npz``
-(arrays X, y) and ``scrna_worm_neuron.npz`` (counts of genes in cells: the parts data, indices,
-indptr and shape of a CSR matrix, and y). UMAP and the methods of ClustPy are skipped where they
-are not installed (``pip install -e ".[bench]"``).
+``rows`` stands for all sets of rows. Each run is appended to the file of results at once, and runs
+that are there are not repeated: an interrupted measurement goes on where it was. Runs are shared
+out to processes of one thread each.
 """
 
 import argparse
 import json
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from baselines import BASELINES, scaled
+from data_sets import CONFIRMED, IMAGES, SEARCHED, SETS, load
 from machine import describe
-from scipy.sparse import csr_array
-from sklearn.cluster import KMeans
-from sklearn.datasets import load_digits
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
-from sklearn.mixture import GaussianMixture
-from sklearn.preprocessing import StandardScaler, normalize
 
 from deepcluster_sk.methods import METHODS
 from deepcluster_sk.metrics import clustering_accuracy_score
 
-Data = tuple[np.ndarray, np.ndarray]
-SCORES = {
+SCORES: dict[str, Callable[..., float]] = {
     "ACC": clustering_accuracy_score,
     "NMI": normalized_mutual_info_score,
     "ARI": adjusted_rand_score,
 }
-FILES = {
-    "mnist": "mnist.npz",
-    "fashion": "fashion_mnist.npz",
-    "coil20": "coil20.npz",
-    "pendigits": "pendigits.npz",
-    "letter": "letter.npz",
-    "landsat": "landsat_train.npz",
-    "isolet": "isolet1.npz",
-    "worm": "scrna_worm_neuron.npz",
-}
-TABLES = {"pendigits", "letter", "landsat", "isolet", "worm"}
-
-
-def load(name: str, folder: Path | None) -> Data:
-    """Return samples and classes of a data set, shuffled: files are often sorted by class."""
-    if name in ("digits", "digits-rows"):
-        digits = load_digits()
-        X, y = (digits.images if name == "digits" else digits.data), digits.target
-    else:
-        if folder is None or not (folder / FILES[name]).exists():
-            raise FileNotFoundError(f"{FILES[name]} not found in --data-folder {folder}")
-        with np.load(folder / FILES[name]) as data:
-            if "X" in data:
-                X, y = data["X"], data["y"]
-            elif "indptr" in data:
-                X, y = expression(data), data["y"]
-            else:
-                X = np.concatenate([data["X_train"], data["X_test"]])
-                y = np.concatenate([data["y_train"], data["y_test"]])
-    order = np.random.default_rng(0).permutation(len(X))
-    return X[order], y[order]
-
-
-def expression(data: np.lib.npyio.NpzFile, n_genes: int = 2000) -> np.ndarray:
-    """Return log counts per 10,000 of the genes that vary most, as is usual for single cells."""
-    counts = csr_array((data["data"], data["indices"], data["indptr"]), shape=tuple(data["shape"]))
-    rows = np.log1p(normalize(counts, norm="l1") * 1e4).toarray()
-    most_variable = np.sort(rows.var(axis=0).argsort()[-n_genes:])
-    return rows[:, most_variable].astype(np.float32)
-
-
-def baseline_rows(X: np.ndarray, name: str) -> np.ndarray:
-    """Flatten for the baselines; tables are standardised, pixels are left as they are."""
-    rows = X.reshape(len(X), -1).astype(np.float32)
-    return StandardScaler().fit_transform(rows) if name in TABLES else rows
-
-
-def kmeans(X: np.ndarray, k: int, seed: int) -> np.ndarray:
-    return KMeans(k, n_init=10, random_state=seed).fit_predict(X)
-
-
-def umap_then(cluster: Callable[..., Any]) -> Callable[..., np.ndarray]:
-    def run(X: np.ndarray, k: int, seed: int) -> np.ndarray:
-        import umap
-
-        embedding = umap.UMAP(n_components=10, min_dist=0.0, random_state=seed).fit_transform(X)
-        return cluster(k, random_state=seed).fit_predict(embedding)
-
-    return run
-
-
-def clustpy(method: str) -> Callable[..., np.ndarray]:
-    def run(X: np.ndarray, k: int, seed: int) -> np.ndarray:
-        import clustpy.deep
-
-        if method == "VaDE":  # its loss is for values in [0, 1]
-            X = (X - X.min()) / (X.max() - X.min())
-        return getattr(clustpy.deep, method)(k, random_state=seed).fit_predict(X)
-
-    return run
-
-
 OURS = {method.short_name: method.load_class() for method in METHODS.values()}
-BASELINES: dict[str, Callable[..., np.ndarray]] = {
-    "KMeans": kmeans,
-    "UMAP+KMeans": umap_then(KMeans),
-    "UMAP+GMM": umap_then(GaussianMixture),
-    **{f"ClustPy-{name}": clustpy(name) for name in ("DEC", "IDEC", "DCN", "VaDE")},
-}
+Run = dict[str, Any]
 
 
-def measure(name: str, method: str, data: Data, seed: int) -> dict[str, float]:
-    """Fit once; return the scores and the seconds."""
-    X, y = data
-    k = len(np.unique(y))
-    rows = baseline_rows(X, name) if method in BASELINES else None
-    start = time.perf_counter()
-    if rows is None:
-        labels = OURS[method](n_clusters=k, random_state=seed).fit_predict(X)
-    else:
-        labels = BASELINES[method](rows, k, seed)
-    seconds = time.perf_counter() - start
-    return {**{s: score(y, labels) for s, score in SCORES.items()}, "seconds": seconds}
+def measure(name: str, method: str, seed: int, folder: Path | None) -> list[Run]:
+    """Fit once; return the scores and the seconds of each clustering that comes of it."""
+    X, y = load(name, folder)
+    n_clusters = len(np.unique(y))
+    try:
+        start = time.perf_counter()
+        if method in OURS:
+            model = OURS[method](n_clusters=n_clusters, random_state=seed)
+            found = {method: model.fit_predict(X)}
+        else:
+            run, how = BASELINES[method]
+            labels = run(scaled(X, how), n_clusters, seed)
+            found = {f"{part} {how}": of_part for part, of_part in labels.items()}
+        seconds = time.perf_counter() - start
+    except ImportError as error:
+        return [{"error": f"{error.name} is not installed"}]
+    return [
+        {"method": part, "seconds": seconds, **{s: score(y, of) for s, score in SCORES.items()}}
+        for part, of in found.items()
+    ]
 
 
-def summary(name: str, method: str, runs: list[dict[str, float]]) -> str:
-    """One row of the table."""
+def run_missing(
+    tasks: Iterable[tuple[str, str, int]], results: Path, folder: Path | None, n_processes: int
+) -> None:
+    """Run what is not in the file of results yet, and append it."""
+    done = {(run["set"], run["task"], run["seed"]) for run in read(results)}
+    missing = [task for task in tasks if task not in done]
+    os.environ["OMP_NUM_THREADS"] = "1"  # read by the processes that are started
+    with ProcessPoolExecutor(n_processes, mp_context=get_context("spawn")) as pool:
+        running = {pool.submit(measure, *task, folder): task for task in missing}
+        for number, future in enumerate(as_completed(running), start=1):
+            name, task, seed = running[future]
+            with results.open("a", encoding="utf-8") as file:
+                for run in future.result():
+                    record = {"set": name, "task": task, "seed": seed, **run}
+                    file.write(json.dumps(record) + "\n")
+            print(f"{number} of {len(missing)}: {name}, {task}, seed {seed}", flush=True)
+
+
+def read(results: Path) -> list[Run]:
+    """Return the runs in a file of results."""
+    if not results.exists():
+        return []
+    return [json.loads(line) for line in results.read_text("utf-8").splitlines()]
+
+
+def by_method(runs: list[Run], name: str) -> dict[str, list[Run]]:
+    """Return the runs on one data set, by method."""
+    methods: dict[str, list[Run]] = {}
+    for run in runs:
+        if run["set"] == name and "error" not in run:
+            methods.setdefault(run["method"], []).append(run)
+    return methods
+
+
+def summary(name: str, method: str, runs: list[Run]) -> str:
+    """One row of the table of all results."""
     cells = [name, method]
     for score in SCORES:
         values = [run[score] for run in runs]
@@ -145,33 +108,62 @@ def summary(name: str, method: str, runs: list[dict[str, float]]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
+def difference(name: str, methods: dict[str, list[Run]]) -> str:
+    """One row of the table of differences in NMI: our methods beside the best baselines."""
+    means = {method: np.mean([run["NMI"] for run in runs]) for method, runs in methods.items()}
+    kmeans = _best(means, lambda method: method.startswith("KMeans"))
+    best = _best(means, lambda method: method not in OURS)
+    cells = [name]
+    for label, mean in (kmeans, best):
+        cells.append(f"{mean:.3f} {label}" if label else "")
+    for method in OURS:
+        if method in means:
+            worst = min(run["NMI"] for run in methods[method])
+            cells.append(f"{means[method]:.3f} ({worst:.3f}), {means[method] - best[1]:+.3f}")
+        else:
+            cells.append("")
+    return "| " + " | ".join(cells) + " |"
+
+
+def _best(means: dict[str, Any], chosen: Callable[[str], bool]) -> tuple[str, float]:
+    """Return the best of the chosen methods, and its mean."""
+    some = {method: mean for method, mean in means.items() if chosen(method)}
+    if not some:
+        return "", float("nan")
+    method = max(some, key=lambda name: some[name])
+    return method, some[method]
+
+
+def print_tables(runs: list[Run], names: list[str]) -> None:
+    """Print all results, and the differences to the best baselines."""
+    print("\n" + describe() + "\n")
+    print("| data | method | ACC mean (worst) | NMI | ARI | seconds mean (slowest) | seeds |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    for name in names:
+        for method, some in by_method(runs, name).items():
+            print(summary(name, method, some))
+    print("\nNMI, mean (worst), and the difference to the best baseline:\n")
+    print("| data | best KMeans | best baseline | " + " | ".join(OURS) + " |")
+    print("| --- | --- | --- |" + " --- |" * len(OURS))
+    for name in names:
+        print(difference(name, by_method(runs, name)))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--sets", nargs="+", default=["digits", "digits-rows"])
     parser.add_argument("--methods", nargs="+", default=[*OURS, *BASELINES])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
     parser.add_argument("--data-folder", type=Path)
-    parser.add_argument("--json", type=Path, help="append every run to this file, a line each")
+    parser.add_argument("--results", type=Path, default=Path("quality.jsonl"))
+    parser.add_argument("--processes", type=int, default=2)
     args = parser.parse_args()
-
-    print(describe() + "\n")
-    print("| data | method | ACC mean (worst) | NMI | ARI | seconds mean (slowest) | seeds |")
-    print("| --- | --- | --- | --- | --- | --- | --- |", flush=True)
-    for name in args.sets:
-        data = load(name, args.data_folder)
-        for method in args.methods:
-            runs = []
-            try:
-                for seed in args.seeds:
-                    runs.append(measure(name, method, data, seed))
-                    if args.json:
-                        record = {"set": name, "method": method, "seed": seed, **runs[-1]}
-                        with args.json.open("a", encoding="utf-8") as file:
-                            file.write(json.dumps(record) + "\n")
-            except ImportError as error:
-                print(f"| {name} | {method} | not installed: {error.name} |", flush=True)
-                continue
-            print(summary(name, method, runs), flush=True)
+    groups = {"searched": SEARCHED, "confirmed": CONFIRMED, "images": IMAGES}
+    groups["rows"] = tuple(name for name in SETS if name not in IMAGES)
+    names = [name for given in args.sets for name in groups.get(given, (given,))]
+    tasks = [(n, method, seed) for n in names for method in args.methods for seed in args.seeds]
+    run_missing(tasks, args.results, args.data_folder, args.processes)
+    print_tables(read(args.results), names)
 
 
 if __name__ == "__main__":

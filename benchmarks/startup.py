@@ -24,7 +24,7 @@ from deepcluster_sk.methods import METHODS as REGISTRY
 
 GOAL = 0.7
 METHODS = tuple(method.short_name for method in REGISTRY.values())  # torch is not imported here
-PEERS = ("UMAP+KMeans", "ClustPy-DEC", "ClustPy-IDEC", "ClustPy-DCN", "ClustPy-VaDE", "KMeans")
+PEERS = ("UMAP+KMeans", "ClustPy-DEC", "ClustPy-IDEC", "ClustPy-DCN", "ClustPy-VaDE", "KMeans raw")
 
 # one process per measurement: nothing is warm that a new user's process does not have warm
 FIT = """
@@ -33,13 +33,14 @@ sys.path.insert(0, sys.argv[1])
 import quality
 from sklearn.metrics import adjusted_rand_score
 name, seed, epochs = sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
-X, y = quality.load("digits", None)
+X, y = quality.load("digits")
 start = time.perf_counter()
 if name in quality.OURS:
     model = quality.OURS[name](n_clusters=10, random_state=seed, max_epochs=epochs)
     labels = model.fit_predict(X)
 else:
-    labels = quality.BASELINES[name](quality.baseline_rows(X, "digits"), 10, seed)
+    run, how = quality.BASELINES[name]
+    labels = run(quality.scaled(X, how), 10, seed)[name.removesuffix(" raw")]
 warm = time.perf_counter() - start
 print(json.dumps({"warm": warm, "ARI": adjusted_rand_score(y, labels)}))
 """

@@ -75,6 +75,37 @@ def test_gpu_script_compiles_every_method(method, script, collected, tmp_path):
     assert [row["what"].split(", ")[-1] for row in rows] == ["compiled", "eager"] * 2
 
 
+# ---- quality
+
+
+def test_quality_script_goes_on_where_it_was_and_compares_with_the_best_baseline(
+    script, tmp_path, capsys
+):
+    results = tmp_path / "results.jsonl"
+    arguments = ["--sets", "wine", "--seeds", 0, "--processes", 1, "--results", results]
+    script("quality", *arguments, "--methods", "KMeans raw")
+    before = results.read_text("utf-8")
+    script("quality", *arguments, "--methods", "KMeans raw", "KMeans standardised", "HDBSCAN raw")
+    assert results.read_text("utf-8").startswith(before)
+    runs = [json.loads(line) for line in results.read_text("utf-8").splitlines()]
+    assert [run["task"] for run in runs].count("KMeans raw") == 1
+    best = max(runs, key=lambda run: run["NMI"])
+    assert best["method"] == "KMeans standardised"
+    last = capsys.readouterr().out.strip().splitlines()[-1]
+    assert last.split("|")[2].strip() == f"{best['NMI']:.3f} KMeans standardised"
+
+
+def test_thinned_digits_have_classes_of_evenly_falling_sizes(monkeypatch):
+    monkeypatch.syspath_prepend(FOLDER)
+    data_sets = __import__("data_sets")
+    for name, shape in [("digits-unequal", (8, 8)), ("digits-rows-unequal", (64,))]:
+        X, y = data_sets.load(name)
+        assert X.shape[1:] == shape
+        sizes = np.sort(np.bincount(y))
+        assert (sizes[0], sizes[-1]) == (18, 180)
+        assert np.ptp(np.diff(sizes)) <= 1
+
+
 # ---- CIFAR-10
 
 
