@@ -2,6 +2,8 @@
 
 
 class RowMap:
+    seed = 0
+
     def __init__(self, rows, sampled=None):
         self.rows, self.sampled = rows, sampled
         n_sampled = len(rows) if sampled is None else len(sampled)

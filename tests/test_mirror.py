@@ -61,7 +61,6 @@ TESTED_IN = {
     "_inspection/pictures": "test_display",
     "_inspection/report_parts": "inspection/test_report",
     "_inspection/summaries": "test_display",
-    "_networks/kmeans": "networks/test_neighbors",
     "_networks/neighbor_stage": "networks/test_neighbors",
     "_runtime/batch_norm": "runtime/test_distributed",
     "_runtime/errors": "test_errors",

@@ -149,7 +149,9 @@ def test_curve_prefers_the_number_of_well_separated_groups(blobs):
     model = make_pipeline(StandardScaler(), ContrastiveClustering(max_epochs=20))
     scores = n_clusters_curve(model, X, n_clusters=[2, 3, 5])
     assert scores["silhouette"].mean(axis=1).argmax() == 1
-    assert scores["stability"].mean(axis=1).argmax() == 1
+    # fewer clusters put together the groups that are nearest, each time the same ones
+    stability = scores["stability"].mean(axis=1)
+    assert stability[1] == 1 > stability[2]
 
 
 def test_curve_takes_own_scorers_and_one_fit_has_no_stability(corners):

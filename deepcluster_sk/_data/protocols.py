@@ -48,6 +48,8 @@ class MapAll(Protocol):
     """Rows that stand for all where those are too many, ascending, int64; None for all rows."""
     sampled_shape: tuple[int, int]
     """Number of the sampled rows, and of values in each."""
+    seed: int
+    """Of what is drawn between the steps; one for a whole training."""
 
     def __call__(self, function: Callable[[Tensor], Tensor], /) -> Tensor:
         """Return a function's values on all rows, float32."""

@@ -61,11 +61,12 @@ class BaseDeepClusterer(
     encoder: kinds.Encoder = "auto"
     freeze_encoder: kinds.Boolean = False
     augmentation: kinds.Augment = "auto"
+    scale: kinds.Scale = "auto"
     image_shape: kinds.ImageShape = None
     image_size: kinds.ImageSize = "auto"
     on_error: Annotated[str, kinds.one_of("raise", "skip")] = "raise"
     cluster_start: kinds.Fraction = 0.3
-    n_neighbors: kinds.NonNegativeInt = 10
+    n_neighbors: kinds.Neighbors = "auto"
     neighbor_start: kinds.Fraction = 0.6
     neighbor_space: Annotated[str, kinds.one_of("auto", "inputs", "features")] = "auto"
     max_epochs: kinds.MaxEpochs = "auto"

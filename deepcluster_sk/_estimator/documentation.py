@@ -44,6 +44,17 @@ augmentation : str, callable or Augmentation, default="auto"
     - Anything from :mod:`deepcluster_sk.augmentations`, or a callable on a batch, which may
       draw from the global random states. Modules are copied. The height and width of images
       may change.
+scale : {"auto", "columns", "global", "unit"} or None, default="auto"
+    How rows are scaled, or the features of a frozen encoder. Images are always mapped to [0, 1].
+
+    - ``"columns"``: each column is standardised, and drawn in to three standard deviations at the
+      most; for columns of different units.
+    - ``"global"``: columns are centred, and all are divided by one number; for columns of one unit.
+    - ``"unit"``: columns are centred, and each row is scaled to one length; for embeddings.
+    - ``"auto"``: ``"columns"`` if the largest standard deviation of a column is more than 20 times
+      the median one; otherwise ``"unit"`` for 50 columns and more, and ``"global"`` for fewer.
+    - None: rows stay as they are, as a pipeline has scaled them. The networks expect values whose
+      mean square is near 1.
 image_shape : tuple of int or None, default=None
     ``(H, W)``, ``(H, W, C)`` or ``(C, H, W)`` of flattened images in a 2-D X. None reads 2-D X
     as rows of features.
@@ -56,16 +67,18 @@ on_error : {"raise", "skip"}, default="raise"
     warning and the label -1.
 cluster_start : float, default=0.3
     Share of the epochs after which the clusters begin to be learned, in [0, 1).
-n_neighbors : int, default=10
-    Number of nearest neighbours, one of which the second view shows in the neighbour stage; 0
-    leaves the stage out, as in the paper.
+n_neighbors : int or "auto", default="auto"
+    Number of nearest neighbours, one of which the second view shows in the neighbour stage. Their
+    graph also judges the clusters, and for rows starts them. 0 leaves all of this out, as in the
+    papers; ``"auto"`` is 15 among inputs and 10 among features. Among inputs they are at most half
+    of the mean size of a cluster.
 neighbor_start : float, default=0.6
     Share of the epochs after which neighbours are searched among the features, in [0, 1); they
-    are searched again in the middle of the rest.
+    are searched again in the middle of the rest. Without meaning for neighbours among inputs.
 neighbor_space : {"auto", "inputs", "features"}, default="auto"
     ``"features"``: the neighbour stage begins at `neighbor_start`. ``"inputs"``: it begins with
-    the first step, with neighbours among the samples themselves until `neighbor_start`.
-    ``"auto"`` is ``"inputs"`` for rows and ``"features"`` for images.
+    the first step, with neighbours among the samples themselves, whose graph decides on the
+    clusters. ``"auto"`` is ``"inputs"`` for rows and ``"features"`` for images.
 max_epochs : int or "auto", default="auto"
     Number of passes over the data. ``"auto"`` is at least 12, and as many as make 560 steps of
     `batch_size` samples: 80 for 1,800 samples, 15 for 10,000, 12 from 13,000 on.
@@ -134,6 +147,8 @@ history_ : dict of str to list of float
     Mean of each loss term per epoch.
 encoder_ : torch.nn.Module
     The trained encoder, on the CPU and in evaluation mode.
+scale_ : {"columns", "global", "unit"} or None
+    How rows are scaled; None for images, and for ``scale=None``.
 input_shape_ : tuple of int
     Shape of one sample as given in fit.
 device_ : str

@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from .._data.preprocessing import Preprocessor, Scale
 from .._data.protocols import DataSource
 from .._runtime.random import is_foreign
-from .._training.frozen import FrozenEncoder, assign, give_back_encoder, network_of
+from .._training.frozen import FrozenEncoder, assign, frozen_encoder, give_back_encoder, network_of
 from .._training.inference import default_batch_size, map_batches
 from .._training.objective import Objective
 from .._training.state import EpochRecord, TrainingData
@@ -87,12 +88,21 @@ def lasting_attributes(
         "_objective": objective,
         "encoder_": network_of(objective),
         "input_shape_": plan.layout.shape,
+        "scale_": scale_of_rows(plan.preprocessor, objective),
         "device_": str(plan.device),
         "precision_": plan.config.precision,
         "labels_": samples.with_skipped(labels, -1),
         "cluster_sizes_": np.bincount(labels, minlength=plan.params.n_clusters),
         "skipped_": list(samples.skipped.values()),
     }
+
+
+def scale_of_rows(preprocessor: Preprocessor, objective: Objective) -> Scale:
+    """Tell how rows are scaled, or the features of a frozen encoder."""
+    frozen = frozen_encoder(objective)
+    rescale = preprocessor if frozen is None else frozen.rescale
+    assert isinstance(rescale, Preprocessor)
+    return rescale.rule
 
 
 def course(history: list[EpochRecord]) -> Attributes:

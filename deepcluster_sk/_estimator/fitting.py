@@ -208,7 +208,9 @@ def open_data(plan: Plan, objective: Objective, feature_dim: int, *, first: bool
         )
         of_features = Layout((feature_dim,))
         if first:
-            frozen.rescale = move_to(learned_scale(features, of_features), plan.device)
+            frozen.rescale = move_to(
+                learned_scale(features, of_features, plan.params.scale), plan.device
+            )
         if plan.on_features:
             source, layout = open_source(features, device=plan.device), of_features
             preprocess = frozen.rescale

@@ -32,6 +32,8 @@ ClosedFraction = Annotated[float, _closed_fraction]
 
 Encoder = Annotated[str | nn.Module | Callable[[], nn.Module], str, nn.Module, callable]
 Augment = Annotated[str | Callable[[Tensor], Tensor], one_of("auto", *RECIPES), callable]
+Neighbors = Annotated[int | str, Interval(Integral, 0, None, closed="left"), one_of("auto")]
+Scale = Annotated[str | None, one_of("auto", "columns", "global", "unit"), None]
 ImageShape = Annotated[tuple[int, ...] | None, tuple, list, None]
 ImageSize = Annotated[int | tuple[int, int] | str, one_of("auto"), _positive_int, tuple, list]
 MaxEpochs = Annotated[int | str, _positive_int, one_of("auto")]

@@ -17,7 +17,14 @@ from .parameters import own_parameters
 from .plan import trains_on_features
 
 # shared parameters that concern an objective
-_OF_OBJECTIVE = ("n_clusters", "cluster_start", "n_neighbors", "neighbor_start", "neighbor_space")
+_AUTO_NEIGHBORS = {"inputs": 15, "features": 10}
+_OF_OBJECTIVE = (
+    "n_clusters",
+    "cluster_start",
+    "n_neighbors",
+    "neighbor_start",
+    "neighbor_space",
+)
 
 
 _COPIES = 3  # of a trained weight, at least: itself, its gradient, an average of the optimiser
@@ -78,6 +85,8 @@ def build_objective(
             params.freeze_encoder, params.augmentation
         )
         values["neighbor_space"] = "inputs" if is_rows else "features"
+    if params.n_neighbors == "auto":
+        values["n_neighbors"] = _AUTO_NEIGHBORS[values["neighbor_space"]]
     make: Callable[[nn.Module, int], Objective]
     make = partial(method._objective_class, settings=Settings(**values))
     build = partial(build_frozen_objective, make) if params.freeze_encoder else make

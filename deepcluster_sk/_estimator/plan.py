@@ -77,7 +77,7 @@ def make_plan(
     if goes_on:
         preprocessor = estimator._preprocessor
     else:
-        preprocessor = learned_scale(samples.rows, samples.layout)
+        preprocessor = learned_scale(samples.rows, samples.layout, estimator.scale)
     return Plan(
         method=type(estimator),
         params=parameters_of(estimator),
@@ -121,9 +121,9 @@ def default_epochs(n_samples: int, batch_size: int) -> int:
     return max(12, math.ceil(560 / (n_samples // batch_size)))
 
 
-def learned_scale(X: Rows, layout: Layout) -> Preprocessor:
+def learned_scale(X: Rows, layout: Layout, rule: Any) -> Preprocessor:
     """Learn the statistics of rows, once for all processes."""
-    return on_first(lambda: Preprocessor.learn(X, layout))
+    return on_first(lambda: Preprocessor.learn(X, layout, rule))
 
 
 def _check_equal_parts(batch_size: int, n_processes: int, *, compiled: bool) -> None:

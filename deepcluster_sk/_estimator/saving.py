@@ -24,6 +24,7 @@ from ..encoders import (
     keep_float32,
 )
 from . import errors
+from .fitted import scale_of_rows
 from .identity import plain
 from .networks import build_objective
 from .onnx import Dtype, PredictProba, write_onnx
@@ -112,11 +113,10 @@ def from_saved(
     if hasattr(model, "feature_names_in_"):
         model.feature_names_in_ = np.array(model.feature_names_in_, dtype=object)
     model.input_shape_ = layout.shape
-    model._preprocessor = Preprocessor(
-        layout, tensors["preprocessor.offset"], tensors["preprocessor.scale"]
-    )
+    model._preprocessor = _preprocessor(layout, tensors)
     objective = _objective(model, header, tensors)
     model._objective = objective.eval()
+    model.scale_ = scale_of_rows(model._preprocessor, objective)
     model.encoder_ = network_of(objective)
     model.labels_ = tensors["labels_"].numpy()
     assigned = model.labels_[model.labels_ != -1]
@@ -126,6 +126,19 @@ def from_saved(
         raise errors.labels_of_other_files()
     model.cluster_sizes_ = np.bincount(assigned, minlength=model.n_clusters)
     return model
+
+
+def _preprocessor(layout: Layout, tensors: dict[str, Tensor]) -> Preprocessor:
+    """Build the preprocessor of a model from a file."""
+    state = _with_prefix("preprocessor.", tensors)
+    preprocessor = Preprocessor(layout, state["offset"], state["scale"])
+    preprocessor.load_state_dict(state, assign=True)
+    return preprocessor
+
+
+def _with_prefix(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors whose names begin with a prefix, without it."""
+    return {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
 
 
 def _parameters(
@@ -156,8 +169,7 @@ def _objective(model: Any, header: dict[str, Any], tensors: dict[str, Tensor]) -
         network = build_encoder(model.encoder, layout.sample_shape, weights=False)
         with torch.device("meta"):  # a hostile file cannot make this allocate anything
             objective = build_objective(type(model), params, layout, network, model._n_features_out)
-    prefix = "objective."
-    state = {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
+    state = _with_prefix("objective.", tensors)
     objective.adapt_to(state)
     objective.load_state_dict(state, assign=True)
     if header["kept_contiguous"]:

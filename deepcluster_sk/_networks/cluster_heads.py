@@ -8,11 +8,13 @@ from torch import Tensor, nn
 
 from .._data.protocols import MapAll
 from .._runtime.threads import libraries_in_one_thread
-from .kmeans import spherical_kmeans
+from .centroids import spherical_kmeans
 from .neighbor_stage import NeighborObjective, NeighborStage
 from .neighbors import NeighborGraph
 
 _JUDGES = 10  # neighbours that judge the heads where training had none
+_STARTED = 20  # iterations: a good start is all that a head has to have
+_SETTLED = 200  # where it is the end
 _IMITATED_ROWS = 10_000  # enough to copy a partition into a head
 
 
@@ -32,10 +34,10 @@ class ClusterHeads(nn.Module):
         Number of heads.
     start : float, default=0.0
         Share of the training after which the heads begin to learn, in [0, 1): the first ones from
-        k-means, the others from random weights. Until then the features are shaped by the rest of
-        the loss.
-    n_kmeans : int or None, default=None
-        How many heads start from k-means; None for all.
+        partitions of the neighbour graph or k-means, the others from random weights. Until then the
+        features are shaped by the rest of the loss.
+    n_started : int or None, default=None
+        How many heads start from a partition; None for all.
     """
 
     started: Tensor
@@ -48,7 +50,7 @@ class ClusterHeads(nn.Module):
         n_heads: int = 1,
         *,
         start: float = 0.0,
-        n_kmeans: int | None = None,
+        n_started: int | None = None,
     ) -> None:
         super().__init__()
         self.hidden: nn.Module = nn.Identity()
@@ -60,7 +62,7 @@ class ClusterHeads(nn.Module):
         self.n_clusters = n_clusters
         self.n_heads = n_heads
         self.start = start
-        self.n_kmeans = n_heads if n_kmeans is None else n_kmeans
+        self.n_started = n_heads if n_started is None else n_started
         self.register_buffer("started", torch.tensor(float(start == 0)))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -83,42 +85,66 @@ class ClusterHeads(nn.Module):
         """
         features = neighbors.search(progress, map_all, encoder)
         if not self.started and progress >= self.start:
-            self._start(map_all.on_sampled(encoder) if features is None else features)
+            features = map_all.on_sampled(encoder) if features is None else features
+            self._start(features, neighbors)
         elif features is not None and neighbors.graph is not None and self.n_heads > 1:
             # heads that share an encoder tend to be caught in the same merged clusters
             worst = int(self._agreements(features, neighbors.graph).argmin())
             self._restart(worst, features)
 
-    def keep_best(self, features: Tensor, neighbors: NeighborStage) -> None:
-        """Drop all heads but the one on which neighbours agree the most; end the stage."""
+    def keep_best(self, map_all: MapAll, encoder: nn.Module, neighbors: NeighborStage) -> None:
+        """Drop all heads but the one on which neighbours agree the most; end the stage.
+
+        With a graph of the inputs, a head is left that imitates its best partition: heads do not
+        keep to it while they share an encoder with the rest of the loss.
+        """
+        features = map_all.on_sampled(encoder)
         if not self.started:  # the training was too short
-            self._start(features)
+            self._start(features, neighbors)
         best = 0
-        if self.n_heads > 1:
+        if neighbors.partitions is not None:
+            self._restart(best, features, neighbors.partitions[0], n_iterations=_SETTLED)
+        elif self.n_heads > 1:
             graph = neighbors.graph or NeighborGraph.among(F.normalize(features, dim=1), _JUDGES)
             best = int(self._agreements(features, graph).argmax())
         neighbors.end()
         first = best * self.n_clusters
         self.select(torch.arange(first, first + self.n_clusters))
 
-    def _start(self, features: Tensor) -> None:
+    def _start(self, features: Tensor, neighbors: NeighborStage) -> None:
+        """Start heads from partitions of the graph of the inputs, or else from k-means."""
         self.started.fill_(1)
-        for head in range(min(self.n_kmeans, self.n_heads)):
-            self._restart(head, features)
+        partitions = neighbors.partitions
+        for head in range(min(self.n_started, self.n_heads)):
+            labels = None if partitions is None else partitions[head % len(partitions)]
+            self._restart(head, features, labels)
 
-    def _restart(self, head: int, features: Tensor) -> None:
-        """Let a head imitate k-means on some of the features (n, in_features), its own choice."""
+    def _restart(
+        self,
+        head: int,
+        features: Tensor,
+        labels: Tensor | None = None,
+        *,
+        n_iterations: int = _STARTED,
+    ) -> None:
+        """Let a head imitate a partition of some of the features (n, in_features), its own choice.
+
+        That of the labels (n,), or else of k-means.
+        """
         generator = torch.Generator().manual_seed(head)
         some = torch.randperm(len(features), generator=generator)[:_IMITATED_ROWS]
-        labels = spherical_kmeans(features[some], self.n_clusters)
+        features = features[some]
+        labels = spherical_kmeans(features, self.n_clusters) if labels is None else labels[some]
         if len(torch.unique(labels)) > 1:  # not for one cluster, or rows that are all alike
-            self.imitate(head, features[some], labels)
+            self.imitate(head, features, labels, n_iterations)
 
     def _agreements(self, features: Tensor, graph: NeighborGraph) -> Tensor:
         """Agreement of neighbours on the clusters of each head: (n_heads,)."""
         return torch.tensor([graph.agreement(labels) for labels in self(features).argmax(dim=2)])
 
-    def imitate(self, head: int, features: Tensor, labels: Tensor) -> None:
+    def imitate(
+        self, head: int, features: Tensor, labels: Tensor, n_iterations: int = _STARTED
+    ) -> None:
         """Set one head to a logistic regression of given labels on the hidden layer.
 
         Parameters
@@ -127,10 +153,12 @@ class ClusterHeads(nn.Module):
         features : Tensor of shape (n, in_features)
         labels : Tensor of shape (n,), int64
             Clusters in ``[0, n_clusters)``, at least two of them.
+        n_iterations : int
+            Of the regression, at the most.
         """
         hidden = self.hidden(features).cpu().numpy()
-        with libraries_in_one_thread():  # not settled: a good start is all it has to be
-            model = LogisticRegression(max_iter=20).fit(hidden, labels.cpu().numpy())
+        with libraries_in_one_thread():
+            model = LogisticRegression(max_iter=n_iterations).fit(hidden, labels.cpu().numpy())
         weight, bias = (
             torch.zeros(self.n_clusters, hidden.shape[1]),
             torch.full((self.n_clusters,), -10.0),
@@ -184,7 +212,7 @@ class ClusterHeadsObjective(NeighborObjective):
 
     def after_training(self, map_all: MapAll) -> None:
         """Keep one head."""
-        self.cluster_heads.keep_best(map_all.on_sampled(self.encoder), self.neighbors)
+        self.cluster_heads.keep_best(map_all, self.encoder, self.neighbors)
 
     def adapt_to(self, state_dict: dict[str, Tensor]) -> None:
         """Have as many heads as the state."""

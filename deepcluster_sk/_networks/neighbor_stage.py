@@ -11,34 +11,38 @@ from .._data.protocols import MapAll
 from .._runtime.distributed import on_first, world_size
 from .._runtime.threads import blas_in_one_thread, libraries_in_one_thread
 from .._training.objective import Objective, Settings
+from .centroids import gather_around_centroids, spherical_kmeans
 from .neighbors import SEARCH_DIM, NeighborGraph, NeighborSearch
+from .partition import partitions
 
+_FEWEST = 3  # neighbours: with fewer, the graph falls apart
 _STATE = "neighbors."  # prefix of the names of what is kept in checkpoints
 
 
 class NeighborStage:
     """The part of a training in which the second view shows a neighbour.
 
-    Neighbours are searched among the features when a share `start` of the training is done, and
-    again in the middle of what is left.
+    Neighbours are searched among the inputs before the first step, or among the features when a
+    share of the training is done, and again in the middle of what is left. Their graph also has a
+    say in the clusters: they start from its partitions, and it judges them.
 
     Parameters
     ----------
-    n_neighbors : int
-        0 leaves the stage out.
-    start : float
-        In [0, 1).
-    among_inputs : bool
-        Whether neighbours among the inputs serve until then, from the first step on.
+    settings : Settings
+        ``n_neighbors``, where 0 leaves the stage out; ``neighbor_start``, ``neighbor_space`` and
+        ``n_clusters``.
     """
 
-    def __init__(self, n_neighbors: int, start: float, *, among_inputs: bool) -> None:
-        self.n_neighbors = n_neighbors
-        self.among_inputs = among_inputs
+    def __init__(self, settings: Settings) -> None:
+        self.n_neighbors: int = settings.n_neighbors
+        self.among_inputs = settings.neighbor_space == "inputs"
+        self.n_clusters: int = settings.n_clusters
         self.graph: NeighborGraph | None = None
+        self.partitions: Tensor | None = None
         self._nearest: Tensor | None = None
         self._sampled: Tensor | None = None
-        self._times = (start, (1 + start) / 2)
+        start: float = settings.neighbor_start
+        self._times = (0.0,) if self.among_inputs else (start, (1 + start) / 2)
         self._n_searches = 0
 
     def search(self, progress: float, map_all: MapAll, encoder: nn.Module) -> Tensor | None:
@@ -50,15 +54,14 @@ class NeighborStage:
             Of the sampled rows, which are those of :attr:`graph`; None if there was no search among
             features.
         """
-        if not self.n_neighbors:
-            return None
         due = sum(progress >= time for time in self._times)
-        if self._n_searches >= due:
-            if self.among_inputs and self.graph is None:
-                columns = _compared_columns(map_all)
-                self._connect(map_all.on_sampled(columns), map_all, columns)
+        if not self.n_neighbors or self._n_searches >= due:
             return None
         self._n_searches = due
+        if self.among_inputs:
+            columns = _compared_columns(map_all)
+            self._connect(map_all.on_sampled(columns), map_all, columns)
+            return None
         features = map_all.on_sampled(encoder)
         directions = F.normalize(features, dim=1)
         self._connect(directions, map_all, lambda x: F.normalize(encoder(x), dim=1))
@@ -69,14 +72,65 @@ class NeighborStage:
 
         All processes get what rank 0 found: elsewhere, distances may round differently.
         """
-        search = NeighborSearch(sampled, self.n_neighbors)
+        n_neighbors = self.n_neighbors
+        if self.among_inputs:  # most of them must fit into a cluster
+            n_neighbors = min(n_neighbors, max(_FEWEST, len(sampled) // (2 * self.n_clusters)))
+        search = NeighborSearch(sampled, n_neighbors)
         self.graph = NeighborGraph(search.graph())
+        if self.among_inputs:
+            edges, rows = self.graph.edges, search.rows
+            found = partitions(edges, rows, self.n_clusters, map_all.seed)
+            self.partitions = torch.from_numpy(found)
         self._sampled = map_all.sampled
         if self._sampled is not None:
             with blas_in_one_thread():
                 self._nearest = map_all(lambda x: search.nearest(embed(x))).int().cpu()
         if world_size() > 1:
             self.load_state(on_first(self.state))
+
+    def new_labels(self, logits: Tensor | None, vectors: Tensor) -> Tensor | None:
+        """Return labels (n,) of the sampled rows that are better than those in use.
+
+        The best partition of the graph of the inputs, or else k-means of the vectors.
+
+        Parameters
+        ----------
+        logits : Tensor of shape (n, n_clusters) or None
+            Of the clusters in use; None if none are.
+        vectors : Tensor of shape (n, d)
+            What the clusters in use are clusters of.
+
+        Returns
+        -------
+        labels : Tensor of shape (n,), int64, or None
+            None if neighbours agree more on those in use, or there is no graph to tell.
+        """
+        if self.partitions is not None:
+            return self.partitions[0]
+        if logits is not None and self.graph is None:
+            return None
+        found = spherical_kmeans(vectors, self.n_clusters)
+        if logits is None or self.graph is None:
+            return found
+        used = logits.argmax(dim=1)
+        return found if self.graph.agreement(found) > self.graph.agreement(used) else None
+
+    def gather(self, projector: nn.Module, features: Tensor, temperature: float) -> bool:
+        """Gather projections (n, d) around the centroids of the clusters of the inputs, if any.
+
+        Without that, centroids of projections do not tell the clusters apart: training has drawn
+        the projections to clusters of its own.
+
+        Returns
+        -------
+        gathered : bool
+            Whether there are such clusters.
+        """
+        if self.partitions is None:
+            return False
+        best = self.partitions[0]
+        gather_around_centroids(projector, features, best, self.n_clusters, temperature)
+        return True
 
     def view_rows(self, plan: Tensor, generator: torch.Generator) -> Tensor:
         """Choose the rows behind the two views: from a plan (steps, B) to (steps, 2, B)."""
@@ -91,13 +145,15 @@ class NeighborStage:
 
     def end(self) -> None:
         """Forget the neighbours: they are as many as the training set."""
-        self.graph = self._nearest = self._sampled = None
+        self.graph = self.partitions = self._nearest = self._sampled = None
 
     def state(self) -> dict[str, Tensor]:
         """Return how far the stage has come, and the neighbours."""
         state = {"n_searches": torch.tensor(self._n_searches)}
         if self.graph is not None:
             state |= self.graph.state()
+        if self.partitions is not None:
+            state["partitions"] = self.partitions
         if self._nearest is not None and self._sampled is not None:
             state |= {"nearest": self._nearest, "sampled": self._sampled}
         return state
@@ -105,7 +161,8 @@ class NeighborStage:
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Go on from what :meth:`state` returned."""
         self._n_searches = int(state["n_searches"])
-        self.graph = NeighborGraph.from_state(state) if "first" in state else None
+        self.graph = NeighborGraph.from_state(state) if "neighbors" in state else None
+        self.partitions = state.get("partitions")
         self._nearest, self._sampled = state.get("nearest"), state.get("sampled")
 
 
@@ -114,11 +171,7 @@ class NeighborObjective(Objective):
 
     def __init__(self, encoder: nn.Module, feature_dim: int, settings: Settings) -> None:
         super().__init__(encoder, feature_dim, settings)
-        self.neighbors = NeighborStage(
-            settings.n_neighbors,
-            settings.neighbor_start,
-            among_inputs=settings.neighbor_space == "inputs",
-        )
+        self.neighbors = NeighborStage(settings)
 
     def view_rows(self, plan: Tensor, generator: torch.Generator) -> Tensor:
         """Show a neighbour in the second view, once there are neighbours."""
@@ -126,7 +179,7 @@ class NeighborObjective(Objective):
 
     def before_single_pass(self) -> None:
         """Leave the neighbours out."""
-        self.neighbors = NeighborStage(0, 0.0, among_inputs=False)
+        self.neighbors.n_neighbors = 0
 
     def state(self) -> dict[str, Tensor]:
         """Return how far the stage has come, and the neighbours."""

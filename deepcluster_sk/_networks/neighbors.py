@@ -4,7 +4,6 @@ import numpy as np
 import torch
 from scipy.sparse import csr_array
 from sklearn.decomposition import PCA
-from sklearn.metrics import mutual_info_score
 from sklearn.neighbors import NearestNeighbors
 from sklearn.utils import gen_batches
 from torch import Tensor
@@ -15,6 +14,7 @@ from .._runtime.threads import (
     map_in_threads,
     openmp_in_one_thread,
 )
+from .partition import edge_shares, value
 
 _SEARCHED_AT_ONCE = 4096  # vectors: the same pieces, whatever the number of threads
 SEARCH_DIM = 64  # the time of a search grows with it; 84 % of the neighbours are the exact ones
@@ -29,6 +29,11 @@ class NeighborSearch:
         At least two rows. Of more than 64 columns, the 64 principal components are compared.
     n_neighbors : int
         Capped at ``n - 1``.
+
+    Attributes
+    ----------
+    rows : ndarray of shape (n, d), float32
+        What is compared.
     """
 
     def __init__(self, vectors: Tensor, n_neighbors: int) -> None:
@@ -42,11 +47,11 @@ class NeighborSearch:
             search = NearestNeighbors(
                 n_neighbors=min(n_neighbors, len(rows) - 1), algorithm="brute"
             )
-            self._rows, self._search = rows, search.fit(rows)
+            self.rows, self._search = rows, search.fit(rows)
 
     def graph(self) -> csr_array:
         """Join every vector with its nearest others; of equally near ones, the first ones."""
-        n_rows, n_neighbors = len(self._rows), self._search.n_neighbors
+        n_rows, n_neighbors = len(self.rows), self._search.n_neighbors
         pieces = list(gen_batches(n_rows, _SEARCHED_AT_ONCE))
         with blas_in_one_thread():
             nearest = np.concatenate(list(map_in_threads(self._others, pieces, len(pieces))))
@@ -59,7 +64,7 @@ class NeighborSearch:
         own = np.arange(piece.start, piece.stop)[:, None]
         with openmp_in_one_thread():
             nearest: np.ndarray = self._search.kneighbors(
-                self._rows[piece], n_neighbors + 1, return_distance=False
+                self.rows[piece], n_neighbors + 1, return_distance=False
             )
         is_other = nearest != own
         is_other[is_other.all(axis=1), -1] = False  # among many that are alike, it may be missing
@@ -76,18 +81,27 @@ class NeighborSearch:
 
 
 class NeighborGraph:
-    """Rows joined with their nearest neighbours, in both directions.
+    """Rows joined with their nearest neighbours.
 
     Parameters
     ----------
+    nearest : sparse array of shape (n, n)
+        A row's entries are its nearest others, of one number for all rows.
+
+    Attributes
+    ----------
     edges : sparse array of shape (n, n)
-        A row's entries are its nearest others.
+        Symmetric: 1 where one row is a neighbour of the other, 2 where each is.
     """
 
-    def __init__(self, edges: csr_array) -> None:
-        both = edges.maximum(edges.T).tocsr()
-        self._first = torch.from_numpy(both.indptr.astype(np.int64))
-        self._neighbors = torch.from_numpy(both.indices.astype(np.int64))
+    def __init__(self, nearest: csr_array) -> None:
+        self.edges = csr_array(nearest + nearest.T)
+        self.edges.sort_indices()
+        own = csr_array(self.edges.multiply(nearest))
+        own.sort_indices()
+        shape = len(own.indptr) - 1, -1
+        self._nearest = torch.from_numpy(own.indices.astype(np.int64)).reshape(shape)
+        self._chances = torch.from_numpy(own.data.astype(np.float32)).reshape(shape).cumsum(dim=1)
 
     @classmethod
     def among(cls, vectors: Tensor, n_neighbors: int) -> "NeighborGraph":
@@ -98,30 +112,37 @@ class NeighborGraph:
         vectors : Tensor of shape (n, d), float32
             At least two rows. Of more than 64 columns, the 64 principal components are compared.
         n_neighbors : int
-            Capped at ``n - 1``. A row has at least as many, and more if others chose it.
+            Capped at ``n - 1``.
         """
         return cls(NeighborSearch(vectors, n_neighbors).graph())
 
     @classmethod
     def from_state(cls, state: dict[str, Tensor]) -> "NeighborGraph":
         """Return the graph that :meth:`state` was taken from, without a search."""
-        graph = cls.__new__(cls)
-        graph._first, graph._neighbors = state["first"], state["neighbors"]
-        return graph
+        nearest = state["neighbors"].numpy()
+        n_rows, n_neighbors = nearest.shape
+        starts = np.arange(0, nearest.size + 1, n_neighbors)
+        return cls(csr_array((np.ones(nearest.size), nearest.ravel(), starts), shape=(n_rows,) * 2))
 
     def state(self) -> dict[str, Tensor]:
-        """Return the edges: where each row's neighbours begin, and the neighbours."""
-        return {"first": self._first, "neighbors": self._neighbors}
+        """Return the neighbours of each row (n, n_neighbors), int64."""
+        return {"neighbors": self._nearest}
 
     def neighbors(self, row: int) -> Tensor:
         """Return the neighbours of a row, int64."""
-        return self._neighbors[self._first[row] : self._first[row + 1]]
+        return self._nearest[row]
 
     def sample(self, rows: Tensor, generator: torch.Generator) -> Tensor:
-        """Draw a neighbour of each of the rows; int64, any shape."""
-        first, degree = self._first[rows], self._first.diff()[rows]
-        pick = (torch.rand(rows.shape, generator=generator) * degree).long()
-        return self._neighbors[first + pick.minimum(degree - 1)]  # the product may round up
+        """Draw a neighbour of each of the rows; int64, any shape.
+
+        Those that have the row as a neighbour as well are drawn twice as often: fewer of them
+        belong to another class.
+        """
+        chances = self._chances[rows]
+        draw = torch.rand((*rows.shape, 1), generator=generator) * chances[..., -1:]
+        choice = (chances <= draw).sum(dim=-1, keepdim=True)
+        choice.clamp_(max=chances.shape[-1] - 1)  # the product may round up
+        return self._nearest[rows].gather(-1, choice)[..., 0]
 
     def agreement(self, labels: Tensor) -> float:
         """Return the mutual information of the labels (n,) at both ends of an edge, in nats.
@@ -129,5 +150,5 @@ class NeighborGraph:
         High for clusters that are many, even, and separated by gaps: a class that is cut in two
         loses it along the cut, two classes in one cluster lose it as well.
         """
-        here = labels.cpu().repeat_interleave(self._first.diff()).numpy()
-        return float(mutual_info_score(here, labels.cpu()[self._neighbors].numpy()))
+        numbers = labels.cpu().numpy()
+        return value(edge_shares(self.edges, numbers, int(numbers.max()) + 1), balance=1.0)

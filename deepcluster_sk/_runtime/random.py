@@ -19,8 +19,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from .device import fork_torch
 from .locks import process_lock
 
-Stream = Literal["init", "order", "augment", "noise", "global"]
-_STREAMS: tuple[Stream, ...] = ("init", "order", "augment", "noise", "global")
+Stream = Literal["init", "order", "augment", "noise", "global", "partition"]
+_STREAMS: tuple[Stream, ...] = ("init", "order", "augment", "noise", "global", "partition")
 
 
 def draw_entropy(random_state: int | RandomState | None) -> int:

@@ -180,6 +180,7 @@ class Epochs:
             self.preprocess,
             device=self.device,
             one_thread=self.config.one_thread,
+            seed=self.seeds.seed("partition"),
             diverged=lambda: errors.features_diverged(number, self.config.learning_rate),
         )
 

@@ -26,6 +26,8 @@ class RowMap:
         Where the values are put.
     one_thread : bool
         Whether one thread maps each batch.
+    seed : int
+        Of what is drawn between the steps.
     diverged : callable
         Makes the error for values that are NaN or infinite.
     """
@@ -38,6 +40,7 @@ class RowMap:
         *,
         device: torch.device,
         one_thread: bool,
+        seed: int,
         diverged: Callable[[], Exception],
     ) -> None:
         self._objective = objective
@@ -45,6 +48,7 @@ class RowMap:
         self._preprocess = preprocess
         self._device = device
         self._one_thread = one_thread
+        self.seed = seed
         self._diverged = diverged
         self.sampled = sampled_rows(source.n_samples)
         n_sampled = source.n_samples if self.sampled is None else len(self.sampled)

@@ -28,7 +28,7 @@ from .._estimator import kinds
 from .._estimator.base import BaseDeepClusterer
 from .._estimator.papers import Preset
 from .._estimator.parameters import with_parameters
-from .._networks.kmeans import better_centroids, kmeans_centroids
+from .._networks.centroids import centroids_of, kmeans_centroids
 from .._networks.modules import FeatureQueue, MomentumCopy, projection_head
 from .._networks.neighbor_stage import NeighborObjective
 from .._runtime.distributed import gather
@@ -144,16 +144,22 @@ class ClusterContrastObjective(NeighborObjective):
         begins = progress >= self.settings.cluster_start and not self.started
         if begins or (self.started and self.settings.centroid_update == "k-means"):
             features = map_all.on_sampled(self.encoder) if features is None else features
-            fresh = kmeans_centroids(self.project(features), len(self.centroids))
-            # clusters keep their numbers, also from one partial_fit to the next
-            self.centroids.copy_(fresh if begins else self._in_order(fresh))
+            if begins and self.settings.centroid_update != "k-means":
+                self._renew_centroids(features)
+            else:
+                fresh = kmeans_centroids(self.project(features), len(self.centroids))
+                # clusters keep their numbers, also from one partial_fit to the next
+                self.centroids.copy_(fresh if begins else self._in_order(fresh))
             self.started.fill_(1)
         elif features is not None:
             self._renew_centroids(features)
 
     def after_training(self, map_all: MapAll) -> None:
         """Settle the centroids on the final projections."""
-        self._renew_centroids(map_all.on_sampled(self.encoder))
+        features = map_all.on_sampled(self.encoder)
+        if self.neighbors.gather(self.projector, features, self.settings.cluster_temperature):
+            self.key_projector.update(self.projector, momentum=0)
+        self._renew_centroids(features)
         self.started.fill_(1)  # what goes on from here keeps the clusters
         self.neighbors.end()
 
@@ -164,12 +170,11 @@ class ClusterContrastObjective(NeighborObjective):
         return fresh[torch.from_numpy(order)]
 
     def _renew_centroids(self, features: Tensor) -> None:
-        """Take those of k-means if none are in use yet, or if neighbours agree on them more."""
-        vectors = self.project(features)
-        if not self.started:
-            self.centroids.copy_(kmeans_centroids(vectors, len(self.centroids)))
-        elif self.neighbors.graph is not None:
-            self.centroids.copy_(better_centroids(vectors, self.centroids, self.neighbors.graph))
+        """Take those of other clusters if none are in use yet, or if neighbours prefer them."""
+        vectors, own = self.project(features), self.centroids
+        labels = self.neighbors.new_labels(vectors @ own.mT if self.started else None, vectors)
+        if labels is not None:
+            own.copy_(centroids_of(vectors, labels, len(own)))
 
 
 # the results are the paper's; the settings are those of momentum contrast in the benchmark that the

@@ -93,7 +93,7 @@ class ContrastiveObjective(ClusterHeadsObjective):
             settings.n_clusters,
             settings.n_heads,
             start=settings.cluster_start,
-            n_kmeans=1,
+            n_started=1,
         )
 
     def forward(self, batch: Batch) -> LossOutput:

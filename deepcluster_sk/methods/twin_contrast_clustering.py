@@ -30,7 +30,7 @@ from .._estimator import kinds
 from .._estimator.base import BaseDeepClusterer
 from .._estimator.papers import WITHOUT_ADDITIONS, Preset, scores
 from .._estimator.parameters import with_parameters
-from .._networks.kmeans import better_centroids, kmeans_centroids
+from .._networks.centroids import centroids_of
 from .._networks.modules import FeatureQueue, MomentumCopy, Prototypes, projection_head
 from .._networks.neighbor_stage import NeighborObjective
 from .._runtime.distributed import gather
@@ -215,19 +215,19 @@ class TwinContrastObjective(NeighborObjective):
 
     def after_training(self, map_all: MapAll) -> None:
         """Settle the prototypes on the final projections."""
-        self._renew_prototypes(map_all.on_sampled(self.encoder))
+        features = map_all.on_sampled(self.encoder)
+        if self.neighbors.gather(self.projector, features, self.settings.assign_temperature):
+            self.key_projector.update(self.projector, momentum=0)
+        self._renew_prototypes(features)
         self.started.fill_(1)  # what goes on from here keeps the clusters
         self.neighbors.end()
 
     def _renew_prototypes(self, features: Tensor) -> None:
-        """Take those of k-means if they are not in use yet, or if neighbours agree on them more."""
+        """Take those of other clusters if none are in use yet, or if neighbours prefer them."""
         vectors, own = self.project(features), self.prototypes()
-        renewed = own
-        if not self.started:
-            renewed = kmeans_centroids(vectors, len(own))
-        elif self.neighbors.graph is not None:
-            renewed = better_centroids(vectors, own, self.neighbors.graph)
-        if renewed is not own:
+        labels = self.neighbors.new_labels(vectors @ own.mT if self.started else None, vectors)
+        if labels is not None:
+            renewed = centroids_of(vectors, labels, len(own))
             self.prototypes.weight.copy_(renewed * own.norm(dim=1).mean())
             self.key_prototypes.update(self.prototypes, momentum=0)
             # the queue holds clusters of other numbers

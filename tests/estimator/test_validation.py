@@ -151,12 +151,55 @@ def test_constant_images_and_columns_are_accepted():
     model().fit(rows)
 
 
-def test_rows_are_standardised_so_that_units_do_not_matter():
+def test_columns_are_standardised_so_that_units_do_not_matter():
     X = np.random.default_rng(0).normal(size=(30, 4))
     scaled = X * [1, 1e3, 1e-3, 5] + [0, 1e6, 0, -3]
-    np.testing.assert_allclose(
-        model().fit(scaled).loss_curve_, model().fit(X).loss_curve_, rtol=1e-3
-    )
+    first, second = (model(scale="columns").fit(of) for of in (scaled, X))
+    np.testing.assert_allclose(first.loss_curve_, second.loss_curve_, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("deviations", "expected"),
+    [
+        ([1, 2, 3], "global"),
+        ([1, 2, 50], "columns"),
+        (np.linspace(0.5, 3, 50), "unit"),
+        (np.linspace(0.5, 3, 49), "global"),
+        (np.append(np.ones(60), 21), "columns"),
+        ([0, 0, 0, 0, 1, 2, 3], "global"),  # constant columns do not count
+    ],
+)
+def test_scale_follows_the_deviations_of_the_columns(deviations, expected):
+    deviations = np.asarray(deviations, dtype=float)
+    X = np.random.default_rng(0).normal(size=(200, len(deviations)))
+    X *= deviations / X.std(axis=0)
+    assert model().fit(X).scale_ == expected
+
+
+@pytest.mark.parametrize(("scale", "expected"), [("auto", "global"), (None, None)])
+def test_scale_of_rows_is_told(scale, expected):
+    X = np.random.default_rng(0).normal(size=(30, 4))
+    assert model(scale=scale).fit(X).scale_ == expected
+    assert model(scale=scale).fit(np.random.default_rng(0).random((20, 8, 8))).scale_ is None
+
+
+def test_rows_of_a_pipeline_stay_as_they_are():
+    X = 3 + np.random.default_rng(0).normal(size=(30, 4)).astype(np.float32)
+    seen = []
+
+    class Seen(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(4, 3)
+
+        def forward(self, x):
+            seen.append(x.detach().clone())
+            return self.linear(x)
+
+    fitted = model(scale=None, encoder=Seen).fit(X)
+    seen.clear()
+    fitted.transform(X)
+    np.testing.assert_array_equal(torch.cat(seen)[: len(X)], X)
 
 
 @pytest.mark.parametrize("kind", ["int64", "uint32", "frame", "polars", "memory map"])

@@ -9,7 +9,7 @@ from row_maps import RowMap
 from torch import nn
 
 from deepcluster_sk import ClusterContrast
-from deepcluster_sk._networks.kmeans import kmeans_centroids
+from deepcluster_sk._networks.centroids import kmeans_centroids
 from deepcluster_sk._training.objective import Batch, Settings
 from deepcluster_sk.methods.cluster_contrast import (
     ClusterContrastObjective,

@@ -7,7 +7,7 @@ import torch
 from row_maps import RowMap
 from torch import nn
 
-from deepcluster_sk._networks.kmeans import kmeans_centroids
+from deepcluster_sk._networks.centroids import kmeans_centroids
 from deepcluster_sk._training.objective import Batch, Settings
 from deepcluster_sk.losses import info_nce
 from deepcluster_sk.methods.twin_contrast_clustering import (

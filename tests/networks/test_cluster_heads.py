@@ -9,6 +9,7 @@ from deepcluster_sk._networks.cluster_heads import ClusterHeads
 from deepcluster_sk._networks.modules import projection_head
 from deepcluster_sk._networks.neighbor_stage import NeighborStage
 from deepcluster_sk._networks.neighbors import NeighborGraph
+from deepcluster_sk._training.objective import Settings
 
 
 def test_one_head_is_a_projection_head():
@@ -75,8 +76,14 @@ def blind_heads(n_heads, **kwargs):
     return heads
 
 
+def stage(n_neighbors=3, space="features"):
+    return NeighborStage(
+        Settings(n_neighbors=n_neighbors, neighbor_start=0.5, neighbor_space=space, n_clusters=3)
+    )
+
+
 def judged_by(features):
-    neighbors = NeighborStage(3, 0.5, among_inputs=False)
+    neighbors = stage()
     neighbors.graph = NeighborGraph.among(features, 3)
     return neighbors
 
@@ -85,8 +92,8 @@ def count_that_see(heads, features, labels):
     return sum(adjusted_rand_score(labels, out.argmax(dim=1)) == 1 for out in heads(features))
 
 
-def run_epochs(heads, features, times, **stage):
-    neighbors = NeighborStage(**{"n_neighbors": 3, "start": 0.5, "among_inputs": False, **stage})
+def run_epochs(heads, features, times, space="features"):
+    neighbors = stage(space=space)
     for progress in times:
         with torch.no_grad():
             heads.before_epoch(progress, RowMap(features), nn.Identity(), neighbors)
@@ -126,7 +133,7 @@ def test_the_head_on_which_neighbors_agree_is_kept():
     heads = blind_heads(3)
     with torch.no_grad():
         heads.imitate(1, features, labels)
-        heads.keep_best(features, judged_by(features))
+        heads.keep_best(RowMap(features), nn.Identity(), judged_by(features))
     assert heads(features).shape == (1, 60, 3)
     assert count_that_see(heads, features, labels) == 1
 
@@ -137,7 +144,7 @@ def test_without_neighbors_a_head_is_kept_all_the_same(n_heads):
     heads = blind_heads(n_heads)
     with torch.no_grad():
         heads.imitate(n_heads - 1, features, labels)
-        heads.keep_best(features, NeighborStage(0, 0.5, among_inputs=False))
+        heads.keep_best(RowMap(features), nn.Identity(), stage(0))
     assert heads(features).shape == (1, 60, 3)
     assert count_that_see(heads, features, labels) == 1
 
@@ -146,16 +153,37 @@ def test_heads_that_never_started_do_so_in_the_end():
     features, labels = groups()
     heads = blind_heads(2, start=0.9)
     with torch.no_grad():
-        heads.keep_best(features, judged_by(features))
+        heads.keep_best(RowMap(features), nn.Identity(), judged_by(features))
     assert count_that_see(heads, features, labels) == 1
 
 
 def test_some_late_heads_may_start_from_random_weights():
     features, labels = groups()
-    heads = blind_heads(3, start=0.3, n_kmeans=1)
+    heads = blind_heads(3, start=0.3, n_started=1)
     run_epochs(heads, features, [0.3])
     assert heads.started == 1
     assert count_that_see(heads, features, labels) == 1
+
+
+def test_heads_start_from_partitions_of_the_inputs():
+    features, _ = groups()
+    heads = blind_heads(3, start=0.3)
+    neighbors = run_epochs(heads, features, [0.0, 0.3], space="inputs")
+    with torch.no_grad():
+        outputs = heads(features).argmax(dim=2)
+    for head in range(3):
+        assert adjusted_rand_score(neighbors.partitions[head], outputs[head]) == 1
+
+
+def test_the_head_that_is_kept_imitates_the_best_partition_of_the_inputs():
+    features, labels = groups()
+    heads = blind_heads(3)
+    neighbors = run_epochs(heads, features, [0.0], space="inputs")
+    with torch.no_grad():
+        heads.imitate(1, features, (labels + 1) % 2)  # two clusters of three
+        heads.keep_best(RowMap(features), nn.Identity(), neighbors)
+    assert count_that_see(heads, features, labels) == 1
+    assert neighbors.partitions is None
 
 
 @pytest.mark.parametrize("n_clusters", [1, 3])

@@ -6,11 +6,9 @@ from sklearn.decomposition import PCA
 from sklearn.metrics import adjusted_rand_score
 from torch import nn
 
-from deepcluster_sk._networks.kmeans import better_centroids, kmeans_centroids, spherical_kmeans
 from deepcluster_sk._networks.neighbor_stage import NeighborStage
-from deepcluster_sk._networks.neighbors import (
-    NeighborGraph,
-)
+from deepcluster_sk._networks.neighbors import NeighborGraph
+from deepcluster_sk._training.objective import Settings
 from deepcluster_sk._training.row_map import sampled_rows
 
 
@@ -19,19 +17,28 @@ def vectors(n=40, d=5):
 
 
 def expected_neighbors(rows, k):
-    """The k nearest of each row, and the rows that it is one of the k nearest of."""
+    """The k nearest of each row."""
     nearest = []
     for i, row in enumerate(rows):
         distance = [float((row - o).norm()) if j != i else np.inf for j, o in enumerate(rows)]
         nearest.append(set(np.argsort(distance)[:k].tolist()))
-    return [nearest[i] | {j for j in range(len(rows)) if i in nearest[j]} for i in range(len(rows))]
+    return nearest
 
 
-def test_graph_joins_rows_with_their_nearest_in_both_directions():
+def test_neighbors_of_a_row_are_its_nearest_others():
     rows = vectors()
     graph = NeighborGraph.among(rows, 4)
     for i, expected in enumerate(expected_neighbors(rows, 4)):
         assert set(graph.neighbors(i).tolist()) == expected
+
+
+def test_edges_that_both_rows_chose_weigh_two():
+    rows = vectors()
+    nearest = expected_neighbors(rows, 4)
+    edges = NeighborGraph.among(rows, 4).edges.toarray()
+    for i in range(40):
+        for j in range(40):
+            assert edges[i, j] == (j in nearest[i]) + (i in nearest[j])
 
 
 def test_wide_rows_are_compared_by_their_principal_components():
@@ -52,26 +59,26 @@ def test_number_of_neighbors_is_capped():
     assert sorted(graph.neighbors(1).tolist()) == [0, 2]
 
 
-def test_every_neighbor_is_drawn_equally_often():
-    graph = NeighborGraph.among(vectors(), 4)
-    rows = torch.arange(40).repeat(3000, 1)
-    drawn = graph.sample(rows, torch.Generator().manual_seed(0))
-    assert drawn.shape == rows.shape
-    for i in (0, 17, 39):
-        neighbors, counts = drawn[:, i].unique(return_counts=True)
-        assert set(neighbors.tolist()) == set(graph.neighbors(i).tolist())
-        torch.testing.assert_close(
-            counts / 3000, torch.full((len(counts),), 1 / len(counts)), rtol=0.2, atol=0
-        )
+def test_neighbors_that_chose_the_row_as_well_are_drawn_twice_as_often():
+    rows = vectors()
+    nearest = expected_neighbors(rows, 4)
+    graph = NeighborGraph.among(rows, 4)
+    drawn = graph.sample(torch.arange(40).repeat(3000, 1), torch.Generator().manual_seed(0))
+    assert drawn.shape == (3000, 40)
+    for i in range(40):
+        weights = {j: 1 + (i in nearest[j]) for j in nearest[i]}
+        for j, weight in weights.items():
+            share = (drawn[:, i] == j).float().mean().item()
+            assert share == pytest.approx(weight / sum(weights.values()), rel=0.25)
 
 
 def test_agreement_is_the_mutual_information_along_the_edges():
     graph = NeighborGraph.among(vectors(), 4)
     labels = torch.arange(40) % 3
-    pairs = [(i, j) for i in range(40) for j in graph.neighbors(i).tolist()]
     table = np.zeros((3, 3))
-    for i, j in pairs:
-        table[labels[i], labels[j]] += 1 / len(pairs)
+    for (i, j), weight in np.ndenumerate(graph.edges.toarray()):
+        table[labels[i], labels[j]] += weight
+    table /= table.sum()
     expected = sum(
         p * np.log(p / (table[a].sum() * table[:, b].sum()))
         for (a, b), p in np.ndenumerate(table)
@@ -80,8 +87,16 @@ def test_agreement_is_the_mutual_information_along_the_edges():
     assert graph.agreement(labels) == pytest.approx(expected, abs=1e-6)
 
 
-def stage(**settings):
-    return NeighborStage(**{"n_neighbors": 2, "start": 0.5, "among_inputs": False, **settings})
+def stage(n_neighbors=2, start=0.5, *, among_inputs=False, n_clusters=2):
+    space = "inputs" if among_inputs else "features"
+    return NeighborStage(
+        Settings(
+            n_neighbors=n_neighbors,
+            neighbor_start=start,
+            neighbor_space=space,
+            n_clusters=n_clusters,
+        )
+    )
 
 
 def searches(neighbors, times):
@@ -94,8 +109,32 @@ def searches(neighbors, times):
 def test_neighbors_are_searched_at_their_start_and_halfway_to_the_end():
     times = [0, 0.3, 0.5, 0.6, 0.74, 0.75, 0.9]
     assert searches(stage(), times) == [0.5, 0.75]
-    assert searches(stage(among_inputs=True), times) == [0.5, 0.75]
-    assert searches(stage(n_neighbors=0), times) == []
+    assert searches(stage(0), times) == []
+
+
+def test_neighbors_among_inputs_are_searched_once():
+    neighbors = stage(among_inputs=True)
+    assert searches(neighbors, [0.0]) == []
+    graph = neighbors.graph
+    assert searches(neighbors, [0.3, 0.5, 0.75, 0.9]) == []
+    assert neighbors.graph is graph is not None
+
+
+@pytest.mark.parametrize(("n_clusters", "expected"), [(1, 10), (5, 8), (20, 3)])
+def test_neighbors_among_inputs_are_at_most_half_of_a_cluster(n_clusters, expected):
+    neighbors = stage(10, among_inputs=True, n_clusters=n_clusters)
+    neighbors.search(0.0, RowMap(vectors(80)), nn.Identity())
+    assert len(neighbors.graph.neighbors(0)) == expected
+
+
+def test_inputs_have_partitions_and_features_have_none():
+    rows, labels = directions(60)
+    neighbors = stage(3, among_inputs=True, n_clusters=3)
+    neighbors.search(0.0, RowMap(rows), nn.Identity())
+    assert adjusted_rand_score(labels, neighbors.partitions[0]) == 1
+    neighbors = stage(3, n_clusters=3)
+    neighbors.search(0.5, RowMap(rows), nn.Identity())
+    assert neighbors.partitions is None
 
 
 @pytest.mark.parametrize(("among_inputs", "first"), [(False, 0.5), (True, 0.0)])
@@ -144,7 +183,7 @@ def test_wide_inputs_are_searched_by_their_principal_components_and_never_collec
     rows = wide_rows()
     components = PCA(64, svd_solver="covariance_eigh").fit_transform(rows.double().numpy())
     map_all = Widths(rows.view(300, 1, 10, 10))
-    neighbors = stage(n_neighbors=5, among_inputs=True)
+    neighbors = stage(5, among_inputs=True)
     neighbors.search(0.0, map_all, nn.Identity())
     for i, expected in enumerate(expected_neighbors(torch.from_numpy(components), 5)):
         assert set(neighbors.graph.neighbors(i).tolist()) == expected
@@ -157,7 +196,7 @@ def test_wide_inputs_outside_of_the_sample_are_projected_as_those_inside():
     outside = torch.from_numpy(pca.transform(rows.double().numpy()))
     nearest = sampled[torch.cdist(outside, outside[sampled]).argsort(dim=1)[:, :3]]
     map_all = Widths(rows, sampled)
-    neighbors = stage(n_neighbors=3, among_inputs=True)
+    neighbors = stage(3, among_inputs=True)
     neighbors.search(0.0, map_all, nn.Identity())
     shown = neighbors.view_rows(torch.arange(300).repeat(50, 1), torch.Generator().manual_seed(0))
     for row in range(300):
@@ -199,43 +238,30 @@ def test_end_forgets_the_neighbors():
     assert neighbors.graph is None
 
 
-def test_spherical_kmeans_ignores_the_length_of_rows():
-    rng = np.random.default_rng(0)
-    y = rng.integers(3, size=90)
-    rows = np.eye(3)[y] + 0.05 * rng.normal(size=(90, 3))
-    rows *= rng.uniform(0.1, 50, size=(90, 1))
-    labels = spherical_kmeans(torch.from_numpy(rows).float(), 3)
-    assert adjusted_rand_score(y, labels) == 1
-    assert torch.equal(labels, spherical_kmeans(torch.from_numpy(rows).float(), 3))
-
-
-@pytest.mark.parametrize("n_clusters", [1, 4])
-def test_spherical_kmeans_of_equal_rows_is_silent(n_clusters):
-    assert len(spherical_kmeans(torch.ones(8, 2), n_clusters)) == 8
-
-
 def directions(n=30):
     labels = torch.arange(n) % 3
     noise = torch.rand(n, 3, generator=torch.Generator().manual_seed(0))
     return nn.functional.normalize(torch.eye(3)[labels] + 0.05 * noise, dim=1), labels
 
 
-def test_kmeans_centroids_are_the_mean_directions():
-    rows, labels = directions()
-    centroids = kmeans_centroids(rows, 3)
-    expected = torch.stack([rows[labels == k].mean(dim=0) for k in range(3)])
-    expected = expected / expected.norm(dim=1, keepdim=True)
-    order = (centroids @ expected.T).argmax(dim=0)
-    torch.testing.assert_close(centroids[order], expected)
-
-
 def test_kmeans_takes_over_only_where_neighbors_agree_on_it_more():
-    rows, _ = directions()
-    graph = NeighborGraph.among(rows, 3)
+    rows, labels = directions()
+    neighbors = stage(3, n_clusters=3)
+    assert adjusted_rand_score(labels, neighbors.new_labels(None, rows)) == 1  # none in use
     blind = torch.tensor([[1.0, 1.0, 1.0], [-1.0, 0, 0], [0, -1.0, 0]])
-    torch.testing.assert_close(better_centroids(rows, blind, graph), kmeans_centroids(rows, 3))
-    perfect = torch.eye(3)
-    assert better_centroids(rows, perfect, graph) is perfect
+    assert neighbors.new_labels(rows @ blind.T, rows) is None  # nothing can tell
+    neighbors.search(0.5, RowMap(rows), nn.Identity())
+    assert adjusted_rand_score(labels, neighbors.new_labels(rows @ blind.T, rows)) == 1
+    assert neighbors.new_labels(rows, rows) is None
+
+
+def test_clusters_of_inputs_are_the_best_partition_of_their_graph():
+    rows, labels = directions(60)
+    neighbors = stage(3, among_inputs=True, n_clusters=3)
+    neighbors.search(0.0, RowMap(rows), nn.Identity())
+    for logits in (None, torch.rand(60, 3)):
+        found = neighbors.new_labels(logits, torch.rand(60, 4))
+        assert adjusted_rand_score(labels, found) == 1
 
 
 @pytest.mark.parametrize("sampled", [None, torch.arange(0, 30, 2)])
@@ -244,15 +270,18 @@ def test_a_stage_goes_on_from_its_state(among_inputs, sampled):
     vectors = torch.randn(30, 4, generator=torch.Generator().manual_seed(0))
     map_all = RowMap(vectors, sampled)
 
-    def rows(stage):
+    def rows(of):
         plan = torch.arange(30).view(3, 10)
-        return stage.view_rows(plan, torch.Generator().manual_seed(1)).tolist()
+        return of.view_rows(plan, torch.Generator().manual_seed(1)).tolist()
 
     for progress in (0.0, 0.5, 0.9):
-        stage, other = (NeighborStage(3, 0.4, among_inputs=among_inputs) for _ in range(2))
-        stage.search(progress, map_all, nn.Identity())
-        other.load_state(stage.state())
-        assert rows(other) == rows(stage)
+        first, other = (stage(3, 0.4, among_inputs=among_inputs) for _ in range(2))
+        first.search(progress, map_all, nn.Identity())
+        other.load_state(first.state())
+        assert rows(other) == rows(first)
+        assert (other.partitions is None) == (first.partitions is None)
+        if first.partitions is not None:
+            assert torch.equal(other.partitions, first.partitions)
         # what was searched is not searched again
         assert other.search(progress, map_all, nn.Identity()) is None
 
@@ -260,11 +289,10 @@ def test_a_stage_goes_on_from_its_state(among_inputs, sampled):
 @pytest.mark.parametrize("among_inputs", [False, True])
 def test_of_many_rows_every_one_is_shown_with_its_nearest_sampled_ones(among_inputs):
     rows, sampled = vectors(40), torch.arange(1, 40, 2)
-    neighbors = stage(n_neighbors=3, among_inputs=among_inputs)
-    features = neighbors.search(0.5, RowMap(rows, sampled), nn.Identity())
-    assert torch.equal(features, rows[sampled])
-    directions = rows / rows.norm(dim=1, keepdim=True)
-    nearest = sampled[torch.cdist(directions, directions[sampled]).argsort(dim=1)[:, :3]]
+    neighbors = stage(3, among_inputs=among_inputs)
+    neighbors.search(0.5, RowMap(rows, sampled), nn.Identity())
+    seen = rows if among_inputs else rows / rows.norm(dim=1, keepdim=True)
+    nearest = sampled[torch.cdist(seen, seen[sampled]).argsort(dim=1)[:, :3]]
     plan = torch.arange(40).repeat(50).view(50, 40)
     shown = neighbors.view_rows(plan, torch.Generator().manual_seed(0))
     assert torch.equal(shown[:, 0], plan)

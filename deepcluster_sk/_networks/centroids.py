@@ -1,0 +1,77 @@
+"""Centroids of directions, and projections that gather around them."""
+
+import torch
+import torch.nn.functional as F
+from sklearn.cluster import KMeans
+from torch import Tensor, nn
+
+from .._runtime.threads import libraries_in_one_thread
+
+_GATHERED_ROWS = 10_000
+_STEPS = 100  # more than 99 % of the rows are then nearest to the centroid of their cluster
+_LEARNING_RATE = 1e-3
+
+
+def kmeans_centroids(vectors: Tensor, n_clusters: int) -> Tensor:
+    """Return the centroids (n_clusters, d), of unit length, of k-means on directions."""
+    return centroids_of(vectors, spherical_kmeans(vectors, n_clusters), n_clusters)
+
+
+def centroids_of(vectors: Tensor, labels: Tensor, n_clusters: int) -> Tensor:
+    """Return the mean directions (n_clusters, d) of the clusters of some vectors (n, d)."""
+    members = F.one_hot(labels.to(vectors.device), n_clusters).to(vectors.dtype)
+    return F.normalize(members.mT @ F.normalize(vectors, dim=1), dim=1)
+
+
+def gather_around_centroids(
+    projector: nn.Module,
+    features: Tensor,
+    labels: Tensor,
+    n_clusters: int,
+    temperature: float,
+) -> None:
+    """Train a projector until the nearest centroid of a row is that of its cluster.
+
+    The loss is the cross-entropy of the softmax over the products with the centroids.
+
+    Parameters
+    ----------
+    projector : torch.nn.Module
+        Maps features to projections, which are compared by their directions.
+    features : Tensor of shape (n, d), float32
+    labels : Tensor of shape (n,), int64
+    n_clusters : int
+    temperature : float
+    """
+    generator = torch.Generator().manual_seed(0)
+    some = torch.randperm(len(features), generator=generator)[:_GATHERED_ROWS]
+    features, labels = features[some], labels[some].to(features.device)
+    optimizer = torch.optim.Adam(projector.parameters(), lr=_LEARNING_RATE)
+    with torch.enable_grad():
+        for _ in range(_STEPS):
+            vectors = F.normalize(projector(features), dim=1)
+            logits = vectors @ centroids_of(vectors, labels, n_clusters).mT / temperature
+            loss = F.cross_entropy(logits, labels)
+            optimizer.zero_grad()
+            torch.autograd.backward(loss)
+            optimizer.step()
+
+
+def spherical_kmeans(features: Tensor, n_clusters: int) -> Tensor:
+    """Cluster rows by k-means on their directions.
+
+    Parameters
+    ----------
+    features : Tensor of shape (n, d), float32
+    n_clusters : int
+
+    Returns
+    -------
+    labels : Tensor of shape (n,), int64
+        On the CPU; deterministic.
+    """
+    rows = F.normalize(features, dim=1).cpu().numpy()
+    with libraries_in_one_thread():
+        # fewer distinct rows than clusters: some stay empty, which the caller reports
+        labels = KMeans(n_clusters, n_init=5, random_state=0).fit(rows).labels_
+    return torch.from_numpy(labels).long()

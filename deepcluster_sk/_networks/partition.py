@@ -1,0 +1,246 @@
+"""Partitions of a neighbour graph into clusters.
+
+With P(k, l) the share of edges from cluster k to cluster l, and p(k) that of the ends in k, the
+search climbs
+
+    sum_kl P(k, l) log P(k, l) - 2 balance sum_k p(k) log p(k)
+
+At a balance of 1 this is the mutual information of the clusters at both ends of an edge, which
+invariant information clustering (Ji et al., ICCV 2019) takes of augmented pairs. It draws clusters
+to equal sizes; a lower balance draws less. No single balance suits all data, so several are tried.
+What they find is compared by the normalised cut (Shi and Malik, PAMI 2000), which does not depend
+on the sizes, with a weaker preference for even ones: most rows in a single cluster, beside small
+tight ones, have a low cut as well. Only edges between rows that are neighbours of each other count
+there: fewer of them join two classes.
+
+The search is that of multilevel graph partitioning: many small clusters, which k-means finds well,
+are improved on the graph, merged, and improved again.
+"""
+
+import math
+
+import numpy as np
+from scipy.sparse import csr_array
+from sklearn.cluster import KMeans
+
+from .._runtime.threads import libraries_in_one_thread
+
+_STARTS = 6
+_BALANCES = (1.0, 0.9, 0.8, 0.7, 0.6)  # below, most clusters stay empty
+_SMALL_CLUSTERS = 8  # per cluster that is asked for
+_MOST_SMALL = 256  # the time of merging grows with the cube
+_SMALL_SIZE = 12  # rows: smaller ones follow chance
+_ROUNDS = 60
+_FEW_ROUNDS = 20  # where the result is only merged
+_PATIENCE = 5  # rounds without a better value
+_LEAST_CUT = 1e-3  # added to a cut, so that cuts of nearly 0 do not outweigh sizes
+_SMOOTHING = 1e-3  # share of edges that are spread over all pairs of clusters
+
+
+def partitions(edges: csr_array, rows: np.ndarray, n_clusters: int, seed: int) -> np.ndarray:
+    """Search partitions whose clusters have few edges between them.
+
+    Parameters
+    ----------
+    edges : sparse array of shape (n, n)
+        Symmetric: 1 where one row is a neighbour of the other, 2 where each is.
+    rows : ndarray of shape (n, d), float32
+        What the edges are neighbours among.
+    n_clusters : int
+    seed : int
+
+    Returns
+    -------
+    labels : ndarray of shape (m, n), int64
+        From several starts, the best one first. Fewer clusters may be in use than asked for.
+    """
+    mutual = csr_array((edges.data > 1, edges.indices, edges.indptr), shape=edges.shape)
+    found = []
+    for start in np.random.SeedSequence(seed).generate_state(_STARTS).tolist():
+        small, n_small = _small_clusters(edges, rows, n_clusters, start)
+        shares = edge_shares(edges, small, n_small)
+        for balance in _BALANCES:
+            merged = merge(shares, n_clusters, balance)[small]
+            labels = refined(edges, merged, n_clusters, balance, start)
+            found.append((cut(edge_shares(mutual, labels, n_clusters)), labels))
+    found.sort(key=lambda scored: scored[0])
+    return np.stack([labels for _, labels in found])
+
+
+def cut(shares: np.ndarray) -> float:
+    """Return the mean share of the edges of a cluster that leave it, over the evenness squared.
+
+    The first is the normalised cut per cluster; an empty cluster counts 1. The second is the
+    entropy of the sizes, by ends of edges, as a share of that of equal sizes.
+
+    Parameters
+    ----------
+    shares : ndarray of shape (K, K), float64
+        Symmetric shares of edges between K clusters.
+
+    Returns
+    -------
+    cut : float
+        Not negative; infinite for several clusters of which one is in use.
+    """
+    ends = shares.sum(axis=1)
+    if len(ends) == 1:
+        return 0.0
+    leaving = 1 - float(np.mean(np.diag(shares) / np.where(ends > 0, ends, 1.0)))
+    evenness = -float(_xlogx(ends).sum()) / math.log(len(ends))
+    return (leaving + _LEAST_CUT) / evenness**2 if evenness > 0 else math.inf
+
+
+def refined(
+    edges: csr_array,
+    labels: np.ndarray,
+    n_clusters: int,
+    balance: float,
+    seed: int,
+    n_rounds: int = _ROUNDS,
+) -> np.ndarray:
+    """Move rows to clusters that their neighbours speak for, as long as the value rises.
+
+    In each round a random half of the rows that would move does: neighbours that all move at once
+    would only change places.
+
+    Parameters
+    ----------
+    edges : sparse array of shape (n, n)
+        Symmetric weights.
+    labels : ndarray of shape (n,), int64
+    n_clusters : int
+    balance : float
+    seed : int
+    n_rounds : int
+
+    Returns
+    -------
+    labels : ndarray of shape (n,), int64
+        Those of the highest value of all rounds.
+    """
+    rng = np.random.default_rng(seed)
+    best, best_value, stale = labels, -np.inf, 0
+    for _ in range(n_rounds):
+        shares = edge_shares(edges, labels, n_clusters)
+        current = value(shares, balance)
+        if current > best_value + 1e-9:
+            best, best_value, stale = labels, current, 0
+        else:
+            stale += 1
+        wish = _wishes(edges, labels, shares, balance)
+        moves = wish != labels
+        if stale > _PATIENCE or not moves.any():
+            break
+        half = moves & (rng.random(len(labels)) < 0.5)
+        labels = np.where(half if half.any() else moves, wish, labels)
+    return best
+
+
+def value(shares: np.ndarray, balance: float) -> float:
+    """Return the value of a partition by its shares of edges (K, K), in nats."""
+    return float(_xlogx(shares).sum() - 2 * balance * _xlogx(shares.sum(axis=1)).sum())
+
+
+def edge_shares(edges: csr_array, labels: np.ndarray, n_clusters: int) -> np.ndarray:
+    """Return the share of the weight of all edges between each two clusters: (K, K)."""
+    here = np.repeat(labels, np.diff(edges.indptr))
+    pairs = here * n_clusters + labels[edges.indices]
+    weights = np.bincount(pairs, weights=edges.data, minlength=n_clusters**2)
+    shares: np.ndarray = weights.reshape(n_clusters, n_clusters) / max(weights.sum(), 1)
+    return shares
+
+
+def _small_clusters(
+    edges: csr_array, rows: np.ndarray, n_clusters: int, seed: int
+) -> tuple[np.ndarray, int]:
+    """Return many small clusters, as labels (n,), and their number."""
+    wanted = min(_SMALL_CLUSTERS * n_clusters, _MOST_SMALL, len(rows) // _SMALL_SIZE)
+    n_small = max(n_clusters, wanted)
+    with libraries_in_one_thread():
+        small = KMeans(n_small, n_init=1, random_state=seed).fit(rows).labels_.astype(np.int64)
+    # evenly sized small clusters cover every class, whatever its size
+    return refined(edges, small, n_small, 1.0, seed, n_rounds=_FEW_ROUNDS), n_small
+
+
+def _wishes(edges: csr_array, labels: np.ndarray, shares: np.ndarray, balance: float) -> np.ndarray:
+    """Return the cluster of each row that is likeliest given its neighbours' clusters."""
+    n_clusters = len(shares)
+    smooth = (shares + _SMOOTHING / n_clusters**2) / (1 + _SMOOTHING)
+    size = balance * np.log(smooth.sum(axis=1))
+    evidence = np.log(smooth) - size[:, None] - size
+    around = csr_array(
+        (edges.data, labels[edges.indices], edges.indptr), shape=(len(labels), n_clusters)
+    )
+    wish: np.ndarray = (around @ evidence).argmax(axis=1)
+    return wish
+
+
+def merge(shares: np.ndarray, n_clusters: int, balance: float) -> np.ndarray:
+    """Merge pairs of clusters until `n_clusters` are left, each time the pair that costs least.
+
+    Parameters
+    ----------
+    shares : ndarray of shape (m, m), float64
+        Symmetric shares of edges between m clusters.
+    n_clusters : int
+    balance : float
+
+    Returns
+    -------
+    new : ndarray of shape (m,), int64
+        The new number of each cluster.
+    """
+    members = [[cluster] for cluster in range(len(shares))]
+    # changes[a, b]: what summing columns a and b changes in the first term, over all rows
+    changes = np.stack([_joining(row, shares).sum(axis=1) for row in shares])
+    while len(members) > n_clusters:
+        a, b = _cheapest_pair(shares, changes, balance)
+        x, y = shares[:, a], shares[:, b]
+        changes += _joining_pairs(x + y) - _joining_pairs(x) - _joining_pairs(y)
+        shares = _summed(shares, a, b)
+        changes = np.delete(np.delete(changes, b, axis=0), b, axis=1)
+        changes[a] = changes[:, a] = _joining(shares[a], shares).sum(axis=1)
+        members[a] += members.pop(b)
+    new = np.empty(sum(map(len, members)), dtype=np.int64)
+    for number, merged in enumerate(members):
+        new[merged] = number
+    return new
+
+
+def _cheapest_pair(shares: np.ndarray, changes: np.ndarray, balance: float) -> tuple[int, int]:
+    """Return the two clusters whose merging lowers the value least, the smaller number first."""
+    own, size = np.diag(shares), shares.sum(axis=1)
+    block = _xlogx(own[:, None] + own + 2 * shares) - 2 * _xlogx(shares)
+    block -= _xlogx(own)[:, None] + _xlogx(own)
+    beside = changes - _joining(own[:, None], shares) - _joining(shares, own)
+    gain = 2 * beside + block - 2 * balance * _joining_pairs(size)
+    np.fill_diagonal(gain, -np.inf)
+    a, b = np.unravel_index(gain.argmax(), gain.shape)
+    return int(min(a, b)), int(max(a, b))
+
+
+def _summed(shares: np.ndarray, a: int, b: int) -> np.ndarray:
+    """Let cluster a contain b, and drop b."""
+    shares = shares.copy()
+    shares[a] += shares[b]
+    shares[:, a] += shares[:, b]
+    rest: np.ndarray = np.delete(np.delete(shares, b, axis=0), b, axis=1)
+    return rest
+
+
+def _joining(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return ``f(x + y) - f(x) - f(y)`` of ``f(x) = x log x``."""
+    joined: np.ndarray = _xlogx(x + y) - _xlogx(x) - _xlogx(y)
+    return joined
+
+
+def _joining_pairs(x: np.ndarray) -> np.ndarray:
+    """Return the same for all pairs of the numbers (m,): (m, m)."""
+    return _joining(x[:, None], x)
+
+
+def _xlogx(x: np.ndarray) -> np.ndarray:
+    """Return ``x log x``, and 0 for 0."""
+    product: np.ndarray = x * np.log(np.where(x > 0, x, 1.0))
+    return product
