@@ -119,7 +119,8 @@ def difference(name: str, methods: dict[str, list[Run]]) -> str:
     for method in OURS:
         if method in means:
             worst = min(run["NMI"] for run in methods[method])
-            cells.append(f"{means[method]:.3f} ({worst:.3f}), {means[method] - best[1]:+.3f}")
+            beside = f", {means[method] - best[1]:+.3f}" if best[0] else ""
+            cells.append(f"{means[method]:.3f} ({worst:.3f}){beside}")
         else:
             cells.append("")
     return "| " + " | ".join(cells) + " |"
