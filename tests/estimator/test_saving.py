@@ -476,6 +476,18 @@ def test_damaged_files_are_refused_in_the_memory_of_their_size(saved, tmp_path):
         assert outcome.startswith("SavedModelError: "), name
 
 
+@pytest.mark.parametrize("scale", ["columns", "global", "unit", None])
+@pytest.mark.parametrize("frozen", [False, True])
+def test_an_opened_estimator_scales_rows_as_before(scale, frozen, blobs, tmp_path):
+    X, _ = blobs
+    net = nn.Linear(5, 8)
+    model = ContrastiveClustering(3, encoder=net, freeze_encoder=frozen, scale=scale, **FAST)
+    model.fit(X).save(tmp_path / "model")
+    other = load(tmp_path / "model", encoder=net)
+    assert other.scale_ == model.scale_ == scale
+    np.testing.assert_array_equal(other.predict_proba(X), model.predict_proba(X))
+
+
 SAVED = Path(__file__).parents[1] / "files" / "saved_by_0.1.0"
 
 
