@@ -69,19 +69,22 @@ cluster_start : float, default=0.3
     Share of the epochs after which the clusters begin to be learned, in [0, 1).
 n_neighbors : int or "auto", default="auto"
     Number of nearest neighbours, one of which the second view shows in the neighbour stage. Their
-    graph also judges the clusters, and for rows starts them. 0 leaves all of this out, as in the
-    papers; ``"auto"`` is 15 among inputs and 10 among features. Among inputs they are at most half
-    of the mean size of a cluster.
+    graph also judges the clusters, and for rows decides on them. 0 leaves all of this out, as in
+    the papers; ``"auto"`` is 15 among inputs and 10 among features. Among inputs they are at most
+    half of the mean size of a cluster, among features a twelfth.
 neighbor_start : float, default=0.6
     Share of the epochs after which neighbours are searched among the features, in [0, 1); they
     are searched again in the middle of the rest. Without meaning for neighbours among inputs.
 neighbor_space : {"auto", "inputs", "features"}, default="auto"
     ``"features"``: the neighbour stage begins at `neighbor_start`. ``"inputs"``: it begins with
     the first step, with neighbours among the samples themselves, whose graph decides on the
-    clusters. ``"auto"`` is ``"inputs"`` for rows and ``"features"`` for images.
+    clusters. That of the features decides where they are small, of fewer than 120 samples in the
+    mean, and judges them otherwise. ``"auto"`` is ``"inputs"`` for rows and ``"features"`` for
+    images.
 max_epochs : int or "auto", default="auto"
     Number of passes over the data. ``"auto"`` is at least 12, and as many as make 560 steps of
-    `batch_size` samples: 80 for 1,800 samples, 15 for 10,000, 12 from 13,000 on.
+    `batch_size` samples: 80 for 1,800 samples, 15 for 10,000, 12 from 13,000 on. With neighbours
+    among the inputs, whose graph decides on the clusters, it is half as many.
 batch_size : int, default=256
     Samples per step, capped at the number of samples. An incomplete last batch is dropped.
 optimizer : {"adam", "adamw", "sgd"}, default="adam"

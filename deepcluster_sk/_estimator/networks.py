@@ -14,7 +14,7 @@ from .._training.frozen import build_frozen_objective
 from .._training.objective import Objective, Settings
 from . import errors
 from .parameters import own_parameters
-from .plan import trains_on_features
+from .plan import neighbor_space
 
 # shared parameters that concern an objective
 _AUTO_NEIGHBORS = {"inputs": 15, "features": 10}
@@ -80,11 +80,7 @@ def build_objective(
         Number of features that the encoder returns.
     """
     values = {name: getattr(params, name) for name in (*own_parameters(method), *_OF_OBJECTIVE)}
-    if params.neighbor_space == "auto":
-        is_rows = not layout.is_image or trains_on_features(
-            params.freeze_encoder, params.augmentation
-        )
-        values["neighbor_space"] = "inputs" if is_rows else "features"
+    values["neighbor_space"] = neighbor_space(params, layout)
     if params.n_neighbors == "auto":
         values["n_neighbors"] = _AUTO_NEIGHBORS[values["neighbor_space"]]
     make: Callable[[nn.Module, int], Objective]

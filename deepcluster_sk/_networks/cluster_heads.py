@@ -95,8 +95,8 @@ class ClusterHeads(nn.Module):
     def keep_best(self, map_all: MapAll, encoder: nn.Module, neighbors: NeighborStage) -> None:
         """Drop all heads but the one on which neighbours agree the most; end the stage.
 
-        With a graph of the inputs, a head is left that imitates its best partition: heads do not
-        keep to it while they share an encoder with the rest of the loss.
+        Where the graph decides on the clusters, a head is left that imitates its best partition:
+        heads do not keep to it while they share an encoder with the rest of the loss.
         """
         features = map_all.on_sampled(encoder)
         if not self.started:  # the training was too short

@@ -16,6 +16,9 @@ from .neighbors import SEARCH_DIM, NeighborGraph, NeighborSearch
 from .partition import partitions
 
 _FEWEST = 3  # neighbours: with fewer, the graph falls apart
+# most neighbours, as a share of the mean size of a cluster: trained features need fewer
+_AMONG_INPUTS, _AMONG_FEATURES = 1 / 2, 1 / 12
+_SMALL = 120  # rows in a cluster, in the mean
 _STATE = "neighbors."  # prefix of the names of what is kept in checkpoints
 
 
@@ -24,7 +27,9 @@ class NeighborStage:
 
     Neighbours are searched among the inputs before the first step, or among the features when a
     share of the training is done, and again in the middle of what is left. Their graph also has a
-    say in the clusters: they start from its partitions, and it judges them.
+    say in the clusters. That of the inputs decides on them: they start from its partitions. That of
+    the features judges them, but decides as well where they are small: views of one object form
+    chains, which linear heads and centroids tear.
 
     Parameters
     ----------
@@ -60,24 +65,34 @@ class NeighborStage:
         self._n_searches = due
         if self.among_inputs:
             columns = _compared_columns(map_all)
-            self._connect(map_all.on_sampled(columns), map_all, columns)
+            by_direction = _have_one_length(map_all.on_sampled(_lengths))
+            sampled = map_all.on_sampled(columns)
+            self._connect(sampled, map_all, columns, by_direction=by_direction)
             return None
         features = map_all.on_sampled(encoder)
         directions = F.normalize(features, dim=1)
         self._connect(directions, map_all, lambda x: F.normalize(encoder(x), dim=1))
         return features
 
-    def _connect(self, sampled: Tensor, map_all: MapAll, embed: Callable[[Tensor], Tensor]) -> None:
+    def _connect(
+        self,
+        sampled: Tensor,
+        map_all: MapAll,
+        embed: Callable[[Tensor], Tensor],
+        *,
+        by_direction: bool = False,
+    ) -> None:
         """Join the sampled rows, and every row with those of them that are nearest.
 
         All processes get what rank 0 found: elsewhere, distances may round differently.
         """
-        n_neighbors = self.n_neighbors
-        if self.among_inputs:  # most of them must fit into a cluster
-            n_neighbors = min(n_neighbors, max(_FEWEST, len(sampled) // (2 * self.n_clusters)))
-        search = NeighborSearch(sampled, n_neighbors)
+        share = _AMONG_INPUTS if self.among_inputs else _AMONG_FEATURES
+        mean_size = len(sampled) / self.n_clusters
+        most = max(_FEWEST, int(share * mean_size))
+        search = NeighborSearch(sampled, min(self.n_neighbors, most), by_direction=by_direction)
         self.graph = NeighborGraph(search.graph())
-        if self.among_inputs:
+        is_last = self._n_searches == len(self._times)
+        if is_last and (self.among_inputs or mean_size < _SMALL):
             edges, rows = self.graph.edges, search.rows
             found = partitions(edges, rows, self.n_clusters, map_all.seed)
             self.partitions = torch.from_numpy(found)
@@ -91,7 +106,7 @@ class NeighborStage:
     def new_labels(self, logits: Tensor | None, vectors: Tensor) -> Tensor | None:
         """Return labels (n,) of the sampled rows that are better than those in use.
 
-        The best partition of the graph of the inputs, or else k-means of the vectors.
+        The best partition of the graph, if it decides, or else k-means of the vectors.
 
         Parameters
         ----------
@@ -116,7 +131,7 @@ class NeighborStage:
         return found if self.graph.agreement(found) > self.graph.agreement(used) else None
 
     def gather(self, projector: nn.Module, features: Tensor, temperature: float) -> bool:
-        """Gather projections (n, d) around the centroids of the clusters of the inputs, if any.
+        """Gather projections (n, d) around the centroids of the best partition, if it decides.
 
         Without that, centroids of projections do not tell the clusters apart: training has drawn
         the projections to clusters of its own.
@@ -124,7 +139,7 @@ class NeighborStage:
         Returns
         -------
         gathered : bool
-            Whether there are such clusters.
+            Whether there is such a partition.
         """
         if self.partitions is None:
             return False
@@ -192,6 +207,15 @@ class NeighborObjective(Objective):
 
 def _flat(x: Tensor) -> Tensor:
     return x.flatten(1)
+
+
+def _lengths(x: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(_flat(x), dim=1, keepdim=True)
+
+
+def _have_one_length(lengths: Tensor) -> bool:
+    """Tell whether only the directions of rows differ; a few that equal the mean may be zero."""
+    return float((lengths > 0.999 * lengths.max()).float().mean()) > 0.9
 
 
 def _compared_columns(map_all: MapAll) -> Callable[[Tensor], Tensor]:

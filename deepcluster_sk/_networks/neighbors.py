@@ -5,6 +5,7 @@ import torch
 from scipy.sparse import csr_array
 from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
+from sklearn.preprocessing import normalize
 from sklearn.utils import gen_batches
 from torch import Tensor
 
@@ -29,6 +30,8 @@ class NeighborSearch:
         At least two rows. Of more than 64 columns, the 64 principal components are compared.
     n_neighbors : int
         Capped at ``n - 1``.
+    by_direction : bool, default=False
+        Whether the directions of the vectors are compared, or of their components.
 
     Attributes
     ----------
@@ -36,18 +39,26 @@ class NeighborSearch:
         What is compared.
     """
 
-    def __init__(self, vectors: Tensor, n_neighbors: int) -> None:
+    def __init__(self, vectors: Tensor, n_neighbors: int, *, by_direction: bool = False) -> None:
         rows = vectors.cpu().numpy()
+        self._by_direction = by_direction
         self._components: PCA | None = None
         with libraries_in_one_thread():
             if min(rows.shape) > SEARCH_DIM:
                 self._components = PCA(SEARCH_DIM, svd_solver="covariance_eigh")
                 with np.errstate(invalid="ignore"):  # shares of a variance of zero
-                    rows = self._components.fit_transform(rows)
+                    self._components.fit(rows)
+            rows = self._compared(rows)
             search = NearestNeighbors(
                 n_neighbors=min(n_neighbors, len(rows) - 1), algorithm="brute"
             )
             self.rows, self._search = rows, search.fit(rows)
+
+    def _compared(self, rows: np.ndarray) -> np.ndarray:
+        """Return what is compared of some vectors."""
+        if self._components is not None:
+            rows = self._components.transform(rows)
+        return normalize(rows) if self._by_direction else rows
 
     def graph(self) -> csr_array:
         """Join every vector with its nearest others; of equally near ones, the first ones."""
@@ -73,9 +84,7 @@ class NeighborSearch:
 
     def nearest(self, vectors: Tensor) -> Tensor:
         """Return which of the vectors are nearest to others: (m, n_neighbors), int64."""
-        rows = vectors.cpu().numpy()
-        if self._components is not None:
-            rows = self._components.transform(rows)
+        rows = self._compared(vectors.cpu().numpy())
         with openmp_in_one_thread():
             return torch.from_numpy(self._search.kneighbors(rows, return_distance=False))
 

@@ -7,6 +7,7 @@ from row_maps import RowMap
 from torch import nn
 
 from deepcluster_sk import ContrastiveClustering
+from deepcluster_sk._estimator import plan
 from deepcluster_sk._estimator.plan import default_epochs
 from deepcluster_sk._training.objective import Batch, Settings
 from deepcluster_sk.losses import negative_entropy
@@ -113,6 +114,34 @@ def test_permuting_clusters_permutes_the_assignments():
 )
 def test_default_number_of_epochs_follows_the_documented_rule(n_samples, epochs):
     assert default_epochs(n_samples, min(256, n_samples)) == epochs
+    # the graph of the inputs decides: (15 + 1) / 2 for an odd number
+    by_graph = default_epochs(n_samples, min(256, n_samples), by_graph=True)
+    assert by_graph == (epochs + 1) // 2
+
+
+@pytest.mark.parametrize(
+    ("parameters", "is_image", "expected"),
+    [
+        ({}, False, True),
+        ({"n_neighbors": 0}, False, False),
+        ({"neighbor_space": "features"}, False, False),
+        ({}, True, False),
+        ({"neighbor_space": "inputs"}, True, True),
+    ],
+)
+def test_epochs_are_fewer_where_the_graph_of_the_inputs_decides(
+    parameters, is_image, expected, blobs, few_images, monkeypatch
+):
+    asked = []
+
+    def record(n_samples, batch_size, *, by_graph):
+        asked.append(by_graph)
+        return 1
+
+    monkeypatch.setattr(plan, "default_epochs", record)
+    X = few_images if is_image else blobs[0]
+    ContrastiveClustering(2, random_state=0, **parameters).fit(X)
+    assert asked == [expected]
 
 
 def test_entropy_weight_evens_out_the_shares_of_the_clusters(blobs):

@@ -7,7 +7,7 @@ from sklearn.metrics import adjusted_rand_score
 from torch import nn
 
 from deepcluster_sk._networks.neighbor_stage import NeighborStage
-from deepcluster_sk._networks.neighbors import NeighborGraph
+from deepcluster_sk._networks.neighbors import NeighborGraph, NeighborSearch
 from deepcluster_sk._training.objective import Settings
 from deepcluster_sk._training.row_map import sampled_rows
 
@@ -127,14 +127,30 @@ def test_neighbors_among_inputs_are_at_most_half_of_a_cluster(n_clusters, expect
     assert len(neighbors.graph.neighbors(0)) == expected
 
 
-def test_inputs_have_partitions_and_features_have_none():
+@pytest.mark.parametrize(("n_clusters", "expected"), [(1, 10), (5, 8), (20, 3)])
+def test_neighbors_among_features_are_at_most_a_twelfth_of_a_cluster(n_clusters, expected):
+    neighbors = stage(10, n_clusters=n_clusters)
+    neighbors.search(0.5, RowMap(vectors(480)), nn.Identity())
+    assert len(neighbors.graph.neighbors(0)) == expected
+
+
+def test_inputs_have_partitions():
     rows, labels = directions(60)
     neighbors = stage(3, among_inputs=True, n_clusters=3)
     neighbors.search(0.0, RowMap(rows), nn.Identity())
     assert adjusted_rand_score(labels, neighbors.partitions[0]) == 1
+
+
+@pytest.mark.parametrize(("n", "is_small"), [(60, True), (357, True), (360, False)])
+def test_features_have_partitions_in_the_end_where_clusters_are_small(n, is_small):
+    rows, labels = directions(n)
     neighbors = stage(3, n_clusters=3)
     neighbors.search(0.5, RowMap(rows), nn.Identity())
     assert neighbors.partitions is None
+    neighbors.search(0.75, RowMap(rows), nn.Identity())
+    assert (neighbors.partitions is not None) == is_small
+    if is_small:
+        assert adjusted_rand_score(labels, neighbors.new_labels(None, rows)) == 1
 
 
 @pytest.mark.parametrize(("among_inputs", "first"), [(False, 0.5), (True, 0.0)])
@@ -187,7 +203,7 @@ def test_wide_inputs_are_searched_by_their_principal_components_and_never_collec
     neighbors.search(0.0, map_all, nn.Identity())
     for i, expected in enumerate(expected_neighbors(torch.from_numpy(components), 5)):
         assert set(neighbors.graph.neighbors(i).tolist()) == expected
-    assert map_all.collected == [(300, 64)]
+    assert map_all.collected == [(300, 1), (300, 64)]
 
 
 def test_wide_inputs_outside_of_the_sample_are_projected_as_those_inside():
@@ -201,7 +217,29 @@ def test_wide_inputs_outside_of_the_sample_are_projected_as_those_inside():
     shown = neighbors.view_rows(torch.arange(300).repeat(50, 1), torch.Generator().manual_seed(0))
     for row in range(300):
         assert set(shown[:, 1, row].tolist()) == set(nearest[row].tolist())
-    assert map_all.collected == [(150, 64), (300, 3)]
+    assert map_all.collected == [(150, 1), (150, 64), (300, 3)]
+
+
+@pytest.mark.parametrize("shape", [(90, 100), (300, 100)])
+@pytest.mark.parametrize("one_length", [True, False])
+def test_components_of_rows_of_one_length_are_compared_by_the_cosine(one_length, shape):
+    rows = wide_rows(*shape)
+    rows = nn.functional.normalize(rows - rows.mean(dim=0), dim=1) * 10
+    rows[0] = 0  # a row that equals the mean has no direction
+    if not one_length:
+        rows *= torch.linspace(0.5, 2, len(rows))[:, None]
+    pca = PCA(64, svd_solver="covariance_eigh").fit(rows.double().numpy())
+    seen = torch.from_numpy(pca.transform(rows.double().numpy()))
+    seen = nn.functional.normalize(seen, dim=1) if one_length else seen
+    sampled = torch.arange(1, len(rows), 2)
+    neighbors = stage(3, among_inputs=True)
+    neighbors.search(0.0, RowMap(rows), nn.Identity())
+    for i, expected in enumerate(expected_neighbors(seen, 3)):
+        assert set(neighbors.graph.neighbors(i).tolist()) == expected
+    search = NeighborSearch(rows[sampled], 3, by_direction=one_length)
+    assert np.allclose(np.linalg.norm(search.rows, axis=1), 1) == one_length
+    own = search.nearest(rows[sampled])[:, 0]
+    assert torch.equal(own, torch.arange(len(sampled)))
 
 
 @pytest.mark.parametrize("shape", [(90, 90), (70, 100), (60, 100), (300, 64)])
