@@ -210,7 +210,8 @@ def _flat(x: Tensor) -> Tensor:
 
 
 def _lengths(x: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(_flat(x), dim=1, keepdim=True)
+    lengths: Tensor = torch.linalg.vector_norm(_flat(x), dim=1, keepdim=True)
+    return lengths
 
 
 def _have_one_length(lengths: Tensor) -> bool:
