@@ -228,3 +228,11 @@ def test_busy_script_compares_situations(script, capsys):
     cells = capsys.readouterr().out.splitlines()[-1].split(" | ")
     assert cells[0] == "| rows, quiet"
     assert float(cells[2]) > 0
+
+
+def test_table_of_neighbor_graphs_has_a_row_per_set(script, capsys):
+    script("neighbor_graphs", "--sets", "wine", "--seeds", 0)
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    assert len(lines) == 3
+    assert lines[-1].startswith("| wine | ")
+    assert len({line.count("|") for line in lines}) == 1
