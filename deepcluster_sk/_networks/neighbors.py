@@ -47,8 +47,9 @@ class NeighborSearch:
             if min(rows.shape) > SEARCH_DIM:
                 self._components = PCA(SEARCH_DIM, svd_solver="covariance_eigh")
                 with np.errstate(invalid="ignore"):  # shares of a variance of zero
-                    self._components.fit(rows)
-            rows = self._compared(rows)
+                    # more precise than `transform`, which centres after the product
+                    rows = self._components.fit_transform(rows)
+            rows = normalize(rows) if by_direction else rows
             search = NearestNeighbors(
                 n_neighbors=min(n_neighbors, len(rows) - 1), algorithm="brute"
             )
