@@ -32,6 +32,7 @@ ROWS = tuple(name for name in SETS if name not in IMAGES)
 
 def scaled(X: np.ndarray) -> tuple[torch.Tensor, bool]:
     """Scale rows as ``scale="auto"`` does; tell whether they have one length."""
+    X = X.astype(np.float32)
     preprocessor = Preprocessor.learn(X, Layout(X.shape[1:]))
     return preprocessor(torch.from_numpy(X)), preprocessor.rule == "unit"
 
