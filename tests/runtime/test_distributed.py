@@ -146,14 +146,15 @@ def test_ranks_fit_what_one_process_fits_in_single_precision():
     # What magnifies rounding is left out, here and in one process: Adam turns gradients of nearly
     # zero into steps of full length, in the training and where projections gather around clusters
     # of the graph; long steps; the start of a late head is a logistic regression that is stopped
-    # early; and CC and DRC on these images depend on the kernels of the convolutions as well, which
-    # are those of the CPU.
+    # early; and DRC on these images depends on the kernels of the convolutions as well, as does CC
+    # with torch 2.4.
     parameters = {**PARAMETERS, "optimizer": "sgd", "learning_rate": 0.003}
     parameters["neighbor_space"] = "features"
     one_head = {**parameters, "n_heads": 1, "cluster_start": 0.0}
-    sensitive = (ContrastiveClustering, DeepRobustClustering)
+    has_heads = (ContrastiveClustering, DeepRobustClustering)
+    sensitive = has_heads if torch.__version__ < "2.5" else (DeepRobustClustering,)
     cases = [
-        (estimator, data, one_head if estimator in sensitive else parameters, False)
+        (estimator, data, one_head if estimator in has_heads else parameters, False)
         for estimator in ESTIMATORS
         for data in DATA
         if data != "images" or estimator not in sensitive
