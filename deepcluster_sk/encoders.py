@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.nn.parameter import is_lazy
 
+from ._pretrained import PretrainedEncoder, build_pretrained, drop_classifier, parsed_name
 from ._runtime.device import inference_switches, lacks
 from ._runtime.random import Seeds, may_draw
 from .exceptions import EncoderError
@@ -162,6 +163,7 @@ def make_encoder(
     sample_shape: tuple[int, ...],
     *,
     frozen: bool = False,
+    image_size: tuple[int, int] | None = None,
 ) -> tuple[nn.Module, int]:
     """Turn the ``encoder`` parameter into a new module and its number of features.
 
@@ -174,6 +176,9 @@ def make_encoder(
         ``(d,)`` or ``(C, H, W)``: what the encoder will see, as float32.
     frozen : bool, default=False
         Whether the encoder is used in evaluation mode only.
+    image_size : (int, int) or None, default=None
+        Height and width that a pretrained encoder by name sees; None for those that its library
+        names.
 
     Returns
     -------
@@ -187,10 +192,13 @@ def make_encoder(
     ------
     EncoderError
         If the name is unknown or does not fit the data, the callable returns no module, the
-        module cannot be copied, or the output, in evaluation or in training mode, is not a finite
-        tensor of shape (n, d) whose rows do not depend on each other in evaluation mode.
+        module cannot be copied, weights cannot be loaded, or the output, in evaluation or in
+        training mode, is not a finite tensor of shape (n, d) whose rows do not depend on each other
+        in evaluation mode.
+    ImportError
+        If the library of a pretrained encoder is not installed.
     """
-    encoder = build_encoder(spec, sample_shape)
+    encoder = build_encoder(spec, sample_shape, image_size=image_size)
     return encoder, _probe(encoder, sample_shape, frozen=frozen)
 
 
@@ -209,6 +217,7 @@ def build_encoder(
     sample_shape: tuple[int, ...],
     *,
     weights: bool = True,
+    image_size: tuple[int, int] | None = None,
 ) -> nn.Module:
     """Return the module of :func:`make_encoder` without trying it out.
 
@@ -217,7 +226,7 @@ def build_encoder(
     """
     if isinstance(spec, str):
         with nullcontext() if weights else _without_weights():
-            return _named_encoder(spec, sample_shape)
+            return _named_encoder(spec, sample_shape, image_size, weights=weights)
     encoder = spec if isinstance(spec, nn.Module) else spec()
     if not isinstance(encoder, nn.Module):
         raise EncoderError(
@@ -274,7 +283,9 @@ def input_size(encoder: nn.Module) -> tuple[int, int] | None:
     return encoder.input_size if isinstance(encoder, SmallCNN) else None
 
 
-def _named_encoder(name: str, sample_shape: tuple[int, ...]) -> nn.Module:
+def _named_encoder(
+    name: str, sample_shape: tuple[int, ...], image_size: tuple[int, int] | None, *, weights: bool
+) -> nn.Module:
     is_rows = len(sample_shape) == 1
     longest = max(sample_shape[1:], default=0)
     if name == "auto":
@@ -286,6 +297,14 @@ def _named_encoder(name: str, sample_shape: tuple[int, ...]) -> nn.Module:
             f"encoder={name!r} needs images, but X holds rows of {sample_shape[0]} features. Pass "
             "encoder='mlp', or image_shape=(H, W, C) if the rows are flattened images."
         )
+    pretrained = parsed_name(name)
+    if pretrained is not None:
+        if sample_shape[0] not in (1, 3):
+            raise EncoderError(
+                f"encoder={name!r} takes images of 1 or 3 channels, but those in X have "
+                f"{sample_shape[0]}. Leave out or merge channels, such as an alpha channel."
+            )
+        return build_pretrained(pretrained, image_size, weights=weights)
     if name == "cnn":
         return _small_cnn(sample_shape)
     if name.startswith("resnet"):
@@ -311,21 +330,20 @@ def _torchvision_model(name: str, in_channels: int) -> nn.Module:
     classifiers = models.list_models(models) + models.list_models(models.quantization)
     if name.lower() not in classifiers:
         raise EncoderError(
-            f"encoder={name!r} is unknown. Expected 'auto', 'mlp', 'cnn', a name from "
-            "torchvision.models.list_models(torchvision.models), a torch.nn.Module or a callable "
-            "that returns one."
+            f"encoder={name!r} is unknown. Expected 'auto', 'mlp', 'cnn', 'timm/NAME' or "
+            "'torchvision/NAME' for trained weights, a name from "
+            "torchvision.models.list_models(torchvision.models) for untrained ones, a "
+            "torch.nn.Module or a callable that returns one."
         )
     options: dict[str, Any] = {}
     if name.lower() in _WITH_AUXILIARIES:
         options = {"aux_logits": False, "init_weights": True}
     network: nn.Module = models.get_model(name, weights=None, **options)
     first = [(n, m) for n, m in network.named_modules() if isinstance(m, nn.Conv2d)][:1]
-    last = [n for n, m in network.named_modules() if isinstance(m, nn.Linear)][-1:]
     for path, convolution in first:
         if convolution.in_channels != in_channels:
             _replace(network, path, _with_channels(convolution, in_channels))
-    for path in last:
-        _replace(network, path, nn.Identity())
+    drop_classifier(network)
     return network
 
 
@@ -444,7 +462,7 @@ def _features(encoder: nn.Module, x: Tensor, *, training: bool) -> Tensor:
     except Exception as error:
         raise EncoderError(
             f"The encoder failed on a float32 batch of shape {shape} in {mode} mode, expected "
-            f"features of shape ({n}, d): {error}{_hint_at_weights(encoder)}"
+            f"features of shape ({n}, d): {error}{_hints(encoder)}"
         ) from error
     mend = _mend(features, n)
     if mend is not None:
@@ -461,11 +479,17 @@ def _features(encoder: nn.Module, x: Tensor, *, training: bool) -> Tensor:
     return features
 
 
-def _hint_at_weights(encoder: nn.Module) -> str:
-    """Return a sentence about weights that do not fit a batch of float32."""
+def _hints(encoder: nn.Module) -> str:
+    """Return sentences about what may be wrong with a network that fails."""
+    hints = ""
+    if isinstance(encoder, PretrainedEncoder):
+        height, width = encoder.size
+        hints += (
+            f". It sees images of {height} x {width} pixels: pass another image_size, or 'auto'"
+        )
     dtypes = {p.dtype for p in encoder.parameters() if p.is_floating_point()} - {torch.float32}
     names = " and ".join(sorted(str(dtype).removeprefix("torch.") for dtype in dtypes))
-    return f". Its weights are {names}: call .float() on it" if names else ""
+    return hints + (f". Its weights are {names}: call .float() on it" if names else "")
 
 
 def _mend(features: Any, n: int) -> str | None:

@@ -19,14 +19,15 @@ MAY_IMPORT = {
     "metrics": set(),
     "_runtime": {"exceptions", "_version"},
     "augmentations": {"exceptions", "_runtime"},
-    "encoders": {"exceptions", "_runtime"},
+    "_pretrained": {"exceptions"},
+    "encoders": {"exceptions", "_runtime", "_pretrained"},
     "_data": {"exceptions", "_runtime"},
     "datasets": {"exceptions", "_data"},
     "_training": {"exceptions", "_version", "_runtime", "_data", "augmentations"},
     "_networks": {"_runtime", "_data", "_training"},
     "_estimator": {
         *("exceptions", "_version", "_runtime", "_data", "_training"),
-        *("augmentations", "encoders", "metrics"),
+        *("augmentations", "encoders", "metrics", "_pretrained"),
     },
     "callbacks": {"_estimator", "_inspection", "_runtime"},
     "methods": {

@@ -71,7 +71,7 @@ def _visible_files(root: Path) -> Iterator[Path]:
             yield from (Path(folder, name) for name in names if not name.startswith("."))
 
 
-def to_array(image: Image.Image, layout: Layout) -> np.ndarray:
+def to_array(image: Image.Image, layout: Layout, interpolation: str = "bilinear") -> np.ndarray:
     """Return an opened image as uint8 array of ``layout.shape``.
 
     It is turned as its EXIF orientation says, laid on white if it is transparent and the layout is
@@ -84,7 +84,7 @@ def to_array(image: Image.Image, layout: Layout) -> np.ndarray:
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     image = image.convert(_MODE[n_channels])
     if image.size != (width, height):
-        image = image.resize((width, height), Image.Resampling.BILINEAR)
+        image = image.resize((width, height), Image.Resampling[interpolation.upper()])
     pixels = np.asarray(image)
     if layout.channels == "first" and n_channels > 1:
         pixels = pixels.transpose(2, 0, 1)
@@ -131,13 +131,13 @@ def room_for(image: Image.Image) -> Iterator[None]:
         yield
 
 
-def _decode(path: str, layout: Layout) -> np.ndarray:
+def _decode(path: str, layout: Layout, interpolation: str) -> np.ndarray:
     """Read one file."""
     with opened_image(path) as image:
         side = 2 * max(layout.sample_shape[1:])
         image.draft(None, (side, side))  # large JPEGs are decoded at a fraction of their size
         with room_for(image):
-            return to_array(image, layout)
+            return to_array(image, layout, interpolation)
 
 
 class _Header(NamedTuple):
@@ -190,6 +190,8 @@ class ImageFiles:
     paths : sequence of str
     layout : Layout
         Size and channels that they are converted to.
+    interpolation : {"nearest", "bilinear", "bicubic"}, default="bilinear"
+        How they are resized.
 
     Attributes
     ----------
@@ -199,8 +201,11 @@ class ImageFiles:
         uint8.
     """
 
-    def __init__(self, paths: Sequence[str], layout: Layout) -> None:
+    def __init__(
+        self, paths: Sequence[str], layout: Layout, interpolation: str = "bilinear"
+    ) -> None:
         self.paths = paths
+        self.interpolation = interpolation
         self.layout = layout
         self.shape = (len(paths), *layout.shape)
         self.dtype = np.dtype(np.uint8)
@@ -213,7 +218,7 @@ class ImageFiles:
         def decode(i: int) -> None:
             path = self.paths[positions[i]]
             try:
-                images[i] = _decode(path, self.layout)
+                images[i] = _decode(path, self.layout, self.interpolation)
             except MemoryError:
                 raise
             except Exception as error:  # damaged files make Pillow raise errors of many kinds
@@ -242,6 +247,7 @@ def open_image_files(
     on_error: str = "raise",
     verbose: bool = False,
     keep_all: bool = False,
+    interpolation: str = "bilinear",
 ) -> OpenedFiles:
     """Decode all files once, and keep the images if they fit into the memory.
 
@@ -256,6 +262,8 @@ def open_image_files(
         Whether to show a progress bar.
     keep_all : bool, default=False
         Whether to keep the images even if they take most of the memory.
+    interpolation : {"nearest", "bilinear", "bicubic"}, default="bilinear"
+        How they are resized.
 
     Raises
     ------
@@ -278,7 +286,7 @@ def open_image_files(
     cache = np.empty((len(paths) if fits else 0, *layout.shape), dtype=np.uint8)
 
     def decode(i: int) -> None:
-        pixels = _decode(paths[i], layout)
+        pixels = _decode(paths[i], layout, interpolation)
         if fits:
             cache[i] = pixels
 
@@ -290,7 +298,8 @@ def open_image_files(
     skipped = {i: paths[i] for i in sorted(reasons)}
     if fits:
         return OpenedFiles(cache[good] if skipped else cache, layout, skipped)
-    return OpenedFiles(ImageFiles([paths[i] for i in good], layout), layout, skipped)
+    files = ImageFiles([paths[i] for i in good], layout, interpolation)
+    return OpenedFiles(files, layout, skipped)
 
 
 def _fit_into_memory(n: int, layout: Layout, keep_all: bool) -> bool:

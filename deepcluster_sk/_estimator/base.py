@@ -59,7 +59,7 @@ class BaseDeepClusterer(
 
     n_clusters: kinds.PositiveInt = positional(default=8, kw_only=False)
     encoder: kinds.Encoder = "auto"
-    freeze_encoder: kinds.Boolean = False
+    freeze_encoder: kinds.BooleanOrAuto = "auto"
     augmentation: kinds.Augment = "auto"
     scale: kinds.Scale = "auto"
     image_shape: kinds.ImageShape = None
@@ -83,6 +83,7 @@ class BaseDeepClusterer(
     tol: kinds.Tolerance = None
     n_iter_no_change: kinds.PositiveInt = 5
     warm_start: kinds.Boolean = False
+    cache: kinds.Path = None
     checkpoint: kinds.Path = None
     checkpoint_every: kinds.EpochsOrSeconds = 1
     verbose: kinds.Verbose = 0

@@ -15,11 +15,16 @@ encoder : str, torch.nn.Module or callable, default="auto"
 
     - ``"auto"``: ``"mlp"`` for rows, ``"cnn"`` for images of up to 32 pixels a side,
       ``"resnet18"`` above.
+    - ``"timm/NAME"``, ``"torchvision/NAME"``: a network with trained weights, such as
+      ``"timm/vit_small_patch14_dinov2.lvd142m"`` or ``"torchvision/resnet50"``. Normalisation,
+      input size, interpolation and the layer of the features are those that the library names.
+      It downloads the weights, or finds them in its cache; ``"timm/NAME:PATH"`` takes them from a
+      file, without executing anything in it. Names of timm need the extra ``pretrained``.
     - ``"mlp"``: two layers of 512 with batch norm.
     - ``"cnn"``: six convolutions (four below 16 pixels); grey images of 16 pixels and more
       are resized to 20 x 20 first.
-    - ``"resnet18"``, ``"resnet34"``, ...: untrained, without the classifier, with a 3x3 stem
-      and no max-pooling for images of up to 96 pixels.
+    - ``"resnet18"``, ``"resnet34"``, ... without the name of a library: untrained, without the
+      classifier, with a 3x3 stem and no max-pooling for images of up to 96 pixels.
     - Any other classifier of ``torchvision.models``, by its name, untrained.
     - A module: copied, so that the one passed in is never trained; every fit starts from its
       weights.
@@ -28,12 +33,13 @@ encoder : str, torch.nn.Module or callable, default="auto"
 
     Images arrive as float32 in [0, 1] of shape (n, C, H, W), rows standardised as (n, d).
     Features of other floating dtypes are converted to float32.
-freeze_encoder : bool, default=False
+freeze_encoder : bool or "auto", default="auto"
     Whether to leave the encoder as it is and train the heads only; for encoders with trained
-    weights. With ``augmentation="auto"`` or ``"rows"`` the features of all samples are
-    computed once, without augmentation, and then treated like rows: standardised, varied by
-    the recipe ``"rows"``, with neighbours among them. With any other `augmentation` they are
-    computed in every step, for views of the samples.
+    weights. ``"auto"`` freezes those of timm and torchvision by name, and trains all others.
+    With ``augmentation="auto"`` or ``"rows"`` the features of all samples are computed once,
+    without augmentation, and then treated like rows: scaled, varied by the recipe ``"rows"``, with
+    neighbours among them. With any other `augmentation` they are computed in every step, for views
+    of the samples.
 augmentation : str, callable or Augmentation, default="auto"
     Maps a batch to a random variation of the same shape.
 
@@ -61,7 +67,9 @@ image_shape : tuple of int or None, default=None
 image_size : int, tuple of 2 ints or "auto", default="auto"
     Height and width, or both in one number, that image files are resized to in fit. ``"auto"``
     is the median height and the median width of the files, at most 32 pixels each, which keeps
-    the network small. Pass more if clusters differ in details, best with a GPU.
+    the network small. Pass more if clusters differ in details, best with a GPU. With a pretrained
+    encoder by name, ``"auto"`` is the size that it was trained on, and arrays are resized to it as
+    well; a smaller size takes less time.
 on_error : {"raise", "skip"}, default="raise"
     What to do about image files that cannot be read: an error that names all of them, or a
     warning and the label -1.
@@ -120,6 +128,12 @@ n_iter_no_change : int, default=5
 warm_start : bool, default=False
     Whether `fit` begins with the weights of the fitted estimator instead of new ones. The
     schedule starts again.
+cache : path-like or None, default=None
+    A folder that keeps the features of a frozen encoder, so that another fit or a prediction on the
+    same images takes seconds. Features are found by the contents of the decoded images, their size
+    and the encoder with its weights, so that one folder serves any number of data sets and
+    encoders. It is created if it does not exist, and may be deleted at any time. Without meaning
+    where the encoder is trained, and for `fit` in jobs of several processes.
 checkpoint : path-like or None, default=None
     A file that `fit` is written to, and goes on from when it is called again with the same
     parameters and data after an interruption. It serves one fit, and is kept in the end: the

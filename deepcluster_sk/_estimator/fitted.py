@@ -10,7 +10,14 @@ import torch
 from .._data.preprocessing import Preprocessor, Scale
 from .._data.protocols import DataSource
 from .._runtime.random import is_foreign
-from .._training.frozen import FrozenEncoder, assign, frozen_encoder, give_back_encoder, network_of
+from .._training.frozen import (
+    FrozenEncoder,
+    assign,
+    features_of,
+    frozen_encoder,
+    give_back_encoder,
+    network_of,
+)
 from .._training.inference import default_batch_size, map_batches
 from .._training.objective import Objective
 from .._training.state import EpochRecord, TrainingData
@@ -131,7 +138,7 @@ def longer_course(before: Any, record: EpochRecord) -> Attributes:
 def assigned_labels(plan: Plan, objective: Objective, opened: Opened) -> np.ndarray:
     """Return the labels of the rows, computed as ``predict`` does: with the same bits."""
     batches = map_batches(
-        lambda x: assign(objective, opened.training.preprocess(x)),
+        lambda x: assign(objective, features_of(objective, opened.training.preprocess(x))),
         opened.training.source,
         batch_size=default_batch_size(opened.stored.n_features),
         multiple=row_multiple(plan.layout),

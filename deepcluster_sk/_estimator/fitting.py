@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from .._data.preprocessing import Layout
 from .._data.sources import open_source
+from .._pretrained import parsed_name
 from .._runtime.device import move_to
-from .._runtime.distributed import on_first, share_state
+from .._runtime.distributed import on_first, rank, share_state
 from .._runtime.process_group import check_same
 from .._runtime.random import Seeds
 from .._runtime.threads import one_thread
@@ -49,10 +50,10 @@ from .fitted import (
     number_by_size,
     set_fitted,
 )
-from .identity import fit_identity
+from .identity import feature_cache, fit_identity
 from .networks import build_objective, check_sizes
 from .opening import file_options
-from .plan import Plan, drawn_seeds, learned_scale, make_plan
+from .plan import Plan, drawn_seeds, freezes_encoder, learned_scale, make_plan, seen_size
 from .samples import Samples, row_multiple
 from .sklearn_callbacks import FitTasks, with_callbacks
 from .validation import check_input, check_n_samples, check_new_input
@@ -163,18 +164,22 @@ def _check_goes_on(estimator: Any) -> None:
     if estimator.n_clusters != n_before:
         raise errors.other_n_clusters(estimator.n_clusters, n_before)
     was_frozen = frozen_encoder(estimator._objective) is not None
-    if estimator.freeze_encoder != was_frozen:
+    if freezes_encoder(estimator) != was_frozen:
         raise errors.other_freeze_encoder(estimator.freeze_encoder, was_frozen)
 
 
 def build_networks(plan: Plan) -> tuple[Objective, int]:
     """Build an objective with new weights; return it and the number of its features."""
-    if plan.params.freeze_encoder:
+    frozen = freezes_encoder(plan.params)
+    if frozen and parsed_name(plan.params.encoder) is None:
         check_is_trained(plan.params.encoder)
     foreign = not isinstance(plan.params.encoder, str)
     with one_thread(), plan.seeds.drawing("init", foreign=foreign, device=plan.device):
         encoder, feature_dim = make_encoder(
-            plan.params.encoder, plan.layout.sample_shape, frozen=plan.params.freeze_encoder
+            plan.params.encoder,
+            plan.layout.sample_shape,
+            frozen=frozen,
+            image_size=seen_size(plan.params),
         )
         check_sizes(plan.method, plan.params, plan.layout, feature_dim, plan.device)
         objective = build_objective(plan.method, plan.params, plan.layout, encoder, feature_dim)
@@ -205,6 +210,8 @@ def open_data(plan: Plan, objective: Objective, feature_dim: int, *, first: bool
             preprocess,
             multiple=multiple,
             is_small=_is_small(plan, objective),
+            cache=feature_cache(plan.params.cache, frozen.network, preprocess),
+            verbose=bool(plan.params.verbose) and rank() == 0,
         )
         of_features = Layout((feature_dim,))
         if first:

@@ -9,10 +9,13 @@ import torch
 from sklearn.base import BaseEstimator
 from torch import nn
 
+from .._runtime.distributed import world_size
+from .._training.checkpoint import tensors_identity
+from .._training.feature_cache import FeatureCache
 from .._version import __version__
 
 # parameters that leave the result of a fit as it is
-_WITHOUT_EFFECT = ("checkpoint", "checkpoint_every", "device", "verbose")
+_WITHOUT_EFFECT = ("cache", "checkpoint", "checkpoint_every", "device", "verbose")
 
 
 def fit_identity(estimator: BaseEstimator) -> dict[str, Any]:
@@ -26,6 +29,25 @@ def fit_identity(estimator: BaseEstimator) -> dict[str, Any]:
         "deepcluster_sk": __version__,
         **{name: _name_of(value) for name, value in params.items() if name not in _WITHOUT_EFFECT},
     }
+
+
+def feature_cache(
+    folder: str | os.PathLike[str] | None, network: nn.Module, preprocess: nn.Module
+) -> FeatureCache | None:
+    """Open the features that a frozen encoder has in a folder.
+
+    Encoders are told apart by their settings and their weights. None if there is no folder, and in
+    a job of several processes, which would have to agree on what is missing.
+    """
+    if folder is None or world_size() > 1:
+        return None
+    parts = [
+        _name_of(network),
+        tensors_identity(network.state_dict()),
+        tensors_identity(preprocess.state_dict()),
+        repr(getattr(preprocess, "layout", None)),
+    ]
+    return FeatureCache(folder, hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16])
 
 
 def _name_of(value: Any) -> Any:

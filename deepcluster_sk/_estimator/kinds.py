@@ -23,6 +23,7 @@ _positive_float = Interval(Real, 0, None, closed="neither")
 _closed_fraction = Interval(Real, 0, 1, closed="both")
 
 Boolean = Annotated[bool, "boolean"]
+BooleanOrAuto = Annotated[bool | str, "boolean", one_of("auto")]
 PositiveInt = Annotated[int, _positive_int]
 NonNegativeInt = Annotated[int, Interval(Integral, 0, None, closed="left")]
 PositiveFloat = Annotated[float, _positive_float]

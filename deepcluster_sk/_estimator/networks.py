@@ -14,7 +14,7 @@ from .._training.frozen import build_frozen_objective
 from .._training.objective import Objective, Settings
 from . import errors
 from .parameters import own_parameters
-from .plan import neighbor_space
+from .plan import freezes_encoder, neighbor_space
 
 # shared parameters that concern an objective
 _AUTO_NEIGHBORS = {"inputs": 15, "features": 10}
@@ -85,5 +85,5 @@ def build_objective(
         values["n_neighbors"] = _AUTO_NEIGHBORS[values["neighbor_space"]]
     make: Callable[[nn.Module, int], Objective]
     make = partial(method._objective_class, settings=Settings(**values))
-    build = partial(build_frozen_objective, make) if params.freeze_encoder else make
+    build = partial(build_frozen_objective, make) if freezes_encoder(params) else make
     return build(encoder, feature_dim)

@@ -16,6 +16,7 @@ from .._data.image_files import (
 )
 from .._data.preprocessing import Layout
 from .._data.readers import ArrayReader, ChunkedArray, DatasetReader, as_numpy, is_memory_mapped
+from .._pretrained import Interpolation, input_config, parsed_name
 from .._runtime.distributed import rank
 from .._runtime.warnings import warn_user
 from . import errors
@@ -28,12 +29,27 @@ class FileOptions(NamedTuple):
     image_size: ImageSize
     on_error: str
     verbose: bool
+    interpolation: Interpolation = "bilinear"
 
 
 def file_options(estimator: Any) -> FileOptions:
-    """Resolve the parameters of image files."""
-    tells = bool(estimator.verbose) and rank() == 0
-    return FileOptions(checked_size(estimator.image_size), estimator.on_error, tells)
+    """Resolve the parameters of image files: for a pretrained encoder, by what it was trained on.
+
+    Raises
+    ------
+    EncoderError
+        If a library has no such encoder.
+    ImportError
+        If the library is not installed.
+    """
+    size = checked_size(estimator.image_size)
+    options = FileOptions(size, estimator.on_error, bool(estimator.verbose) and rank() == 0)
+    name = parsed_name(estimator.encoder)
+    if name is None:
+        return options
+    config = input_config(name)
+    size = config.size if isinstance(size, str) else size
+    return options._replace(image_size=size, interpolation=config.interpolation)
 
 
 def open_files(
@@ -51,6 +67,7 @@ def open_files(
         image_size=files.image_size,
         on_error=files.on_error,
         verbose=files.verbose,
+        interpolation=files.interpolation,
     )
     if opened.skipped:
         first = next(iter(opened.skipped.values()))

@@ -7,8 +7,10 @@ from typing import Any
 
 import torch
 
+from .._data.image_files import checked_size
 from .._data.preprocessing import Layout, Preprocessor
 from .._data.protocols import Rows
+from .._pretrained import parsed_name
 from .._runtime.device import resolve_device, resolve_precision
 from .._runtime.distributed import on_first, world_size
 from .._runtime.random import Seeds, draw_entropy
@@ -45,13 +47,28 @@ class Plan:
     @property
     def on_features(self) -> bool:
         """Whether the training reads the features of a frozen encoder, computed once."""
-        return trains_on_features(self.params.freeze_encoder, self.params.augmentation)
+        return trains_on_features(self.params)
 
 
-def trains_on_features(freeze_encoder: bool, augmentation: Any) -> bool:
+def freezes_encoder(params: Any) -> bool:
+    """Tell whether the encoder stays as it is: by default, those with trained weights do."""
+    if params.freeze_encoder == "auto":
+        return parsed_name(params.encoder) is not None
+    frozen: bool = params.freeze_encoder
+    return frozen
+
+
+def trains_on_features(params: Any) -> bool:
     """Tell whether a frozen encoder's features are computed once, and varied as rows are."""
+    augmentation = params.augmentation
     on_rows = isinstance(augmentation, str) and augmentation in ("auto", "rows")
-    return freeze_encoder and on_rows
+    return freezes_encoder(params) and on_rows
+
+
+def seen_size(params: Any) -> tuple[int, int] | None:
+    """Return the height and width at which a pretrained encoder sees images, if they are given."""
+    size = checked_size(params.image_size)
+    return None if isinstance(size, str) else size
 
 
 def neighbor_space(params: Any, layout: Layout) -> str:
@@ -59,8 +76,7 @@ def neighbor_space(params: Any, layout: Layout) -> str:
     space: str = params.neighbor_space
     if space != "auto":
         return space
-    on_features = trains_on_features(params.freeze_encoder, params.augmentation)
-    return "features" if layout.is_image and not on_features else "inputs"
+    return "features" if layout.is_image and not trains_on_features(params) else "inputs"
 
 
 def drawn_seeds(estimator: Any) -> Seeds:

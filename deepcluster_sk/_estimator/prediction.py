@@ -6,22 +6,24 @@ from typing import Any
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
-from torch import Tensor
+from torch import Tensor, nn
 
 from .._data.sources import open_source
 from .._runtime.device import move_to, resolve_device
 from .._runtime.distributed import alone
 from .._runtime.random import is_foreign
-from .._training.inference import collect, map_batches
+from .._training.frozen import compute_features, frozen_encoder, network_of
+from .._training.inference import collect, default_batch_size, map_batches
 from .._training.objective import Objective
 from .._training.work import is_small
+from .identity import feature_cache
 from .opening import file_options
 from .samples import row_multiple
 from .validation import check_new_input
 
 
 def infer(estimator: Any, X: Any, function: Callable[[Objective, Tensor], Tensor]) -> np.ndarray:
-    """Apply a function of objective and preprocessed batch to all samples.
+    """Apply a function of objective and features to all samples.
 
     A process of a job computes all of them by itself: the others may do something else.
 
@@ -32,7 +34,7 @@ def infer(estimator: Any, X: Any, function: Callable[[Objective, Tensor], Tensor
     X : array-like
         New samples.
     function : callable
-        Maps an objective and a preprocessed batch to a tensor of shape (B, m).
+        Maps an objective and the features of a batch (B, feature_dim) to a tensor (B, m).
 
     Returns
     -------
@@ -58,16 +60,28 @@ def _infer_alone(
     samples = check_new_input(estimator, X, layout, files=file_options(estimator))
     device = resolve_device(estimator.device)
     objective = estimator._objective
-    preprocess = samples.preprocessor(estimator._preprocessor)
+    preprocess: nn.Module = samples.preprocessor(estimator._preprocessor)
     if device.type != "cpu":  # a copy, so that nothing of the estimator stays on the device
         objective = move_to(copy.deepcopy(objective), device)
         preprocess = move_to(copy.deepcopy(preprocess), device)
     source = open_source(samples.rows, device=device)
+    multiple = row_multiple(layout)
+    small = device.type == "cpu" and is_small(objective, layout.sample_shape)
+    network = network_of(objective)
+    batch_size = default_batch_size(source.n_features)
+    cache = feature_cache(estimator.cache, network, preprocess)
+    if cache is not None and frozen_encoder(objective) is not None:
+        features = compute_features(
+            network, source, preprocess, multiple=multiple, is_small=small, cache=cache
+        )
+        source = open_source(features, device=device)
+        network, preprocess = nn.Identity(), nn.Identity()
     batches = map_batches(
-        lambda x: function(objective, preprocess(x)).float(),
+        lambda x: function(objective, network(preprocess(x))).float(),
         source,
-        multiple=row_multiple(layout),
-        one_thread=device.type == "cpu" and is_small(objective, layout.sample_shape),
+        batch_size=batch_size,
+        multiple=multiple,
+        one_thread=small,
         foreign=is_foreign(objective),
     )
     return samples.with_skipped(collect(batches, source.n_samples).numpy(), np.nan)

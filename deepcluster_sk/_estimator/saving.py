@@ -29,6 +29,7 @@ from .identity import plain
 from .networks import build_objective
 from .onnx import Dtype, PredictProba, write_onnx
 from .parameters import parameters_of
+from .plan import seen_size
 
 _CUSTOM = ("encoder", "augmentation")  # parameters that may be code
 _SAVED = (
@@ -50,7 +51,7 @@ def save(estimator: Any, path: str | os.PathLike[str]) -> None:
     if not may_write():
         return
     params = {name: plain(value) for name, value in estimator.get_params(deep=False).items()}
-    params["checkpoint"] = None  # a path of this machine
+    params["checkpoint"] = params["cache"] = None  # paths of this machine
     tensors = {f"objective.{k}": v for k, v in estimator._objective.state_dict().items()}
     tensors |= {f"preprocessor.{k}": v for k, v in estimator._preprocessor.state_dict().items()}
     tensors["labels_"] = torch.from_numpy(estimator.labels_)
@@ -156,7 +157,8 @@ def _parameters(
         params[name] = tuple(value) if isinstance(value, list) else value
     if device is not None:
         params["device"] = device
-    params["checkpoint"] = None  # a stranger's path, which fit would write to
+    # paths of a stranger, which fit would write to
+    params["checkpoint"] = params["cache"] = None
     return params
 
 
@@ -166,7 +168,9 @@ def _objective(model: Any, header: dict[str, Any], tensors: dict[str, Tensor]) -
     params = parameters_of(model)
     foreign = not isinstance(model.encoder, str)
     with Seeds(0).drawing("init", foreign=foreign):  # weights are drawn in vain
-        network = build_encoder(model.encoder, layout.sample_shape, weights=False)
+        network = build_encoder(
+            model.encoder, layout.sample_shape, weights=False, image_size=seen_size(model)
+        )
         with torch.device("meta"):  # a hostile file cannot make this allocate anything
             objective = build_objective(type(model), params, layout, network, model._n_features_out)
     state = _with_prefix("objective.", tensors)

@@ -48,7 +48,17 @@ def frozen_without_weights(encoder: str) -> EncoderError:
     """Say that random weights are not to be frozen."""
     return EncoderError(
         f"freeze_encoder=True was passed with encoder={encoder!r}, which is untrained and would "
-        "stay so. Pass a module with trained weights, or freeze_encoder=False."
+        "stay so. Pass the name of a pretrained encoder, such as 'torchvision/resnet18' or "
+        "'timm/NAME', a module with trained weights, or freeze_encoder=False."
+    )
+
+
+def cache_is_no_folder(path: str | os.PathLike[str]) -> NotADirectoryError:
+    """Say that features cannot be kept where something else is."""
+    return NotADirectoryError(
+        errno.ENOTDIR,
+        f"cache={os.fspath(path)!r} is not a folder. Pass the path of a folder, which is created "
+        "if it does not exist",
     )
 
 

@@ -5,7 +5,7 @@ elsewhere, as in a momentum copy, a stand-in without weights takes its place. In
 them are the encoder, or all are stand-ins: then the features are computed once, and are the rows.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Self
 
 import numpy as np
@@ -17,6 +17,7 @@ from .._data.protocols import DataSource
 from .._runtime.random import is_foreign
 from .._runtime.threads import one_thread
 from . import errors
+from .feature_cache import FeatureCache
 from .inference import collect, map_batches
 from .objective import Objective
 
@@ -112,26 +113,49 @@ def compute_features(
     *,
     multiple: int,
     is_small: bool,
+    cache: FeatureCache | None = None,
+    verbose: bool = False,
 ) -> np.ndarray:
     """Return the features (n, feature_dim) of all rows, float32.
+
+    With a `cache`, only those are computed that it does not have; with `verbose`, a progress bar is
+    shown meanwhile.
 
     Raises
     ------
     EncoderError
         If some are NaN or infinite.
     """
-    batches = map_batches(
-        lambda x: network(preprocess(x)).float(),
-        source,
-        multiple=multiple,
-        one_thread=is_small,
-        foreign=is_foreign(network),
-    )
-    features = collect(batches, source.n_samples)
+
+    def compute(rows: Tensor) -> Tensor:
+        batches = map_batches(
+            lambda x: network(preprocess(x)).float(),
+            source,
+            rows=rows,
+            multiple=multiple,
+            one_thread=is_small,
+            foreign=is_foreign(network),
+        )
+        return collect(_with_progress(batches, len(rows)) if verbose else batches, len(rows))
+
+    if cache is None:
+        features = compute(torch.arange(source.n_samples))
+    else:
+        features = cache.features(source, compute)
     bad = (~features.isfinite()).any(dim=1).nonzero()
     if len(bad):
         raise errors.frozen_features_not_finite(int(bad[0]), len(bad), len(features))
     return features.numpy()
+
+
+def _with_progress(batches: Iterable[Tensor], n_samples: int) -> Iterator[Tensor]:
+    """Show a progress bar over batches of features."""
+    from tqdm.auto import tqdm
+
+    with tqdm(total=n_samples, desc="Computing features", unit="sample", leave=False) as bar:
+        for batch in batches:
+            yield batch
+            bar.update(len(batch))
 
 
 def network_of(objective: Objective) -> nn.Module:
@@ -140,24 +164,28 @@ def network_of(objective: Objective) -> nn.Module:
     return encoder.network if isinstance(encoder, FrozenEncoder) else encoder
 
 
-def encode(objective: Objective, x: Tensor) -> Tensor:
+def features_of(objective: Objective, x: Tensor) -> Tensor:
     """Return the features of a preprocessed batch as users see them."""
     features: Tensor = network_of(objective)(x)
     return features
 
 
-def assign(objective: Objective, x: Tensor) -> Tensor:
-    """Return the soft assignments of a preprocessed batch."""
-    return _assign_in_one_thread(objective, objective.encoder(x))
+def encode(objective: Objective, features: Tensor) -> Tensor:
+    """Return the features as users see them."""
+    return features
 
 
-def assign_and_encode(objective: Objective, x: Tensor) -> Tensor:
-    """Return both side by side, from one pass through the encoder."""
-    features = encode(objective, x)
-    encoder, seen = objective.encoder, features
+def assign(objective: Objective, features: Tensor) -> Tensor:
+    """Return the soft assignments of samples with these features."""
+    encoder = objective.encoder
     if isinstance(encoder, FrozenEncoder):
-        seen = encoder.rescale(features.float())
-    return torch.cat([_assign_in_one_thread(objective, seen), features], dim=1)
+        features = encoder.rescale(features.float())
+    return _assign_in_one_thread(objective, features)
+
+
+def assign_and_encode(objective: Objective, features: Tensor) -> Tensor:
+    """Return both side by side."""
+    return torch.cat([assign(objective, features), features], dim=1)
 
 
 def _assign_in_one_thread(objective: Objective, features: Tensor) -> Tensor:

@@ -1,0 +1,350 @@
+"""Pretrained encoders by name: networks of timm and torchvision with trained weights.
+
+A name is ``"timm/NAME"`` or ``"torchvision/NAME"``, or the same with ``:PATH`` for a file of
+weights. Normalisation, input size, interpolation and the layer of the features are those that the
+library names for the weights.
+"""
+
+import difflib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from .exceptions import EncoderError
+
+Interpolation = Literal["nearest", "bilinear", "bicubic"]
+
+_LIBRARIES = ("timm", "torchvision")
+_NESTED = ("state_dict", "model")  # under which training scripts store weights
+_FULL_SIZE = 2 / 3  # of the length: near matches of an unknown name
+
+
+class PretrainedName(NamedTuple):
+    """The parts of ``"LIBRARY/MODEL:PATH"``."""
+
+    library: str
+    model: str
+    path: str
+    """File of the weights; empty for those of the library."""
+
+    @property
+    def without_path(self) -> str:
+        """``"LIBRARY/MODEL"``."""
+        return f"{self.library}/{self.model}"
+
+
+class InputConfig(NamedTuple):
+    """How a library feeds images to a network."""
+
+    size: tuple[int, int]
+    """Height and width."""
+    interpolation: Interpolation
+    mean: tuple[float, ...]
+    """Per channel, of values in [0, 1]."""
+    std: tuple[float, ...]
+
+
+class PretrainedEncoder(nn.Module):
+    """A network of a library, which takes images in [0, 1] of any size.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        Maps normalised images (n, 3, height, width) to features (n, d).
+    config : InputConfig
+        Images of another size are resized to its size; grey ones are repeated in three channels.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, network: nn.Module, config: InputConfig) -> None:
+        super().__init__()
+        self.network = network
+        self.size = config.size
+        self.interpolation = config.interpolation
+        self.register_buffer("mean", torch.tensor(config.mean)[:, None, None])
+        self.register_buffer("std", torch.tensor(config.std)[:, None, None])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images (n, C, H, W) of one or three channels to features (n, d)."""
+        if x.shape[2:] != self.size:
+            smooth = self.interpolation != "nearest"
+            x = F.interpolate(x, self.size, mode=self.interpolation, antialias=smooth)
+            x = x.clamp(0, 1)  # bicubic interpolation overshoots
+        features: Tensor = self.network((x.expand(-1, 3, -1, -1) - self.mean) / self.std)
+        return features
+
+
+def parsed_name(encoder: Any) -> PretrainedName | None:
+    """Return the parts of the name of a pretrained encoder; None for every other encoder."""
+    if not isinstance(encoder, str):
+        return None
+    library, slash, rest = encoder.partition("/")
+    if not slash or library not in _LIBRARIES:
+        return None
+    model, _, path = rest.partition(":")
+    return PretrainedName(library, model, path)
+
+
+def input_config(name: PretrainedName) -> InputConfig:
+    """Return how the library feeds images to a network, without building it.
+
+    Raises
+    ------
+    EncoderError
+        If the library has no such network, or no weights for it.
+    ImportError
+        If the library is not installed.
+    """
+    return _timm_config(name) if name.library == "timm" else _torchvision_config(name)
+
+
+def build_pretrained(
+    name: PretrainedName, size: tuple[int, int] | None, *, weights: bool = True
+) -> PretrainedEncoder:
+    """Build a pretrained encoder.
+
+    Parameters
+    ----------
+    name : PretrainedName
+    size : (int, int) or None
+        Height and width that the network sees; None for those that the library names.
+    weights : bool, default=True
+        False leaves the weights untrained: nothing is downloaded, and no file is opened.
+
+    Raises
+    ------
+    EncoderError
+        If the library has no such network, if weights cannot be found or do not fit, or if the
+        network does not take images of this size.
+    ImportError
+        If the library is not installed.
+    """
+    config = input_config(name)
+    config = config._replace(size=size or config.size)
+    build = _timm_network if name.library == "timm" else _torchvision_network
+    return PretrainedEncoder(build(name, config.size, weights=weights), config)
+
+
+def _timm() -> ModuleType:
+    try:
+        import timm
+    except ImportError as error:
+        raise ImportError(
+            "encoder='timm/...' needs the package timm, which is not installed. Install it with "
+            "pip install 'deepcluster_sk[pretrained]'."
+        ) from error
+    module: ModuleType = timm
+    return module
+
+
+def _timm_config(name: PretrainedName) -> InputConfig:
+    timm = _timm()
+    # other names that timm takes, such as hf-hub:..., would fetch the architecture from the network
+    architecture, _, tag = name.model.partition(".")
+    if architecture not in timm.list_models():
+        raise _unknown(name, timm.list_models(pretrained=True, include_tags=bool(tag)))
+    tags = timm.list_pretrained(f"{architecture}.*")
+    if tag and name.model not in tags:
+        raise _unknown(name, tags)
+    if not tags and not name.path:
+        raise EncoderError(
+            f"timm has no trained weights for encoder={name.without_path!r}. Pass a name from "
+            "timm.list_pretrained(), or a file of weights as 'timm/NAME:PATH'."
+        )
+    settings = timm.get_pretrained_cfg(name.model)
+    _, height, width = settings.input_size
+    interpolation: Interpolation = "bicubic"
+    if settings.interpolation in ("nearest", "bilinear"):
+        interpolation = settings.interpolation
+    return InputConfig((height, width), interpolation, settings.mean, settings.std)
+
+
+def _timm_network(name: PretrainedName, size: tuple[int, int], *, weights: bool) -> nn.Module:
+    timm = _timm()
+    settings = timm.get_pretrained_cfg(name.model)
+    options: dict[str, Any] = {}
+    if settings.fixed_input_size and size != settings.input_size[1:]:
+        options["img_size"] = size  # position embeddings are interpolated
+    if not weights:
+        return _built(name, lambda: timm.create_model(name.model, num_classes=0, **options))
+    if not name.path:
+        return _fetched(
+            name,
+            lambda: timm.create_model(name.model, pretrained=True, num_classes=0, **options),
+            "HF_HOME, and uses no network with HF_HUB_OFFLINE=1",
+        )
+    state = read_weights(name.path)
+    classifier = state.get(f"{settings.classifier}.weight")
+    n_classes = 0 if classifier is None else len(classifier)
+    # with the number of classes of the file, timm refuses weights of another architecture
+    overlay = {"state_dict": state, "num_classes": n_classes, "custom_load": False}
+    network: nn.Module = _built(
+        name,
+        lambda: timm.create_model(
+            name.model,
+            pretrained=True,
+            num_classes=n_classes,
+            pretrained_cfg_overlay=overlay,
+            **options,
+        ),
+    )
+    if n_classes:
+        network.reset_classifier(0)  # type: ignore[operator]
+    for settings_of_network in (network.pretrained_cfg, network.default_cfg):
+        settings_of_network.pop("state_dict", None)  # type: ignore[operator, union-attr]
+    return network
+
+
+def _torchvision_config(name: PretrainedName) -> InputConfig:
+    import torchvision
+
+    models = torchvision.models.list_models(torchvision.models)
+    if name.model not in models:
+        raise _unknown(name, models)
+    transforms = torchvision.models.get_model_weights(name.model).DEFAULT.transforms()
+    (side,) = transforms.crop_size
+    interpolation = transforms.interpolation.value
+    return InputConfig((side, side), interpolation, tuple(transforms.mean), tuple(transforms.std))
+
+
+def _torchvision_network(
+    name: PretrainedName, size: tuple[int, int], *, weights: bool
+) -> nn.Module:
+    import torchvision
+
+    make = torchvision.models.get_model
+    if weights and not name.path:
+        network: nn.Module = _fetched(
+            name, lambda: make(name.model, weights="DEFAULT"), "TORCH_HOME"
+        )
+    else:
+        network = _built(name, lambda: make(name.model, weights=None))
+        if weights:
+            _load(network, name)
+    drop_classifier(network)
+    return network
+
+
+def drop_classifier(network: nn.Module) -> None:
+    """Let a classifier of torchvision return what its last layer sees."""
+    last = [path for path, part in network.named_modules() if isinstance(part, nn.Linear)][-1:]
+    for path in last:
+        parent, _, own = path.rpartition(".")
+        setattr(network.get_submodule(parent), own, nn.Identity())
+
+
+def _load(network: nn.Module, name: PretrainedName) -> None:
+    """Load the weights of a file."""
+    state = read_weights(name.path)
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        raise _other_architecture(name, error) from error
+
+
+def read_weights(path: str) -> dict[str, Tensor]:
+    """Read a file of weights. Nothing in it is executed.
+
+    Parameters
+    ----------
+    path : str
+        A file in the safetensors format, or one that ``torch.save`` wrote.
+
+    Raises
+    ------
+    EncoderError
+        If there is no such file, or if it holds anything but tensors by name.
+    """
+    if not Path(path).is_file():
+        raise EncoderError(
+            f"There is no file of weights {path!r}. Pass encoder='LIBRARY/NAME:PATH' with the path "
+            "of a file, or leave out ':PATH' for the weights of the library."
+        )
+    try:
+        if path.lower().endswith(".safetensors"):
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # damaged files make torch raise errors of many kinds
+        raise EncoderError(
+            f"The file of weights {path!r} cannot be read: it is damaged, or holds more than "
+            f"tensors ({type(error).__name__}). Expected .safetensors, or what "
+            "torch.save(network.state_dict(), PATH) writes."
+        ) from error
+    for key in _NESTED:
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
+    is_state = isinstance(state, dict) and all(isinstance(x, Tensor) for x in state.values())
+    if not is_state:
+        raise EncoderError(
+            f"The file of weights {path!r} holds {type(state).__name__}, expected tensors by name, "
+            "as torch.save(network.state_dict(), PATH) writes them."
+        )
+    tensors: dict[str, Tensor] = state
+    return tensors
+
+
+def _built(name: PretrainedName, build: Callable[[], nn.Module]) -> nn.Module:
+    """Build a network; say what does not fit."""
+    try:
+        return build()
+    except (RuntimeError, KeyError) as error:
+        if not name.path:
+            raise EncoderError(
+                f"encoder={name.without_path!r} cannot be built: {error}."
+            ) from error
+        raise _other_architecture(name, error) from error
+    except (AssertionError, TypeError, ValueError) as error:
+        raise EncoderError(
+            f"encoder={name.without_path!r} does not take images of this size: {error}. Leave "
+            "image_size='auto', or pass another one."
+        ) from error
+
+
+def _fetched(name: PretrainedName, build: Callable[[], nn.Module], cache: str) -> nn.Module:
+    """Build a network with weights that the library downloads, or has in its cache."""
+    try:
+        return build()
+    except Exception as error:  # errors of the network have many kinds
+        first = str(error).strip().partition("\n")[0]
+        raise EncoderError(
+            f"The weights of encoder={name.without_path!r} cannot be loaded, neither from the "
+            f"cache of {name.library} nor from the network: {type(error).__name__}: {first} "
+            f"Download them where there is a network, and either copy the cache ({name.library} "
+            f"finds it by {cache}), or pass the file itself as "
+            f"encoder='{name.without_path}:PATH'."
+        ) from error
+
+
+def _other_architecture(name: PretrainedName, error: Exception) -> EncoderError:
+    """Say that weights do not fit."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    said = " ".join(lines[:2])
+    said = said if len(said) < 300 else said[:300] + "..."
+    return EncoderError(
+        f"The weights in {os.fspath(name.path)!r} are not those of {name.without_path!r}: {said} "
+        "Pass the name of the network that they were trained in."
+    )
+
+
+def _unknown(name: PretrainedName, known: list[str]) -> EncoderError:
+    """Say that a library has no such network, and name similar ones."""
+    near = difflib.get_close_matches(name.model, known, n=3, cutoff=_FULL_SIZE)
+    similar = f" Similar: {', '.join(f'{name.library}/{model}' for model in near)}." if near else ""
+    listing = (
+        "timm.list_pretrained()"
+        if name.library == "timm"
+        else "torchvision.models.list_models(torchvision.models)"
+    )
+    return EncoderError(
+        f"encoder={name.without_path!r} is unknown: {name.library} has no network of this name."
+        f"{similar} Expected '{name.library}/NAME' with a name from {listing}."
+    )

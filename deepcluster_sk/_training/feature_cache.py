@@ -1,0 +1,147 @@
+"""Features of frozen encoders that are kept in a folder, so that no sample is encoded twice."""
+
+import hashlib
+import os
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .._data.protocols import DataSource
+from .._runtime.file_format import read_file, write_file
+from .._runtime.warnings import warn_user
+from ..exceptions import SavedModelError
+from . import errors
+
+_DIGEST_BYTES = 16
+_ROWS_AT_A_TIME = 256
+_SUFFIX = ".safetensors"
+
+
+class FeatureCache:
+    """Features in files of a folder, found by the contents of the samples.
+
+    Each call of :meth:`features` writes what it had to compute to a file of its own: several
+    processes can use one folder at the same time.
+
+    Parameters
+    ----------
+    folder : path-like
+        Created when something is written. Encoders have folders of their own in it.
+    key : str
+        Tells encoders, and what is done to samples before, from each other.
+
+    Raises
+    ------
+    NotADirectoryError
+        If `folder` is something else than a folder.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], key: str) -> None:
+        check_folder(folder)
+        self._folder = Path(folder) / key
+
+    def features(self, source: DataSource, compute: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return the features of all samples: those in the folder, and the rest computed.
+
+        Parameters
+        ----------
+        source : DataSource
+        compute : callable
+            Maps numbers of samples (m,), int64 and ascending, to their features (m, d), float32,
+            on the CPU.
+
+        Returns
+        -------
+        features : Tensor of shape (n, d), float32
+
+        Warns
+        -----
+        UserWarning
+            If a file in the folder is damaged, or features cannot be written.
+        """
+        unique, first, position = np.unique(
+            _digests(source), return_index=True, return_inverse=True
+        )
+        digests, kept = self._read()
+        known = np.isin(unique, digests)
+        new = np.sort(first[~known])
+        if len(new):
+            computed = compute(torch.from_numpy(new))
+            added = np.empty(len(new), dtype=unique.dtype)
+            added[np.searchsorted(new, first[~known])] = unique[~known]
+            self._write(added, computed)
+            digests = np.concatenate([digests, added])
+            kept = computed if kept is None else torch.cat([kept, computed])
+        assert kept is not None
+        order = np.argsort(digests, kind="stable")
+        rows = order[np.searchsorted(digests, unique, sorter=order)]
+        return kept[torch.from_numpy(rows[position])]
+
+    def _read(self) -> tuple[np.ndarray, Tensor | None]:
+        """Return the digests (m,) and the features (m, d) of all files."""
+        digests, features = [np.empty(0, dtype=f"S{2 * _DIGEST_BYTES}")], []
+        for path in sorted(self._folder.glob(f"*{_SUFFIX}")):
+            try:
+                _, tensors = read_file(path)
+                of_file = _from_bytes(tensors["digests"])
+                features.append(tensors["features"])
+            except (SavedModelError, OSError, KeyError) as error:
+                warn_user(
+                    f"The file {os.fspath(path)!r} of cache= cannot be read and is left out: "
+                    f"{error}. Its features are computed again; delete the file.",
+                    UserWarning,
+                )
+                continue
+            digests.append(of_file)
+        return np.concatenate(digests), torch.cat(features) if features else None
+
+    def _write(self, digests: np.ndarray, features: Tensor) -> None:
+        """Keep features; go on without if that fails."""
+        path = self._folder / f"{uuid.uuid4().hex}{_SUFFIX}"
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            write_file(path, {}, {"digests": _to_bytes(digests), "features": features})
+        except OSError as error:
+            warn_user(
+                f"Features cannot be kept in cache={os.fspath(self._folder.parent)!r} "
+                f"({error.strerror}): they are used, and computed again the next time. Pass a "
+                f"folder that you may write to, with {features.nbytes / 1e6:,.1f} MB free.",
+                UserWarning,
+            )
+
+
+def check_folder(folder: str | os.PathLike[str]) -> None:
+    """Refuse to keep features where something else is.
+
+    Raises
+    ------
+    NotADirectoryError
+        If it is something else than a folder, or a new one.
+    """
+    if os.path.lexists(folder) and not os.path.isdir(folder):
+        raise errors.cache_is_no_folder(folder)
+
+
+def _digests(source: DataSource) -> np.ndarray:
+    """Return a hash of each sample (n,), as hexadecimal bytes."""
+    plan = torch.split(torch.arange(source.n_samples), _ROWS_AT_A_TIME)
+    found = [
+        hashlib.blake2b(row.tobytes(), digest_size=_DIGEST_BYTES).hexdigest()
+        for _, stored in source.batches(plan)
+        for row in stored.cpu().numpy()
+    ]
+    return np.array(found, dtype=f"S{2 * _DIGEST_BYTES}")
+
+
+def _to_bytes(digests: np.ndarray) -> Tensor:
+    """Return hexadecimal digests (m,) as bytes (m, 32), uint8."""
+    return torch.from_numpy(digests.view(np.uint8).reshape(len(digests), -1).copy())
+
+
+def _from_bytes(digests: Tensor) -> np.ndarray:
+    """Undo :func:`_to_bytes`."""
+    return digests.numpy().reshape(-1).view(f"S{2 * _DIGEST_BYTES}")
