@@ -10,6 +10,7 @@ import argparse
 import ast
 import codecs
 import csv
+import importlib
 import io
 import os
 import re
@@ -42,6 +43,9 @@ _STREAMS = ("a character device", "a named pipe")  # a table may be written to t
 _NAME = "deepcluster-sk"
 _ANY_NAME = "deepcluster_sk.any_name"  # handler of file names that an encoding lacks
 _INTERRUPTED = 130  # as shells have it: 128 and the number of the signal
+# parameters that have an option of another name than --set
+_OPTIONS = ("encoder", "n_clusters", "max_epochs", "image_size", "on_error", "device", "cache")
+_PROBE = (3, 224, 224)  # images that an encoder is built for before any is read
 
 
 class UsageError(Exception):
@@ -66,8 +70,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             arguments.run(arguments)
     except UsageError as error:
         arguments.parser.error(_printable(str(error)))
-    except (ValueError, OSError, MemoryError, ArithmeticError) as error:
-        _print(f"error: {error}")
+    except (ValueError, OSError, MemoryError, ArithmeticError, ImportError) as error:
+        _print(f"error: {_in_own_words(str(error))}")
         return 1
     except KeyboardInterrupt:
         _print("interrupted")
@@ -83,7 +87,8 @@ def _parser() -> argparse.ArgumentParser:
         "fit",
         help="train on images or rows and cluster them",
         description="Train on images or rows and cluster them.",
-        epilog=f"example: {_NAME} fit photos/ --n-clusters 10 --out clusters.csv "
+        epilog=f"example: {_NAME} fit photos/ --n-clusters 10 "
+        "--encoder timm/vit_small_patch14_dinov2.lvd142m --image-size 224 --out clusters.csv "
         "--report report.html --save model.dcsk",
     )
     _add_source(fit)
@@ -91,11 +96,26 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument(
         "--method", choices=_methods(), default="contrastive", help="default: contrastive"
     )
+    fit.add_argument(
+        "--encoder",
+        metavar="NAME",
+        help="network with trained weights, for photos: timm/NAME, torchvision/NAME, the same with "
+        ":FILE of weights, or PACKAGE.MODULE:FUNCTION that returns a module; default: a small "
+        "network that is trained from scratch",
+    )
     fit.add_argument("--max-epochs", type=_positive, metavar="N", help="default: by the data")
     fit.add_argument(
         "--image-size", type=_size, metavar="N or HxW", help="what images are resized to"
     )
-    fit.add_argument("--random-state", type=int, default=0, metavar="N", help="default: 0")
+    fit.add_argument(
+        "--seed",
+        "--random-state",
+        dest="random_state",
+        type=int,
+        default=0,
+        metavar="N",
+        help="another number gives another start; default: 0",
+    )
     fit.add_argument(
         "--set",
         action="append",
@@ -114,6 +134,11 @@ def _parser() -> argparse.ArgumentParser:
         epilog=f"example: {_NAME} predict model.dcsk more_photos/ --out clusters.csv",
     )
     predict.add_argument("model", type=Path, metavar="MODEL", help="file that fit --save wrote")
+    predict.add_argument(
+        "--encoder",
+        metavar="PACKAGE.MODULE:FUNCTION",
+        help="what returns the encoder, if fit had one of this kind",
+    )
     _add_source(predict)
     _add_common(predict)
     predict.set_defaults(run=_predict, parser=predict)
@@ -157,6 +182,12 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--device", help="such as cpu or cuda:1; default: the best one present")
     parser.add_argument(
+        "--cache",
+        type=Path,
+        metavar="DIR",
+        help="folder that keeps the features of a pretrained encoder, for the next run",
+    )
+    parser.add_argument(
         "--quiet", action="store_true", help="no progress, only warnings and errors"
     )
 
@@ -177,12 +208,16 @@ def _fit(arguments: argparse.Namespace) -> None:
         raise UsageError(
             f"{method.__name__} has no parameter {name!r}. It has: {', '.join(known)}."
         )
+    if arguments.encoder is not None:
+        chosen["encoder"] = _encoder(arguments.encoder)
+        _check_encoder(chosen["encoder"], source)
     _say(arguments, f"{len(source.names):,} {'images' if source.paths else 'samples'}")
-    model = method(**chosen).fit(source.X)
-    if arguments.save:
-        model.save(arguments.save)
-        _say(arguments, f"wrote {arguments.save}")
-    _write(arguments, model, source)
+    with _feature_folder(arguments) as folder:
+        model = method(**{"cache": folder, **chosen}).fit(source.X)
+        if arguments.save:
+            model.save(arguments.save)
+            _say(arguments, f"wrote {arguments.save}")
+        _write(arguments, model, source)
 
 
 def _predict(arguments: argparse.Namespace) -> None:
@@ -190,9 +225,59 @@ def _predict(arguments: argparse.Namespace) -> None:
     _check_targets(arguments, source, {}, [*arguments.sources, arguments.model])
     from ._loading import load
 
-    model = load(arguments.model, device=arguments.device)
-    model.set_params(verbose=0, **_given(arguments, "on_error"))
-    _write(arguments, model, source)
+    encoder = None if arguments.encoder is None else _encoder(arguments.encoder)
+    if isinstance(encoder, str):
+        raise UsageError(
+            f"--encoder {encoder}: a model with an encoder by name opens by itself. Leave the "
+            "option out, or name a function as PACKAGE.MODULE:FUNCTION."
+        )
+    model = load(arguments.model, encoder=encoder, device=arguments.device)
+    with _feature_folder(arguments) as folder:
+        model.set_params(verbose=0, cache=folder, **_given(arguments, "on_error"))
+        _write(arguments, model, source)
+
+
+def _encoder(text: str) -> Any:
+    """Return what an encoder is named by: its name, or the function of a module."""
+    module, colon, function = text.partition(":")
+    if not colon or "/" in module or not all(map(str.isidentifier, module.split("."))):
+        return text
+    sys.path.insert(0, os.getcwd())  # python -m does so, the installed command does not
+    try:
+        found = getattr(importlib.import_module(module), function, None)
+    except ImportError as error:
+        raise UsageError(
+            f"--encoder {text}: the module {module!r} cannot be imported: {error}."
+        ) from error
+    finally:
+        sys.path.pop(0)
+    if not callable(found):
+        raise UsageError(
+            f"--encoder {text}: {module!r} has no function {function!r}. Name one that returns a "
+            "torch.nn.Module."
+        )
+    return found
+
+
+def _check_encoder(encoder: Any, source: Source) -> None:
+    """Build an encoder for images once, so that it fails before any image is read."""
+    from .encoders import build_encoder
+
+    if source.paths is not None:
+        build_encoder(encoder, _PROBE)
+
+
+@contextmanager
+def _feature_folder(arguments: argparse.Namespace) -> Iterator[Path]:
+    """Yield the folder for features of a pretrained encoder; without one, a temporary one.
+
+    Training, tables and the report need them: they are computed once.
+    """
+    if arguments.cache is not None:
+        yield arguments.cache
+        return
+    with tempfile.TemporaryDirectory(prefix=f"{_NAME}-") as folder:
+        yield Path(folder)
 
 
 def _write(arguments: argparse.Namespace, model: Any, source: Source) -> None:
@@ -481,6 +566,16 @@ def _given(arguments: argparse.Namespace, *names: str) -> dict[str, Any]:
     """Return the arguments that the user has set."""
     values = {name: getattr(arguments, name) for name in names}
     return {name: value for name, value in values.items() if value is not None}
+
+
+def _in_own_words(text: str) -> str:
+    """Let a message name options in place of parameters."""
+
+    def option(found: re.Match[str]) -> str:
+        name = found[1]
+        return f"--{name.replace('_', '-')} " if name in _OPTIONS else found[0]
+
+    return re.sub(r"\b([a-z_]+)=(?=\S)", option, text)
 
 
 def _say(arguments: argparse.Namespace, text: str) -> None:

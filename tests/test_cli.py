@@ -17,12 +17,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+import torchvision
 from PIL import Image
 from sklearn.datasets import load_digits
 
 import deepcluster_sk
 from deepcluster_sk import ContrastiveClustering
 from deepcluster_sk._cli import _read_csv, _say, main
+from deepcluster_sk._pretrained import PretrainedEncoder
 from deepcluster_sk._training.epochs import Epochs
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -67,6 +70,16 @@ def files_below(folder):
         for path in folder.rglob("*")
         if path.is_file()
     }
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory):
+    """A file of random weights of a network of torchvision."""
+    path = tmp_path_factory.mktemp("weights") / "shufflenet.pt"
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        torch.save(torchvision.models.shufflenet_v2_x0_5().state_dict(), path)
+    return path
 
 
 def test_fit_writes_clusters_report_model_and_copies(photos, tmp_path, capsys):
@@ -177,7 +190,7 @@ def code_and_message(arguments, capsys):
         ("latin.csv", b"gr\xf6sse,b\n1,2\n", "is not text in UTF-8: invalid start byte at byte 2"),
         ("empty.csv", b"", "holds no rows; expected comma-separated numbers"),
         ("heads.csv", b"a,b\n", "holds no rows"),
-        ("few.csv", b"1,2\n3,4\n", "n_samples=2 should be >= n_clusters=3"),
+        ("few.csv", b"1,2\n3,4\n", "n_samples=2 should be >= --n-clusters 3"),
         ("nan.csv", b"1,2\n3,nan\n4,5\n", "contains NaN in row 1"),
         (
             "damaged.npy",
@@ -609,3 +622,77 @@ def test_module_runs_as_a_command_and_help_needs_no_torch(arguments, output):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0
     assert done.stdout.startswith(output)
+
+
+PRETRAINED = "torchvision/shufflenet_v2_x0_5"
+
+
+def test_a_pretrained_encoder_is_named_in_fit_and_opens_by_itself(photos, weights, tmp_path):
+    arguments = ["--encoder", f"{PRETRAINED}:{weights}", "--image-size", "32", "--seed", "1"]
+    assert (
+        main(["fit", str(photos), *FAST, *arguments, "--save", str(tmp_path / "m"), "--quiet"]) == 0
+    )
+    out = tmp_path / "again.csv"
+    assert main(["predict", str(tmp_path / "m"), str(photos), "--out", str(out)]) == 0
+    model = deepcluster_sk.load(tmp_path / "m")
+    assert [int(row["cluster"]) for row in rows_of(out)] == model.labels_.tolist()
+    assert (model.random_state, model.input_shape_[:2]) == (1, (32, 32))
+
+
+def test_features_are_computed_once_for_training_table_and_report(
+    photos, weights, tmp_path, monkeypatch
+):
+    seen = []
+    forward = PretrainedEncoder.forward
+    monkeypatch.setattr(
+        PretrainedEncoder, "forward", lambda self, x: (seen.append(len(x)), forward(self, x))[1]
+    )
+    arguments = ["fit", str(photos), *FAST, "--encoder", f"{PRETRAINED}:{weights}", "--quiet"]
+    arguments += ["--image-size", "32", "--report", str(tmp_path / "report.html")]
+    for _ in range(2):
+        seen.clear()
+        assert main([*arguments, "--cache", str(tmp_path / "cache")]) == 0
+    assert sum(seen) < 20  # the second time, a few samples that try the encoder out
+    seen.clear()
+    assert main(arguments) == 0
+    assert 60 <= sum(seen) < 80
+
+
+def test_an_encoder_of_a_module_is_passed_to_fit_and_predict(photos, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    code = "from torch import nn\n\n\ndef make():\n    return nn.Flatten()\n"
+    (tmp_path / "own_encoders.py").write_text(code, "utf-8")
+    arguments = ["--encoder", "own_encoders:make", "--set", "freeze_encoder=True", "--quiet"]
+    assert main(["fit", str(photos), *FAST, *arguments, "--save", "model"]) == 0
+    assert main(["predict", "model", str(photos), "--encoder", "own_encoders:make"]) == 0
+    capsys.readouterr()
+    assert main(["predict", "model", str(photos)]) == 1
+    assert "returns it, as --encoder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("encoder", "code", "message"),
+    [
+        ("torchvision/resnet_18", 1, "error: --encoder 'torchvision/resnet_18' is unknown"),
+        (f"{PRETRAINED}:nothing.pt", 1, "There is no file of weights 'nothing.pt'"),
+        ("no_such_module:make", 2, "the module 'no_such_module' cannot be imported"),
+        ("os.path:nothing", 2, "'os.path' has no function 'nothing'"),
+    ],
+)
+def test_encoders_are_checked_before_images_are_read(photos, encoder, code, message, capsys):
+    (photos / "broken.png").write_bytes(b"no image")
+    arguments = ["fit", str(photos), *FAST, "--encoder", encoder]
+    if code == 2:
+        with pytest.raises(SystemExit, match="2"):
+            main(arguments)
+    else:
+        assert main(arguments) == code
+    text = " ".join(capsys.readouterr().err.split())
+    assert message in text
+    assert "broken.png" not in text
+
+
+def test_predict_refuses_a_name_for_the_encoder(tmp_path, photos, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["predict", str(tmp_path / "m"), str(photos), "--encoder", PRETRAINED])
+    assert "opens by itself" in capsys.readouterr().err

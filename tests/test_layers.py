@@ -38,7 +38,7 @@ MAY_IMPORT = {
     "model_selection": {"_inspection", "metrics"},
     "display": {"_inspection", "model_selection", "metrics"},
     "_loading": {"exceptions", "_runtime", "_estimator", "methods"},
-    "_cli": {"_version", "_inspection", "_loading", "_runtime", "methods"},
+    "_cli": {"_version", "_inspection", "_loading", "_runtime", "encoders", "methods"},
     "__main__": {"_cli"},
 }
 MOST_LEVELS = 10
