@@ -37,7 +37,8 @@ class PredictProba(nn.Module):
     def forward(self, X: Tensor) -> Tensor:
         """Map samples (n, ...) to assignments (n, n_clusters), float32."""
         x = self.preprocessor(X.flatten(1))
-        return self.objective.assign(self.objective.encoder(x)).float()
+        assignments = self.objective.assign(self.objective.encoder(x))
+        return self.objective.calibrated(assignments).float()
 
 
 def write_onnx(

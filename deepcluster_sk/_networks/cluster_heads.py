@@ -92,11 +92,16 @@ class ClusterHeads(nn.Module):
             worst = int(self._agreements(features, neighbors.graph).argmin())
             self._restart(worst, features)
 
-    def keep_best(self, map_all: MapAll, encoder: nn.Module, neighbors: NeighborStage) -> None:
-        """Drop all heads but the one on which neighbours agree the most; end the stage.
+    def keep_best(self, map_all: MapAll, encoder: nn.Module, neighbors: NeighborStage) -> Tensor:
+        """Drop all heads but the one on which neighbours agree the most.
 
         Where the graph decides on the clusters, a head is left that imitates its best partition:
         heads do not keep to it while they share an encoder with the rest of the loss.
+
+        Returns
+        -------
+        features : Tensor of shape (n, in_features)
+            Of the sampled rows.
         """
         features = map_all.on_sampled(encoder)
         if not self.started:  # the training was too short
@@ -107,9 +112,9 @@ class ClusterHeads(nn.Module):
         elif self.n_heads > 1:
             graph = neighbors.graph or NeighborGraph.among(F.normalize(features, dim=1), _JUDGES)
             best = int(self._agreements(features, graph).argmax())
-        neighbors.end()
         first = best * self.n_clusters
         self.select(torch.arange(first, first + self.n_clusters))
+        return features
 
     def _start(self, features: Tensor, neighbors: NeighborStage) -> None:
         """Start heads from partitions of the graph of the inputs, or else from k-means."""
@@ -204,6 +209,7 @@ class ClusterHeadsObjective(NeighborObjective):
 
     def permute_clusters(self, order: Tensor) -> None:
         """Permute the outputs of the head."""
+        super().permute_clusters(order)
         self.cluster_heads.select(order)
 
     def before_epoch(self, progress: float, map_all: MapAll) -> None:
@@ -212,7 +218,8 @@ class ClusterHeadsObjective(NeighborObjective):
 
     def after_training(self, map_all: MapAll) -> None:
         """Keep one head."""
-        self.cluster_heads.keep_best(map_all, self.encoder, self.neighbors)
+        features = self.cluster_heads.keep_best(map_all, self.encoder, self.neighbors)
+        self.end_stage(features, map_all)
 
     def adapt_to(self, state_dict: dict[str, Tensor]) -> None:
         """Have as many heads as the state."""

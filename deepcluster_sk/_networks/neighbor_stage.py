@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from scipy.linalg import eigh
@@ -11,6 +12,7 @@ from .._data.protocols import MapAll
 from .._runtime.distributed import on_first, world_size
 from .._runtime.threads import blas_in_one_thread, libraries_in_one_thread
 from .._training.objective import Objective, Settings
+from .calibration import Calibration, agreement
 from .centroids import gather_around_centroids, spherical_kmeans
 from .neighbors import SEARCH_DIM, NeighborGraph, NeighborSearch
 from .partition import partitions
@@ -158,6 +160,29 @@ class NeighborStage:
             second = self._sampled[self._nearest[plan, choice].long()]
         return torch.stack([plan, second], dim=1)
 
+    def agreement(self, labels: Tensor, features: Tensor, seed: int) -> np.ndarray | None:
+        """Return how far the sampled rows belong to their clusters, by their graph.
+
+        Parameters
+        ----------
+        labels : Tensor of shape (n,), int64
+        features : Tensor of shape (n, d)
+            From which partitions of the graph start, if there are none.
+        seed : int
+
+        Returns
+        -------
+        agreed : ndarray of shape (n,) or None
+            None if there is no graph.
+        """
+        if self.graph is None:
+            return None
+        found = None if self.partitions is None else self.partitions.numpy()
+        if found is None:
+            rows = NeighborSearch(F.normalize(features, dim=1), 1).rows
+            found = partitions(self.graph.edges, rows, self.n_clusters, seed, n_starts=1)
+        return agreement(labels.cpu().numpy(), self.graph.edges, list(found))
+
     def end(self) -> None:
         """Forget the neighbours: they are as many as the training set."""
         self.graph = self.partitions = self._nearest = self._sampled = None
@@ -182,11 +207,41 @@ class NeighborStage:
 
 
 class NeighborObjective(Objective):
-    """An objective whose second view shows a neighbour in the last part of the training."""
+    """An objective whose second view shows a neighbour in the last part of the training.
+
+    The graph of the neighbours also tells how sure an assignment may be.
+    """
 
     def __init__(self, encoder: nn.Module, feature_dim: int, settings: Settings) -> None:
         super().__init__(encoder, feature_dim, settings)
         self.neighbors = NeighborStage(settings)
+        self.calibration = Calibration(settings.n_clusters)
+
+    def calibrated(self, assignments: Tensor) -> Tensor:
+        """Make the confidence of assignments that of their neighbours."""
+        calibrated: Tensor = self.calibration(assignments)
+        return calibrated
+
+    def permute_clusters(self, order: Tensor) -> None:
+        """Permute the temperatures; a method permutes what it has."""
+        self.calibration.permute(order)
+
+    def end_stage(self, features: Tensor, map_all: MapAll) -> None:
+        """Calibrate the final assignments of the sampled rows, and forget the neighbours.
+
+        Parameters
+        ----------
+        features : Tensor of shape (n, feature_dim)
+            Of the sampled rows.
+        map_all : MapAll
+        """
+        assignments = self.assign(features)
+        labels = assignments.argmax(dim=1)
+        self.calibration.reset()
+        agreed = self.neighbors.agreement(labels, features, map_all.seed)
+        if agreed is not None and len(torch.unique(labels)) > 1:
+            self.calibration.fit(assignments, agreed)
+        self.neighbors.end()
 
     def view_rows(self, plan: Tensor, generator: torch.Generator) -> Tensor:
         """Show a neighbour in the second view, once there are neighbours."""

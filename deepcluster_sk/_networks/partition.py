@@ -37,7 +37,9 @@ _LEAST_CUT = 1e-3  # added to a cut, so that cuts of nearly 0 do not outweigh si
 _SMOOTHING = 1e-3  # share of edges that are spread over all pairs of clusters
 
 
-def partitions(edges: csr_array, rows: np.ndarray, n_clusters: int, seed: int) -> np.ndarray:
+def partitions(
+    edges: csr_array, rows: np.ndarray, n_clusters: int, seed: int, *, n_starts: int = _STARTS
+) -> np.ndarray:
     """Search partitions whose clusters have few edges between them.
 
     Parameters
@@ -48,6 +50,8 @@ def partitions(edges: csr_array, rows: np.ndarray, n_clusters: int, seed: int) -
         What the edges are neighbours among.
     n_clusters : int
     seed : int
+    n_starts : int, default=6
+        Each gives five partitions.
 
     Returns
     -------
@@ -56,7 +60,7 @@ def partitions(edges: csr_array, rows: np.ndarray, n_clusters: int, seed: int) -
     """
     mutual = csr_array((edges.data > 1, edges.indices, edges.indptr), shape=edges.shape)
     found = []
-    for start in np.random.SeedSequence(seed).generate_state(_STARTS).tolist():
+    for start in np.random.SeedSequence(seed).generate_state(n_starts).tolist():
         small, n_small = _small_clusters(edges, rows, n_clusters, start)
         shares = edge_shares(edges, small, n_small)
         for balance in _BALANCES:

@@ -191,4 +191,4 @@ def assign_and_encode(objective: Objective, features: Tensor) -> Tensor:
 def _assign_in_one_thread(objective: Objective, features: Tensor) -> Tensor:
     """Assign features that were just computed with the same bits as those computed before."""
     with one_thread():
-        return objective.assign(features)
+        return objective.calibrated(objective.assign(features))

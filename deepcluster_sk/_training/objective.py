@@ -98,6 +98,13 @@ class Objective(nn.Module, ABC):
     def assign(self, features: Tensor) -> Tensor:
         """Map features (B, feature_dim) to soft assignments (B, n_clusters), rows summing to 1."""
 
+    def calibrated(self, assignments: Tensor) -> Tensor:
+        """Map soft assignments (B, n_clusters) to those that users see; labels stay the same.
+
+        By default they are the same.
+        """
+        return assignments
+
     @abstractmethod
     def permute_clusters(self, order: Tensor) -> None:
         """Renumber the clusters: the new cluster k is the old cluster ``order[k]``."""

@@ -123,6 +123,7 @@ class ClusterContrastObjective(NeighborObjective):
 
     def permute_clusters(self, order: Tensor) -> None:
         """Permute the centroids."""
+        super().permute_clusters(order)
         self.centroids.copy_(self.centroids[order])
 
     def after_step(self, carry: tuple[Tensor, ...], progress: float) -> None:
@@ -161,7 +162,7 @@ class ClusterContrastObjective(NeighborObjective):
             self.key_projector.update(self.projector, momentum=0)
         self._renew_centroids(features)
         self.started.fill_(1)  # what goes on from here keeps the clusters
-        self.neighbors.end()
+        self.end_stage(features, map_all)
 
     def _in_order(self, fresh: Tensor) -> Tensor:
         """Give new centroids the numbers of those that they resemble, by the sum of products."""

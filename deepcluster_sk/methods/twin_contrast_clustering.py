@@ -187,6 +187,7 @@ class TwinContrastObjective(NeighborObjective):
 
     def permute_clusters(self, order: Tensor) -> None:
         """Permute the prototypes of both networks, and each past set of clusters."""
+        super().permute_clusters(order)
         for module in self.modules():
             if isinstance(module, Prototypes):
                 module.permute(order)
@@ -220,7 +221,7 @@ class TwinContrastObjective(NeighborObjective):
             self.key_projector.update(self.projector, momentum=0)
         self._renew_prototypes(features)
         self.started.fill_(1)  # what goes on from here keeps the clusters
-        self.neighbors.end()
+        self.end_stage(features, map_all)
 
     def _renew_prototypes(self, features: Tensor) -> None:
         """Take those of other clusters if none are in use yet, or if neighbours prefer them."""
