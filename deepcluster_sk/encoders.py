@@ -1,6 +1,7 @@
 """Encoders: modules that map a batch to rows of features."""
 
 import copy
+import math
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -18,8 +19,12 @@ from ._runtime.device import inference_switches, lacks
 from ._runtime.random import Seeds, may_draw
 from .exceptions import EncoderError
 
-__all__ = ["MLP", "SmallCNN", "make_encoder", "resnet"]
+__all__ = ["MLP", "OrientedGradients", "SmallCNN", "make_encoder", "resnet"]
 
+_HOG_CELLS = (8, 4)  # per side: small cells, and larger ones, which weigh twice
+_HOG_BINS = 9
+_HOG_LARGEST = 0.2  # of a block of unit length: a single strong edge must not outweigh the rest
+_HOG_FAINT = 1e-4  # energy of a block below which it is noise
 _SMALL_CNN_PIXELS = 32  # "auto": longest side up to which SmallCNN is used
 _SMALL_CNN_INPUT = 20  # side that grey images are resized to for "cnn"
 _SMALL_CNN_DEEP_PIXELS = 16  # shortest side from which "cnn" halves its maps three times
@@ -104,6 +109,46 @@ class SmallCNN(nn.Module):
         if x.shape[2:] != (self.grid, self.grid):
             x = _averaged(x, self.grid)
         return x.flatten(1)
+
+
+class OrientedGradients(nn.Module):
+    """Histograms of oriented gradients (Dalal and Triggs, CVPR 2005); nothing is trained.
+
+    The gradient of each pixel is that of its strongest channel. Histograms of 9 directions, without
+    sign and weighted by the length of the gradient, are averaged over 8 x 8 cells of the image,
+    and over 4 x 4 larger ones. Each cell is scaled by the energy of the four blocks of 2 x 2 cells
+    that it lies in, and clipped at 0.2. Shapes count, and colours do not.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images (n, C, H, W) to features (n, 2880)."""
+        x = F.pad(x, (1, 1, 1, 1), mode="replicate")
+        across = x[:, :, 1:-1, 2:] - x[:, :, 1:-1, :-2]
+        down = x[:, :, 2:, 1:-1] - x[:, :, :-2, 1:-1]
+        length, strongest = (across.square() + down.square()).sqrt().max(dim=1, keepdim=True)
+        direction = torch.atan2(down.gather(1, strongest), across.gather(1, strongest))
+        bins = direction.remainder(math.pi) / math.pi * _HOG_BINS - 0.5
+        lower = bins.floor()
+        share = bins - lower  # of the upper one of the two nearest bins
+        lower = lower.long() % _HOG_BINS
+        maps = x.new_zeros(len(x), _HOG_BINS, *length.shape[2:])
+        maps.scatter_(1, lower, length * (1 - share))
+        maps.scatter_add_(1, (lower + 1) % _HOG_BINS, length * share)
+        small, large = _HOG_CELLS
+        return torch.cat([_blocks(maps, small), 2 * _blocks(maps, large)], dim=1)
+
+
+def _blocks(maps: Tensor, n_cells: int) -> Tensor:
+    """Average maps (n, bins, H, W) over cells; scale each by the four blocks around it."""
+    cells = _averaged(maps, n_cells)
+    energy = F.pad(cells.square().sum(dim=1, keepdim=True), (1, 1, 1, 1), mode="replicate")
+    energy = 4 * F.avg_pool2d(energy, 2, stride=1)
+    corners = [(y, x) for y in (0, 1) for x in (0, 1)]
+    scaled = [
+        cells * (energy[:, :, y : y + n_cells, x : x + n_cells] + _HOG_FAINT).rsqrt()
+        for y, x in corners
+    ]
+    return torch.cat(scaled, dim=1).clamp(max=_HOG_LARGEST).flatten(1)
 
 
 def _averaged(x: Tensor, grid: int) -> Tensor:
@@ -200,6 +245,11 @@ def make_encoder(
     """
     encoder = build_encoder(spec, sample_shape, image_size=image_size)
     return encoder, _probe(encoder, sample_shape, frozen=frozen)
+
+
+def is_never_trained(spec: Any) -> bool:
+    """Tell whether ``encoder`` names a network that is used as it is unless asked otherwise."""
+    return spec == "hog" or parsed_name(spec) is not None
 
 
 def is_kept_contiguous(encoder: nn.Module) -> bool:
@@ -307,6 +357,8 @@ def _named_encoder(
         return build_pretrained(pretrained, image_size, weights=weights)
     if name == "cnn":
         return _small_cnn(sample_shape)
+    if name == "hog":
+        return OrientedGradients()
     if name.startswith("resnet"):
         return resnet(name, sample_shape[0], small_stem=longest <= _SMALL_STEM_PIXELS)
     return _torchvision_model(name, sample_shape[0])
@@ -330,8 +382,8 @@ def _torchvision_model(name: str, in_channels: int) -> nn.Module:
     classifiers = models.list_models(models) + models.list_models(models.quantization)
     if name.lower() not in classifiers:
         raise EncoderError(
-            f"encoder={name!r} is unknown. Expected 'auto', 'mlp', 'cnn', 'timm/NAME' or "
-            "'torchvision/NAME' for trained weights, a name from "
+            f"encoder={name!r} is unknown. Expected 'auto', 'mlp', 'cnn', 'hog', 'timm/NAME' "
+            "or 'torchvision/NAME' for trained weights, a name from "
             "torchvision.models.list_models(torchvision.models) for untrained ones, a "
             "torch.nn.Module or a callable that returns one."
         )

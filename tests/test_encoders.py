@@ -5,11 +5,15 @@ import threading
 import numpy as np
 import pytest
 import torch
+from sklearn.cluster import KMeans
+from sklearn.metrics import adjusted_rand_score
 from torch import Tensor, nn
 
+from deepcluster_sk import ContrastiveClustering
 from deepcluster_sk._runtime.device import _LACKING
 from deepcluster_sk.encoders import (
     MLP,
+    OrientedGradients,
     SmallCNN,
     build_encoder,
     input_size,
@@ -392,3 +396,71 @@ def test_another_width_for_other_batches_is_refused():
 def test_weights_of_another_dtype_are_fine_where_the_module_converts_its_input():
     encoder, _ = make_encoder(InFloat64(), (9,))
     assert encoder(torch.rand(2, 9)).dtype == torch.float32
+
+
+def histograms_by_loops(image, n_cells):
+    """The histograms of the cells of an image (C, H, W), pixel by pixel: (cells, cells, 9)."""
+    channels, height, width = image.shape
+    padded = np.pad(image, ((0, 0), (1, 1), (1, 1)), mode="edge").astype(np.float64)
+    found = np.zeros((n_cells, n_cells, 9))
+    for row in range(height):
+        for column in range(width):
+            across = padded[:, row + 1, column + 2] - padded[:, row + 1, column]
+            down = padded[:, row + 2, column + 1] - padded[:, row, column + 1]
+            strongest = max(range(channels), key=lambda c: np.hypot(across[c], down[c]))
+            length = np.hypot(across[strongest], down[strongest])
+            angle = np.degrees(np.arctan2(down[strongest], across[strongest])) % 180
+            position = angle / 20 - 0.5
+            lower = int(np.floor(position))
+            cell = found[row * n_cells // height, column * n_cells // width]
+            cell[lower % 9] += length * (lower + 1 - position)
+            cell[(lower + 1) % 9] += length * (position - lower)
+    return found * n_cells**2 / (height * width)
+
+
+def scaled_by_loops(cells):
+    """Each cell by the four blocks of 2 x 2 cells that it lies in: (4, 9, cells, cells)."""
+    n = len(cells)
+    found = np.zeros((4, 9, n, n))
+    for row in range(n):
+        for column in range(n):
+            for corner, (dy, dx) in enumerate([(-1, -1), (-1, 0), (0, -1), (0, 0)]):
+                block = [
+                    cells[min(max(row + dy + i, 0), n - 1), min(max(column + dx + j, 0), n - 1)]
+                    for i in (0, 1)
+                    for j in (0, 1)
+                ]
+                norm = np.sqrt(np.square(block).sum() + 1e-4)
+                found[corner, :, row, column] = np.minimum(cells[row, column] / norm, 0.2)
+    return found
+
+
+def test_oriented_gradients_are_those_of_loops_over_pixels():
+    image = np.random.default_rng(0).random((3, 16, 24)).astype(np.float32)
+    features = OrientedGradients()(torch.from_numpy(image)[None])[0].numpy()
+    small, large = (scaled_by_loops(histograms_by_loops(image, n)).ravel() for n in (8, 4))
+    np.testing.assert_allclose(features, np.concatenate([small, 2 * large]), atol=1e-5)
+
+
+def test_oriented_gradients_tell_shapes_and_not_colors():
+    rng = np.random.default_rng(0)
+    kinds = np.arange(90) % 3
+    images = np.empty((90, 24, 24, 3), dtype=np.uint8)
+    for image, kind in zip(images, kinds, strict=True):
+        ground, color = rng.integers(0, 256, (2, 3))
+        color[0] = (ground[0] + 128) % 256
+        image[:] = ground
+        top, left = rng.integers(3, 6, 2)
+        band = [np.s_[top : top + 16, left : left + 4], np.s_[top : top + 4, left : left + 16]]
+        for part in [band[:1], band[1:], band][kind]:
+            image[part] = color
+    model = ContrastiveClustering(3, encoder="hog", max_epochs=2, random_state=0)
+    assert adjusted_rand_score(kinds, model.fit_predict(images)) > 0.9
+    assert model.transform(images).shape == (90, 2880)
+    colors = KMeans(3, n_init=3, random_state=0).fit_predict(images.reshape(90, -1))
+    assert adjusted_rand_score(kinds, colors) < 0.5
+
+
+@pytest.mark.parametrize("sample_shape", [(1, 8, 8), (3, 5, 7), (4, 40, 33)])
+def test_oriented_gradients_take_images_of_any_size(sample_shape):
+    assert make_encoder("hog", sample_shape, frozen=True)[1] == 2880

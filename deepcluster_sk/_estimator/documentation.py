@@ -23,6 +23,8 @@ encoder : str, torch.nn.Module or callable, default="auto"
     - ``"mlp"``: two layers of 512 with batch norm.
     - ``"cnn"``: six convolutions (four below 16 pixels); grey images of 16 pixels and more
       are resized to 20 x 20 first.
+    - ``"hog"``: histograms of oriented gradients, which compare shapes and not colours; for small
+      sets of photos without a pretrained network. Nothing is trained but the heads.
     - ``"resnet18"``, ``"resnet34"``, ... without the name of a library: untrained, without the
       classifier, with a 3x3 stem and no max-pooling for images of up to 96 pixels.
     - Any other classifier of ``torchvision.models``, by its name, untrained.
@@ -35,7 +37,8 @@ encoder : str, torch.nn.Module or callable, default="auto"
     Features of other floating dtypes are converted to float32.
 freeze_encoder : bool or "auto", default="auto"
     Whether to leave the encoder as it is and train the heads only; for encoders with trained
-    weights. ``"auto"`` freezes those of timm and torchvision by name, and trains all others.
+    weights. ``"auto"`` freezes those of timm and torchvision by name, and ``"hog"``, and trains all
+    others.
     With ``augmentation="auto"`` or ``"rows"`` the features of all samples are computed once,
     without augmentation, and then treated like rows: scaled, varied by the recipe ``"rows"``, with
     neighbours among them. With any other `augmentation` they are computed in every step, for views
