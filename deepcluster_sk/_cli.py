@@ -34,6 +34,7 @@ from numpy.lib.format import open_memmap
 from ._inspection.assignments import Assignments, assign
 from ._inspection.names import short_paths
 from ._inspection.pictures import as_samples
+from ._inspection.summaries import agreement_in_words
 from ._runtime.files import special_kind, special_target
 from ._version import __version__
 from .methods import METHODS, Method
@@ -210,8 +211,15 @@ def _fit(arguments: argparse.Namespace) -> None:
         )
     if arguments.encoder is not None:
         chosen["encoder"] = _encoder(arguments.encoder)
-        _check_encoder(chosen["encoder"], source)
+    if "encoder" in chosen and source.paths is not None:
+        _check_encoder(chosen["encoder"])
     _say(arguments, f"{len(source.names):,} {'images' if source.paths else 'samples'}")
+    if source.paths and "encoder" not in chosen:
+        _say(
+            arguments,
+            "training a network from scratch; for photos, --encoder timm/NAME compares subjects "
+            "better, and --encoder hog shapes",
+        )
     with _feature_folder(arguments) as folder:
         model = method(**{"cache": folder, **chosen}).fit(source.X)
         if arguments.save:
@@ -259,12 +267,11 @@ def _encoder(text: str) -> Any:
     return found
 
 
-def _check_encoder(encoder: Any, source: Source) -> None:
+def _check_encoder(encoder: Any) -> None:
     """Build an encoder for images once, so that it fails before any image is read."""
-    from .encoders import build_encoder
+    from .encoders import build_encoder  # only now: torch takes its time
 
-    if source.paths is not None:
-        build_encoder(encoder, _PROBE)
+    build_encoder(encoder, _PROBE)
 
 
 @contextmanager
@@ -298,6 +305,8 @@ def _write(arguments: argparse.Namespace, model: Any, source: Source) -> None:
     used = found.sizes[found.sizes > 0]
     if len(used):
         _say(arguments, f"{len(used)} clusters of {used.min():,} to {used.max():,} members")
+        confidence = float(found.confidence[found.labels >= 0].mean())
+        _say(arguments, agreement_in_words(confidence, images=source.paths is not None))
     if not arguments.out:
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors=_ANY_NAME)

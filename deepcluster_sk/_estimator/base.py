@@ -204,6 +204,10 @@ class BaseDeepClusterer(
 
         Notes
         -----
+        The largest value of a row is calibrated without labels, unless ``n_neighbors=0``: it
+        estimates the share of the cluster that belongs together with the sample, by the agreement
+        of its neighbours and of several partitions of their graph.
+
         For images, the values of a sample depend on the samples beside it by rounding, by less than
         1e-6 for the digits.
         """

@@ -32,6 +32,7 @@ from .report_parts import (
     parameter_table,
     sample_table,
 )
+from .summaries import agreement_in_words
 
 _PICTURES = 1500  # in all
 _PER_CLUSTER = 36
@@ -133,6 +134,7 @@ def report(
         sprites=sprites,
         nav="" if classes is None else '<a href="#match">Classes</a>',
         facts=facts(found, fitted.n_iter_, classes),
+        agreement=escape(_agreement_text(found, image=image)),
         clusters=cluster_table(found, classes),
         gallery_text=_GALLERY_TEXT[image],
         what="number or name" if classes is None else "number, class or name",
@@ -152,6 +154,18 @@ def report(
     if may_write():
         path.write_text(page, encoding="utf-8", errors="replace", newline="\n")
     return path
+
+
+def _agreement_text(found: Assignments, *, image: bool) -> str:
+    """Say what the confidences on the page mean."""
+    known = found.labels >= 0
+    if not known.any():
+        return ""
+    words = agreement_in_words(float(found.confidence[known].mean()), images=image)
+    return (
+        "Confidence is the share of a cluster that is expected to belong together with a sample, "
+        f"as far as its neighbours tell. In all: {words}{'' if words.endswith('.') else '.'}"
+    )
 
 
 def _shortened(name: str) -> str:

@@ -5,6 +5,17 @@ from collections.abc import Sequence
 import numpy as np
 
 CERTAIN = 0.9  # confidence from which on a member counts as certain
+_WEAK = 0.5  # mean confidence of clusters that may mean nothing
+
+
+def agreement_in_words(mean_confidence: float, *, images: bool) -> str:
+    """Say what the mean confidence of a clustering means, and what to try if it is low."""
+    said = f"expected agreement {mean_confidence:.0%}"
+    if mean_confidence >= _WEAK:
+        return said
+    remedy = "a pretrained encoder" if images else "another scale of the columns"
+    weak = "the clusters are weak, and may follow colour or chance" if images else "they are weak"
+    return f"{said}: {weak}. Try {remedy}, or another number of clusters."
 
 
 def standardized(values: np.ndarray) -> np.ndarray:
