@@ -6,11 +6,10 @@ library names for the weights.
 """
 
 import difflib
-import os
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, NoReturn
 
 import torch
 import torch.nn.functional as F
@@ -94,6 +93,11 @@ def parsed_name(encoder: Any) -> PretrainedName | None:
     return PretrainedName(library, model, path)
 
 
+def is_used_as_it_is(encoder: Any) -> bool:
+    """Tell whether ``encoder`` names a network that is not trained unless asked otherwise."""
+    return parsed_name(encoder) is not None or (isinstance(encoder, str) and encoder == "hog")
+
+
 def input_config(name: PretrainedName) -> InputConfig:
     """Return how the library feeds images to a network, without building it.
 
@@ -151,10 +155,10 @@ def _timm_config(name: PretrainedName) -> InputConfig:
     # other names that timm takes, such as hf-hub:..., would fetch the architecture from the network
     architecture, _, tag = name.model.partition(".")
     if architecture not in timm.list_models():
-        raise _unknown(name, timm.list_models(pretrained=True, include_tags=bool(tag)))
+        _refuse_unknown(name, timm.list_models(pretrained=True, include_tags=bool(tag)))
     tags = timm.list_pretrained(f"{architecture}.*")
     if tag and name.model not in tags:
-        raise _unknown(name, tags)
+        _refuse_unknown(name, tags)
     if not tags and not name.path:
         raise EncoderError(
             f"timm has no trained weights for encoder={name.without_path!r}. Pass a name from "
@@ -209,7 +213,7 @@ def _torchvision_config(name: PretrainedName) -> InputConfig:
 
     models = torchvision.models.list_models(torchvision.models)
     if name.model not in models:
-        raise _unknown(name, models)
+        _refuse_unknown(name, models)
     transforms = torchvision.models.get_model_weights(name.model).DEFAULT.transforms()
     (side,) = transforms.crop_size
     interpolation = transforms.interpolation.value
@@ -248,7 +252,7 @@ def _load(network: nn.Module, name: PretrainedName) -> None:
     try:
         network.load_state_dict(state)
     except RuntimeError as error:
-        raise _other_architecture(name, error) from error
+        _refuse_weights(name, error)
 
 
 def read_weights(path: str) -> dict[str, Tensor]:
@@ -275,8 +279,8 @@ def read_weights(path: str) -> dict[str, Tensor]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged files make torch raise errors of many kinds
         raise EncoderError(
-            f"The file of weights {path!r} cannot be read: it is damaged, or holds more than "
-            f"tensors ({type(error).__name__}). Expected .safetensors, or what "
+            f"{path!r} is no file of weights: it is damaged, or holds more than tensors "
+            f"({type(error).__name__}). Expected .safetensors, or what "
             "torch.save(network.state_dict(), PATH) writes."
         ) from error
     for key in _NESTED:
@@ -293,20 +297,11 @@ def read_weights(path: str) -> dict[str, Tensor]:
 
 
 def _built(name: PretrainedName, build: Callable[[], nn.Module]) -> nn.Module:
-    """Build a network; say what does not fit."""
+    """Build a network, with the weights of a file if the name has one."""
     try:
         return build()
-    except (RuntimeError, KeyError) as error:
-        if not name.path:
-            raise EncoderError(
-                f"encoder={name.without_path!r} cannot be built: {error}."
-            ) from error
-        raise _other_architecture(name, error) from error
-    except (AssertionError, TypeError, ValueError) as error:
-        raise EncoderError(
-            f"encoder={name.without_path!r} does not take images of this size: {error}. Leave "
-            "image_size='auto', or pass another one."
-        ) from error
+    except (RuntimeError, KeyError, AssertionError, TypeError, ValueError) as error:
+        _refuse_weights(name, error)
 
 
 def _fetched(name: PretrainedName, build: Callable[[], nn.Module], cache: str) -> nn.Module:
@@ -324,18 +319,18 @@ def _fetched(name: PretrainedName, build: Callable[[], nn.Module], cache: str) -
         ) from error
 
 
-def _other_architecture(name: PretrainedName, error: Exception) -> EncoderError:
+def _refuse_weights(name: PretrainedName, error: Exception) -> NoReturn:
     """Say that weights do not fit."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     said = " ".join(lines[:2])
     said = said if len(said) < 300 else said[:300] + "..."
-    return EncoderError(
-        f"The weights in {os.fspath(name.path)!r} are not those of {name.without_path!r}: {said} "
-        "Pass the name of the network that they were trained in."
-    )
+    raise EncoderError(
+        f"The weights in {name.path!r} do not fit {name.without_path!r}: {said} "
+        "Pass the name of the network that they were trained in, or another image_size."
+    ) from error
 
 
-def _unknown(name: PretrainedName, known: list[str]) -> EncoderError:
+def _refuse_unknown(name: PretrainedName, known: list[str]) -> NoReturn:
     """Say that a library has no such network, and name similar ones."""
     near = difflib.get_close_matches(name.model, known, n=3, cutoff=_FULL_SIZE)
     similar = f" Similar: {', '.join(f'{name.library}/{model}' for model in near)}." if near else ""
@@ -344,7 +339,7 @@ def _unknown(name: PretrainedName, known: list[str]) -> EncoderError:
         if name.library == "timm"
         else "torchvision.models.list_models(torchvision.models)"
     )
-    return EncoderError(
+    raise EncoderError(
         f"encoder={name.without_path!r} is unknown: {name.library} has no network of this name."
         f"{similar} Expected '{name.library}/NAME' with a name from {listing}."
     )

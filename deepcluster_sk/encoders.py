@@ -120,6 +120,9 @@ class OrientedGradients(nn.Module):
     that it lies in, and clipped at 0.2. Shapes count, and colours do not.
     """
 
+    def __init__(self) -> None:
+        super().__init__()
+
     def forward(self, x: Tensor) -> Tensor:
         """Map images (n, C, H, W) to features (n, 2880)."""
         x = F.pad(x, (1, 1, 1, 1), mode="replicate")
@@ -245,11 +248,6 @@ def make_encoder(
     """
     encoder = build_encoder(spec, sample_shape, image_size=image_size)
     return encoder, _probe(encoder, sample_shape, frozen=frozen)
-
-
-def is_never_trained(spec: Any) -> bool:
-    """Tell whether ``encoder`` names a network that is used as it is unless asked otherwise."""
-    return spec == "hog" or parsed_name(spec) is not None
 
 
 def is_kept_contiguous(encoder: nn.Module) -> bool:

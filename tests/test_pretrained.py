@@ -215,15 +215,15 @@ def test_rows_and_four_channels_are_refused(files):
 
 
 def test_a_size_that_the_network_does_not_take_is_refused(files):
-    with pytest.raises(EncoderError, match=r"sees images of 37 x 37 .* another image_size"):
-        make_encoder(named(f"timm/{VIT}", files), (3, 8, 8), image_size=(37, 37), frozen=True)
+    with pytest.raises(EncoderError, match="another image_size"):
+        make_encoder(named(f"timm/{VIT}", files), (3, 8, 8), image_size=(8, 8), frozen=True)
 
 
 def test_weights_of_another_architecture_are_refused(files):
     for wrong in (f"timm/{VIT}", "torchvision/shufflenet_v2_x0_5"):
-        with pytest.raises(EncoderError, match=rf"are not those of 'timm/{CONVNET}'"):
+        with pytest.raises(EncoderError, match=rf"do not fit 'timm/{CONVNET}'"):
             make_encoder(f"timm/{CONVNET}:{files[wrong]}", (3, 32, 32))
-    with pytest.raises(EncoderError, match=r"are not those of 'torchvision/resnet18'"):
+    with pytest.raises(EncoderError, match=r"do not fit 'torchvision/resnet18'"):
         make_encoder(f"torchvision/resnet18:{files[f'timm/{VIT}']}", (3, 32, 32))
 
 
@@ -259,7 +259,7 @@ def test_hostile_weights_execute_nothing(tmp_path, monkeypatch):
 def test_damaged_weights_are_refused(files, tmp_path, suffix):
     path = tmp_path / f"weights.{suffix}"
     path.write_bytes(Path(files[f"timm/{CONVNET}"]).read_bytes()[:1000])
-    with pytest.raises(EncoderError, match="cannot be read: it is damaged"):
+    with pytest.raises(EncoderError, match="is no file of weights: it is damaged"):
         make_encoder(f"timm/{CONVNET}:{path}", (3, 32, 32))
     with pytest.raises(EncoderError, match="There is no file of weights"):
         make_encoder(f"timm/{CONVNET}:{tmp_path / 'nothing.pt'}", (3, 32, 32))

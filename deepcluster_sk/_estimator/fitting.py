@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from .._data.preprocessing import Layout
 from .._data.sources import open_source
+from .._pretrained import is_used_as_it_is
 from .._runtime.device import move_to
 from .._runtime.distributed import on_first, rank, share_state
 from .._runtime.process_group import check_same
@@ -36,7 +37,7 @@ from .._training.trainer import Trainer
 from .._training.work import is_small
 from ..augmentations._foreign import Checked
 from ..augmentations._recipes import make_augmentation
-from ..encoders import input_size, is_never_trained, make_encoder
+from ..encoders import input_size, make_encoder
 from . import errors
 from .fitted import (
     Attributes,
@@ -170,7 +171,7 @@ def _check_goes_on(estimator: Any) -> None:
 def build_networks(plan: Plan) -> tuple[Objective, int]:
     """Build an objective with new weights; return it and the number of its features."""
     frozen = freezes_encoder(plan.params)
-    if frozen and not is_never_trained(plan.params.encoder):
+    if frozen and not is_used_as_it_is(plan.params.encoder):
         check_is_trained(plan.params.encoder)
     foreign = not isinstance(plan.params.encoder, str)
     with one_thread(), plan.seeds.drawing("init", foreign=foreign, device=plan.device):

@@ -10,12 +10,12 @@ import torch
 from .._data.image_files import checked_size
 from .._data.preprocessing import Layout, Preprocessor
 from .._data.protocols import Rows
+from .._pretrained import is_used_as_it_is
 from .._runtime.device import resolve_device, resolve_precision
 from .._runtime.distributed import on_first, world_size
 from .._runtime.random import Seeds, draw_entropy
 from .._training.objective import Settings
 from .._training.state import TrainConfig
-from ..encoders import is_never_trained
 from . import errors
 from .parameters import parameters_of
 from .samples import Samples
@@ -53,7 +53,7 @@ class Plan:
 def freezes_encoder(params: Any) -> bool:
     """Tell whether the encoder stays as it is."""
     if params.freeze_encoder == "auto":
-        return is_never_trained(params.encoder)
+        return is_used_as_it_is(params.encoder)
     frozen: bool = params.freeze_encoder
     return frozen
 

@@ -211,8 +211,7 @@ class TwinContrastObjective(NeighborObjective):
             features = map_all.on_sampled(self.encoder)
         if features is not None:
             self._renew_prototypes(features)
-        if starts:
-            self.started.fill_(1)
+        self.started.clamp_(min=float(starts))
 
     def after_training(self, map_all: MapAll) -> None:
         """Settle the prototypes on the final projections."""

@@ -215,6 +215,7 @@ def test_degenerate_queries_have_finite_loss_and_gradient(form):
 def test_probabilities_are_a_softmax_over_the_centroids(few_images):
     model = ClusterContrast(3, max_epochs=3, random_state=0, device="cpu").fit(few_images)
     objective = model._objective
+    objective.calibration.reset()
     features = torch.from_numpy(model.transform(few_images))
     with torch.no_grad():
         for row, probabilities in zip(features, model.predict_proba(few_images), strict=True):
