@@ -2,7 +2,7 @@
 
 A baseline is a function ``(rows, n_clusters, seed)`` that returns labels by name: one embedding
 serves several clusterings. UMAP, EVoC and the methods of ClustPy are needed only where they run
-(``pip install -e ".[bench]"``); HDBSCAN is scikit-learn's.
+(``pip install -e ".[bench]"``); HDBSCAN is scikit-learn's, and TEMI is in ``temi.py``.
 """
 
 from collections.abc import Callable
@@ -11,6 +11,7 @@ import numpy as np
 from sklearn.cluster import HDBSCAN, KMeans
 from sklearn.mixture import GaussianMixture
 from sklearn.preprocessing import StandardScaler, normalize
+from temi import temi
 
 Labels = dict[str, np.ndarray]
 _N_DIMENSIONS = 10  # of the embedding that UMAP makes for clustering
@@ -87,6 +88,7 @@ _ON_ROWS = {
 }
 BASELINES = {
     **{f"{name} {how}": (run, how) for name, run in _ON_ROWS.items() for how in SCALINGS},
+    **{f"TEMI {how}": (temi, how) for how in ("raw", "unit")},
     "UMAP+KMeans": (umap_then("KMeans"), "raw"),
     **{f"ClustPy-{name}": (clustpy(name), "raw") for name in ("DEC", "IDEC", "DCN", "VaDE")},
 }

@@ -4,12 +4,20 @@ scikit-learn brings the digits, wine and breast cancer. The others are read from
 ``mnist.npz`` and ``fashion_mnist.npz`` (arrays X_train, y_train, X_test, y_test); ``coil20.npz``,
 ``pendigits.npz``, ``letter.npz``, ``landsat_train.npz``, ``isolet1.npz``, ``features_clothing.npz``
 and ``features_cifar10_10k.npz`` (arrays X, y); and ``scrna_worm_neuron.npz`` (counts of genes in
-cells: the parts data, indices, indptr and shape of a CSR matrix, and y).
+cells: the parts data, indices, indptr and shape of a CSR matrix, and y). Some sets are in no group
+and are named one by one: ``fashion-rows``; ``imagenette-rows``, pixels of small copies of
+``imagenette96_jpegs.npz`` (bytes of JPEG files, offsets, labels); ``imagenette-features``, which
+``features.py`` makes of these; and ``clothing-photos``, paths of
+JPEG files in a folder per class, ``clothing/CLASS/NAME.jpg``.
 """
 
+import io
+from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 from scipy.sparse import csr_array
 from sklearn.datasets import load_breast_cancer, load_digits, load_wine
 from sklearn.preprocessing import normalize
@@ -40,6 +48,7 @@ IMAGES = ("digits", "digits-unequal", "mnist", "fashion", "coil20")
 SEARCHED = ("digits-rows", "pendigits", "isolet", "clothing", "wine")
 CONFIRMED = ("letter", "landsat", "worm", "cifar10", "cancer")
 SETS = (*BUNDLED, *FILES)
+FILE_SETS = {"clothing-photos"}  # not arrays, but paths of images
 
 
 def load(name: str, folder: Path | None = None) -> Data:
@@ -48,23 +57,31 @@ def load(name: str, folder: Path | None = None) -> Data:
         bundle = BUNDLED[name]()
         X, y = bundle.data, bundle.target
         X = bundle.images if name in IMAGES else X
+    elif name in UNGROUPED:
+        X, y = UNGROUPED[name](folder)
     else:
-        X, y = _from_file(name, folder)
+        X, y = _from_file(FILES[name], folder)
     order = np.random.default_rng(0).permutation(len(X))
     X, y = X[order], y[order]
     return _thinned(X, y) if name.endswith("-unequal") else (X, y)
 
 
-def _from_file(name: str, folder: Path | None) -> Data:
-    if folder is None or not (folder / FILES[name]).exists():
-        raise FileNotFoundError(f"{FILES[name]} not found in --data-folder {folder}")
-    with np.load(folder / FILES[name]) as data:
+def _from_file(file: str, folder: Path | None) -> Data:
+    with np.load(_found(file, folder)) as data:
         if "X" in data:
             return data["X"], data["y"]
         if "indptr" in data:
             return _expression(data), data["y"]
+        if "bytes" in data:
+            return _small_images(data), data["labels"]
         X = np.concatenate([data["X_train"], data["X_test"]])
         return X, np.concatenate([data["y_train"], data["y_test"]])
+
+
+def _found(name: str, folder: Path | None) -> Path:
+    if folder is None or not (folder / name).exists():
+        raise FileNotFoundError(f"{name} not found in --data-folder {folder}")
+    return folder / name
 
 
 def _expression(data: np.lib.npyio.NpzFile, n_genes: int = 2000) -> np.ndarray:
@@ -82,3 +99,35 @@ def _thinned(X: np.ndarray, y: np.ndarray) -> Data:
     parts = [np.flatnonzero(y == c)[:n] for c, n in zip(classes, sizes, strict=True)]
     kept = np.sort(np.concatenate(parts))
     return X[kept], y[kept]
+
+
+def _small_images(data: np.lib.npyio.NpzFile, size: int = 16) -> np.ndarray:
+    """Decode JPEG files that lie one behind the other, and make them small."""
+    content, images = data["bytes"].tobytes(), []
+    for start, end in pairwise(data["offsets"]):
+        with Image.open(io.BytesIO(content[start:end])) as image:
+            images.append(np.asarray(image.convert("RGB").resize((size, size))))
+    return np.stack(images)
+
+
+def _flat(file: str) -> Callable[[Path | None], Data]:
+    def read(folder: Path | None) -> Data:
+        X, y = _from_file(file, folder)
+        return X.reshape(len(X), -1).astype(np.float32), y
+
+    return read
+
+
+def _photographs(folder: Path | None) -> Data:
+    """Return the paths of the clothing photographs, and the numbers of their classes."""
+    paths = sorted(_found("clothing", folder).glob("*/*.jpg"))
+    y = np.unique([path.parent.name for path in paths], return_inverse=True)[1]
+    return np.array([str(path) for path in paths]), y
+
+
+UNGROUPED: dict[str, Callable[[Path | None], Data]] = {
+    "fashion-rows": _flat("fashion_mnist.npz"),
+    "imagenette-rows": _flat("imagenette96_jpegs.npz"),
+    "imagenette-features": _flat("features_imagenette.npz"),
+    "clothing-photos": _photographs,
+}

@@ -2,15 +2,17 @@
 
 All samples are used for training and for evaluation. Our estimators run with their defaults:
 nothing is set but ``n_clusters`` and ``random_state``. KMeans, UMAP followed by KMeans, GMM and
-HDBSCAN, HDBSCAN alone and EVoC get raw, globally scaled, standardised and unit rows, and the table
-of differences takes the best of all of them.
+HDBSCAN, HDBSCAN alone and EVoC get raw, globally scaled, standardised and unit rows, TEMI gets raw
+and unit ones, and the table of differences takes the best of all of them.
 
     python benchmarks/quality.py --sets digits digits-rows --methods CC "KMeans raw"
     python benchmarks/quality.py --sets rows --data-folder DATA --results rows.jsonl
+    python benchmarks/quality.py --sets clothing-photos --methods CC --encoder hog ...
 
-``rows`` stands for all sets of rows. Each run is appended to the file of results at once, and runs
-that are there are not repeated: an interrupted measurement goes on where it was. Runs are shared
-out to processes of one thread each.
+``rows`` stands for all sets of rows. Only our estimators take image files; ``--encoder`` and
+``--image-size`` are parameters of these. Each run is appended to the file of results at once, and
+runs that are there are not repeated: an interrupted measurement goes on where it was. Runs are
+shared out to processes of one thread each.
 """
 
 import argparse
@@ -25,7 +27,7 @@ from typing import Any
 
 import numpy as np
 from baselines import BASELINES, scaled
-from data_sets import CONFIRMED, IMAGES, SEARCHED, SETS, load
+from data_sets import CONFIRMED, FILE_SETS, IMAGES, SEARCHED, SETS, load
 from machine import describe
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
@@ -47,8 +49,10 @@ def measure(name: str, method: str, seed: int, folder: Path | None) -> list[Run]
     n_clusters = len(np.unique(y))
     try:
         start = time.perf_counter()
-        if method in OURS:
-            model = OURS[method](n_clusters=n_clusters, random_state=seed)
+        if is_ours(method):
+            name_of_class, *given = method.split()
+            parameters = dict(map(_parameter, given))
+            model = OURS[name_of_class](n_clusters, random_state=seed, **parameters)
             found = {method: model.fit_predict(X)}
         else:
             run, how = BASELINES[method]
@@ -56,11 +60,21 @@ def measure(name: str, method: str, seed: int, folder: Path | None) -> list[Run]
             found = {f"{part} {how}": of_part for part, of_part in labels.items()}
         seconds = time.perf_counter() - start
     except ImportError as error:
-        return [{"error": f"{error.name} is not installed"}]
+        return [{"error": str(error)}]
     return [
         {"method": part, "seconds": seconds, **{s: score(y, of) for s, score in SCORES.items()}}
         for part, of in found.items()
     ]
+
+
+def is_ours(method: str) -> bool:
+    """Tell our estimators, also with parameters as in ``CC encoder=hog``, from baselines."""
+    return method.split()[0] in OURS
+
+
+def _parameter(given: str) -> tuple[str, str | int]:
+    name, _, value = given.partition("=")
+    return name, int(value) if value.isdecimal() else value
 
 
 def run_missing(
@@ -108,15 +122,15 @@ def summary(name: str, method: str, runs: list[Run]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def difference(name: str, methods: dict[str, list[Run]]) -> str:
+def difference(name: str, methods: dict[str, list[Run]], ours: list[str]) -> str:
     """One row of the table of differences in NMI: our methods beside the best baselines."""
     means = {method: np.mean([run["NMI"] for run in runs]) for method, runs in methods.items()}
     kmeans = _best(means, lambda method: method.startswith("KMeans"))
-    best = _best(means, lambda method: method not in OURS)
+    best = _best(means, lambda method: not is_ours(method))
     cells = [name]
     for label, mean in (kmeans, best):
         cells.append(f"{mean:.3f} {label}" if label else "")
-    for method in OURS:
+    for method in ours:
         if method in means:
             worst = min(run["NMI"] for run in methods[method])
             beside = f", {means[method] - best[1]:+.3f}" if best[0] else ""
@@ -144,10 +158,12 @@ def print_tables(runs: list[Run], names: list[str]) -> None:
         for method, some in by_method(runs, name).items():
             print(summary(name, method, some))
     print("\nNMI, mean (worst), and the difference to the best baseline:\n")
-    print("| data | best KMeans | best baseline | " + " | ".join(OURS) + " |")
-    print("| --- | --- | --- |" + " --- |" * len(OURS))
+    measured = {run["task"] for run in runs if run["set"] in names and is_ours(run["task"])}
+    ours = [*OURS, *sorted(measured - OURS.keys())]
+    print("| data | best KMeans | best baseline | " + " | ".join(ours) + " |")
+    print("| --- | --- | --- |" + " --- |" * len(ours))
     for name in names:
-        print(difference(name, by_method(runs, name)))
+        print(difference(name, by_method(runs, name), ours))
 
 
 def main() -> None:
@@ -155,6 +171,8 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", default=["digits", "digits-rows"])
     parser.add_argument("--methods", nargs="+", default=[*OURS, *BASELINES])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
+    parser.add_argument("--encoder", help="of our estimators, by name")
+    parser.add_argument("--image-size", type=int, help="of our estimators")
     parser.add_argument("--data-folder", type=Path)
     parser.add_argument("--results", type=Path, default=Path("quality.jsonl"))
     parser.add_argument("--processes", type=int, default=2)
@@ -162,7 +180,14 @@ def main() -> None:
     groups = {"searched": SEARCHED, "confirmed": CONFIRMED, "images": IMAGES}
     groups["rows"] = tuple(name for name in SETS if name not in IMAGES)
     names = [name for given in args.sets for name in groups.get(given, (given,))]
-    tasks = [(n, method, seed) for n in names for method in args.methods for seed in args.seeds]
+    given = {"encoder": args.encoder, "image_size": args.image_size}
+    settings = "".join(f" {name}={value}" for name, value in given.items() if value is not None)
+    methods = [method + settings if is_ours(method) else method for method in args.methods]
+    arrays = [method for method in methods if not is_ours(method)]
+    if arrays and not FILE_SETS.isdisjoint(names):
+        ours = ", ".join(OURS)
+        parser.error(f"image files can be clustered by {ours}, not by {', '.join(arrays)}")
+    tasks = [(name, method, seed) for name in names for method in methods for seed in args.seeds]
     run_missing(tasks, args.results, args.data_folder, args.processes)
     print_tables(read(args.results), names)
 

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from sklearn.datasets import make_blobs
+from sklearn.metrics import normalized_mutual_info_score
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 
@@ -236,3 +238,93 @@ def test_table_of_neighbor_graphs_has_a_row_per_set(script, capsys):
     assert len(lines) == 3
     assert lines[-1].startswith("| wine | ")
     assert len({line.count("|") for line in lines}) == 1
+
+
+# ---- image files
+
+
+@pytest.fixture
+def photographs(tmp_path):
+    """A folder with two classes of photographs, dark and bright."""
+    rng = np.random.default_rng(0)
+    for name, brightness in [("hat", 40), ("shoes", 180)]:
+        (tmp_path / "clothing" / name).mkdir(parents=True)
+        for number in range(8):
+            pixels = rng.integers(brightness, brightness + 40, (24, 24, 3)).astype(np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "clothing" / name / f"{number}.jpg")
+    return tmp_path
+
+
+def test_photographs_are_paths_with_the_numbers_of_their_folders(monkeypatch, photographs):
+    monkeypatch.syspath_prepend(FOLDER)
+    X, y = __import__("data_sets").load("clothing-photos", photographs)
+    assert len(X) == 16
+    assert all(Path(path).parent.name == ["hat", "shoes"][c] for path, c in zip(X, y, strict=True))
+
+
+def test_quality_script_gives_an_encoder_to_our_estimators(script, photographs, tmp_path, capsys):
+    results = tmp_path / "results.jsonl"
+    arguments = ["--sets", "clothing-photos", "--data-folder", photographs, "--seeds", 0]
+    arguments += ["--processes", 1, "--results", results, "--encoder", "hog", "--image-size", 32]
+    script("quality", *arguments, "--methods", "CC")
+    (run,) = map(json.loads, results.read_text("utf-8").splitlines())
+    assert run["task"] == run["method"] == "CC encoder=hog image_size=32"
+    head, _, row = capsys.readouterr().out.strip().splitlines()[-3:]
+    assert head.split("|")[-2].strip() == run["task"]
+    assert row.split("|")[-2].strip().startswith(f"{run['NMI']:.3f} ")
+
+
+def test_quality_script_refuses_baselines_on_image_files(script, photographs, capsys):
+    arguments = ["--sets", "clothing-photos", "--data-folder", photographs]
+    with pytest.raises(SystemExit):
+        script("quality", *arguments, "--methods", "CC", "KMeans raw")
+    assert "image files can be clustered by CC" in capsys.readouterr().err
+
+
+# ---- TEMI
+
+
+@pytest.mark.parametrize("how", ["raw", "unit"])
+def test_temi_finds_separated_blobs(monkeypatch, how):
+    monkeypatch.syspath_prepend(FOLDER)
+    for name, small in [("N_HIDDEN", 64), ("N_PROJECTED", 32)]:
+        monkeypatch.setattr(__import__("temi"), name, small)
+    baselines = __import__("baselines")
+    rows, classes = make_blobs(200, n_features=20, centers=4, random_state=0)
+    run, _ = baselines.BASELINES[f"TEMI {how}"]
+    found = run(baselines.scaled(rows, how), 4, 0, n_steps=300)["TEMI"]
+    assert normalized_mutual_info_score(classes, found) > 0.95
+
+
+# ---- confidence
+
+
+def test_calibration_script_writes_a_table_and_a_picture_and_fits_once(script, tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    arguments = ["--sets", "wine", "--results", tmp_path / "results.jsonl"]
+    script("calibration", *arguments)
+    before = (tmp_path / "results.jsonl").read_text("utf-8")
+    script("calibration", *arguments, "--picture", tmp_path / "reliability.png")
+    assert (tmp_path / "results.jsonl").read_text("utf-8") == before
+    with Image.open(tmp_path / "reliability.png") as picture:
+        assert picture.width <= 1400
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    assert lines[-1].startswith("| wine | 178 | ")
+    assert len({line.count("|") for line in lines}) == 1
+
+
+def test_confidence_equal_to_the_share_of_right_samples_has_no_error(monkeypatch):
+    monkeypatch.syspath_prepend(FOLDER)
+    calibration = __import__("calibration")
+    labels = np.repeat([0, 1], 50)
+    classes = np.where(np.arange(100) % 5 == 4, 0, 1 - labels)  # a fifth of cluster 0 is wrong
+    right, shares = calibration.judged(labels, classes)
+    assert right.sum() == 90
+    assert shares[[0, 4, 99]].tolist() == [0.8, 0.2, 1.0]
+    measured = calibration.trusted(np.where(labels == 0, 0.8, 1.0), right, shares)
+    assert measured["error, matched"] == pytest.approx(0)
+    assert measured["error, pairs"] == pytest.approx(0.5 * (0.8 - 0.68))
+    assert (measured["sure"], measured["right of sure"]) == (0.5, 1.0)
+    assert measured["AUROC"] == pytest.approx(0.5 + 0.5 * 50 / 90)
+    sure = calibration.trusted(np.ones(100), right, shares)
+    assert sure["error, matched"] == pytest.approx(0.1)
