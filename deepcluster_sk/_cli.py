@@ -31,7 +31,7 @@ from typing import Any, NamedTuple, NoReturn
 import numpy as np
 from numpy.lib.format import open_memmap
 
-from ._inspection.assignments import Assignments, assign
+from ._inspection.assignments import Assignments, assign, is_calibrated
 from ._inspection.names import short_paths
 from ._inspection.pictures import as_samples
 from ._inspection.summaries import agreement_in_words
@@ -253,12 +253,10 @@ def _encoder(text: str) -> Any:
     sys.path.insert(0, os.getcwd())  # python -m does so, the installed command does not
     try:
         found = getattr(importlib.import_module(module), function, None)
-    except ImportError as error:
+    except Exception as error:  # whatever the code of a module raises
         raise UsageError(
             f"--encoder {text}: the module {module!r} cannot be imported: {error}."
         ) from error
-    finally:
-        sys.path.pop(0)
     if not callable(found):
         raise UsageError(
             f"--encoder {text}: {module!r} has no function {function!r}. Name one that returns a "
@@ -306,7 +304,8 @@ def _write(arguments: argparse.Namespace, model: Any, source: Source) -> None:
     if len(used):
         _say(arguments, f"{len(used)} clusters of {used.min():,} to {used.max():,} members")
         confidence = float(found.confidence[found.labels >= 0].mean())
-        _say(arguments, agreement_in_words(confidence, images=source.paths is not None))
+        if is_calibrated(model):
+            _say(arguments, agreement_in_words(confidence, images=source.paths is not None))
     if not arguments.out:
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors=_ANY_NAME)
@@ -581,10 +580,11 @@ def _in_own_words(text: str) -> str:
     """Let a message name options in place of parameters."""
 
     def option(found: re.Match[str]) -> str:
-        name = found[1]
+        name = found[1] or ""
         return f"--{name.replace('_', '-')} " if name in _OPTIONS else found[0]
 
-    return re.sub(r"\b([a-z_]+)=(?=\S)", option, text)
+    # what is quoted, such as a path, stays as it is
+    return re.sub(r"'[^']*'|\b([a-z_]+)=(?=\S)", option, text)
 
 
 def _say(arguments: argparse.Namespace, text: str) -> None:

@@ -16,13 +16,18 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from ._runtime.device import lacks
 from .exceptions import EncoderError
 
 Interpolation = Literal["nearest", "bilinear", "bicubic"]
 
 _LIBRARIES = ("timm", "torchvision")
 _NESTED = ("state_dict", "model")  # under which training scripts store weights
-_FULL_SIZE = 2 / 3  # of the length: near matches of an unknown name
+_SIMILARITY = 2 / 3  # of names that are suggested in place of an unknown one
+_SAFE_TORCH = "2.6"  # in older ones, opening a pickled file can execute code
+_LARGEST_WITHOUT_WEIGHTS = 1024  # pixels: a file could make position embeddings take all memory
+# networks with auxiliary classifiers, which training alone needs
+_WITH_AUXILIARIES = {"googlenet": ("aux1.", "aux2."), "inception_v3": ("AuxLogits.",)}
 
 
 class PretrainedName(NamedTuple):
@@ -75,7 +80,7 @@ class PretrainedEncoder(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map images (n, C, H, W) of one or three channels to features (n, d)."""
         if x.shape[2:] != self.size:
-            smooth = self.interpolation != "nearest"
+            smooth = self.interpolation != "nearest" and not lacks(x.device, "antialiasing")
             x = F.interpolate(x, self.size, mode=self.interpolation, antialias=smooth)
             x = x.clamp(0, 1)  # bicubic interpolation overshoots
         features: Tensor = self.network((x.expand(-1, 3, -1, -1) - self.mean) / self.std)
@@ -133,6 +138,11 @@ def build_pretrained(
         If the library is not installed.
     """
     config = input_config(name)
+    if not weights and max(size or config.size) > max(_LARGEST_WITHOUT_WEIGHTS, *config.size):
+        raise EncoderError(
+            f"encoder={name.without_path!r} at {size} pixels is not built without weights, "
+            f"expected at most {_LARGEST_WITHOUT_WEIGHTS}. Check where the file comes from."
+        )
     config = config._replace(size=size or config.size)
     build = _timm_network if name.library == "timm" else _torchvision_network
     return PretrainedEncoder(build(name, config.size, weights=weights), config)
@@ -157,7 +167,7 @@ def _timm_config(name: PretrainedName) -> InputConfig:
     if architecture not in timm.list_models():
         _refuse_unknown(name, timm.list_models(pretrained=True, include_tags=bool(tag)))
     tags = timm.list_pretrained(f"{architecture}.*")
-    if tag and name.model not in tags:
+    if "." in name.model and name.model not in tags:
         _refuse_unknown(name, tags)
     if not tags and not name.path:
         raise EncoderError(
@@ -187,7 +197,9 @@ def _timm_network(name: PretrainedName, size: tuple[int, int], *, weights: bool)
             "HF_HOME, and uses no network with HF_HUB_OFFLINE=1",
         )
     state = read_weights(name.path)
-    classifier = state.get(f"{settings.classifier}.weight")
+    first = settings.classifier  # distilled networks have two
+    first = first[0] if isinstance(first, tuple) else first
+    classifier = state.get(f"{first}.weight")
     n_classes = 0 if classifier is None else len(classifier)
     # with the number of classes of the file, timm refuses weights of another architecture
     overlay = {"state_dict": state, "num_classes": n_classes, "custom_load": False}
@@ -226,12 +238,20 @@ def _torchvision_network(
     import torchvision
 
     make = torchvision.models.get_model
+    options: dict[str, Any] = {}  # what the library sets together with its weights
     if weights and not name.path:
         network: nn.Module = _fetched(
             name, lambda: make(name.model, weights="DEFAULT"), "TORCH_HOME"
         )
+        for auxiliary in _WITH_AUXILIARIES.get(name.model, ()):
+            setattr(network, auxiliary.removesuffix("."), None)
+            network.aux_logits = False  # type: ignore[assignment]
     else:
-        network = _built(name, lambda: make(name.model, weights=None))
+        if name.model in _WITH_AUXILIARIES:
+            options = {"aux_logits": False, "transform_input": True, "init_weights": False}
+        elif name.model.startswith("vit_"):
+            options = {"image_size": size[0]}
+        network = _built(name, lambda: make(name.model, weights=None, **options))
         if weights:
             _load(network, name)
     drop_classifier(network)
@@ -240,6 +260,9 @@ def _torchvision_network(
 
 def drop_classifier(network: nn.Module) -> None:
     """Let a classifier of torchvision return what its last layer sees."""
+    if type(network).__name__ == "SqueezeNet":  # whose last layer is a convolution
+        setattr(network.classifier, "1", nn.Identity())
+        return
     last = [path for path, part in network.named_modules() if isinstance(part, nn.Linear)][-1:]
     for path in last:
         parent, _, own = path.rpartition(".")
@@ -248,7 +271,9 @@ def drop_classifier(network: nn.Module) -> None:
 
 def _load(network: nn.Module, name: PretrainedName) -> None:
     """Load the weights of a file."""
+    left_out = _WITH_AUXILIARIES.get(name.model, ())
     state = read_weights(name.path)
+    state = {key: x for key, x in state.items() if not key.startswith(tuple(left_out))}
     try:
         network.load_state_dict(state)
     except RuntimeError as error:
@@ -273,8 +298,15 @@ def read_weights(path: str) -> dict[str, Tensor]:
             f"There is no file of weights {path!r}. Pass encoder='LIBRARY/NAME:PATH' with the path "
             "of a file, or leave out ':PATH' for the weights of the library."
         )
+    is_safe = path.lower().endswith(".safetensors")
+    if not is_safe and torch.__version__ < _SAFE_TORCH:
+        raise EncoderError(
+            f"{path!r} is not in the safetensors format, and torch {torch.__version__} may execute "
+            f"code in other files. Install torch >= {_SAFE_TORCH}, or write the weights with "
+            "safetensors.torch.save_file."
+        )
     try:
-        if path.lower().endswith(".safetensors"):
+        if is_safe:
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged files make torch raise errors of many kinds
@@ -332,7 +364,7 @@ def _refuse_weights(name: PretrainedName, error: Exception) -> NoReturn:
 
 def _refuse_unknown(name: PretrainedName, known: list[str]) -> NoReturn:
     """Say that a library has no such network, and name similar ones."""
-    near = difflib.get_close_matches(name.model, known, n=3, cutoff=_FULL_SIZE)
+    near = difflib.get_close_matches(name.model, known, n=3, cutoff=_SIMILARITY)
     similar = f" Similar: {', '.join(f'{name.library}/{model}' for model in near)}." if near else ""
     listing = (
         "timm.list_pretrained()"

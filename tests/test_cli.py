@@ -24,7 +24,7 @@ from sklearn.datasets import load_digits
 
 import deepcluster_sk
 from deepcluster_sk import ContrastiveClustering
-from deepcluster_sk._cli import _read_csv, _say, main
+from deepcluster_sk._cli import _in_own_words, _read_csv, _say, main
 from deepcluster_sk._pretrained import PretrainedEncoder
 from deepcluster_sk._training.epochs import Epochs
 
@@ -690,6 +690,12 @@ def test_encoders_are_checked_before_images_are_read(photos, encoder, code, mess
     text = " ".join(capsys.readouterr().err.split())
     assert message in text
     assert "broken.png" not in text
+
+
+def test_paths_in_messages_stay_as_they_are():
+    text = "'photos/device=cuda.jpg' cannot be read. Lower batch_size=3 or pass device='cpu'"
+    expected = "'photos/device=cuda.jpg' cannot be read. Lower batch_size=3 or pass --device 'cpu'"
+    assert _in_own_words(text) == expected
 
 
 def test_predict_refuses_a_name_for_the_encoder(tmp_path, photos, capsys):

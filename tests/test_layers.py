@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "metrics": set(),
     "_runtime": {"exceptions", "_version"},
     "augmentations": {"exceptions", "_runtime"},
-    "_pretrained": {"exceptions"},
+    "_pretrained": {"exceptions", "_runtime"},
     "encoders": {"exceptions", "_runtime", "_pretrained"},
     "_data": {"exceptions", "_runtime"},
     "datasets": {"exceptions", "_data"},

@@ -16,7 +16,7 @@ from torch import nn
 from deepcluster_sk import ContrastiveClustering, load
 from deepcluster_sk import _pretrained as pretrained
 from deepcluster_sk._pretrained import InputConfig, PretrainedEncoder, parsed_name, read_weights
-from deepcluster_sk.encoders import make_encoder
+from deepcluster_sk.encoders import build_encoder, make_encoder
 from deepcluster_sk.exceptions import EncoderError
 
 timm = pytest.importorskip("timm", reason="needs timm: pip install deepcluster_sk[pretrained]")
@@ -24,6 +24,7 @@ torchvision = pytest.importorskip("torchvision")
 
 CONVNET = "test_efficientnet.r160_in1k"  # timm's own small networks for tests
 VIT = "test_vit.r160_in1k"
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 FAST = {"max_epochs": 2, "random_state": 0, "device": "cpu"}
 
 
@@ -192,6 +193,7 @@ def test_the_same_seed_gives_the_same_bits(files, colors):
         ("timm/resnet81", r"timm has no network of this name.* Similar: timm/resnet18"),
         ("timm/resnet18.a1_in2k", r"no network of this name.* Similar: timm/resnet18.a1_in1k"),
         ("timm/hf-hub:someone/model", r"timm has no network of this name"),
+        ("timm/resnet18.", r"timm has no network of this name"),
         ("torchvision/resnet81", r"torchvision has no network .* Similar: torchvision/resnet18"),
     ],
 )
@@ -310,6 +312,69 @@ def test_nothing_of_the_file_stays_in_the_settings_of_the_network(files):
     encoder, _ = make_encoder(named(f"timm/{CONVNET}", files), (3, 32, 32), frozen=True)
     assert "state_dict" not in encoder.network.pretrained_cfg
     assert pretrained.input_config(parsed_name(f"timm/{CONVNET}")).size == (160, 160)
+
+
+@pytest.mark.parametrize("model", ["googlenet", "inception_v3"])
+def test_networks_with_auxiliaries_open_as_they_were_saved(model, tmp_path, monkeypatch):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        make = torchvision.models.get_model
+        state = make(model, weights=None, aux_logits=True, init_weights=False).state_dict()
+    kind = type(torchvision.models.get_model_weights(model).DEFAULT)
+    monkeypatch.setattr(kind, "get_state_dict", lambda *args, **kwargs: state)
+    X = np.random.default_rng(0).integers(0, 256, (6, 80, 80, 3), dtype=np.uint8)
+    torch.save(state, tmp_path / "weights.pt")
+    fitted = [
+        ContrastiveClustering(2, encoder=f"torchvision/{model}{path}", image_size=80, **FAST).fit(X)
+        for path in ("", f":{tmp_path / 'weights.pt'}")
+    ]
+    fitted[0].save(tmp_path / "model.dcsk")
+    for other in (fitted[1], load(tmp_path / "model.dcsk")):
+        np.testing.assert_allclose(other.transform(X), fitted[0].transform(X), rtol=1e-4, atol=1e-5)
+
+
+def test_networks_without_weights_have_the_size_of_the_weights():
+    encoder = build_encoder("torchvision/vit_h_14", (3, 32, 32), weights=False)
+    assert encoder.size == (518, 518)
+    assert encoder.network.encoder.pos_embedding.shape[1] == (518 // 14) ** 2 + 1
+
+
+def test_sizes_in_files_cannot_take_all_memory():
+    with pytest.raises(EncoderError, match="is not built without weights, expected at most 1024"):
+        build_encoder(f"timm/{VIT}", (3, 32, 32), weights=False, image_size=(4096, 4096))
+
+
+def test_weights_of_distilled_networks_with_two_classifiers_are_taken(tmp_path):
+    name = "deit_tiny_distilled_patch16_224"
+    save_file(timm.create_model(name).state_dict(), tmp_path / "weights.safetensors")
+    spec = f"timm/{name}:{tmp_path / 'weights.safetensors'}"
+    assert make_encoder(spec, (3, 32, 32), frozen=True, image_size=(32, 32))[1] == 192
+
+
+def test_features_of_squeezenet_are_not_its_classes(tmp_path):
+    torch.save(torchvision.models.squeezenet1_1().state_dict(), tmp_path / "weights.pt")
+    spec = f"torchvision/squeezenet1_1:{tmp_path / 'weights.pt'}"
+    assert make_encoder(spec, (3, 64, 64), frozen=True, image_size=(64, 64))[1] == 512
+
+
+def test_a_loaded_model_goes_on_without_the_file_of_weights(files, colors, tmp_path):
+    copy = tmp_path / "weights.safetensors"
+    copy.write_bytes(Path(files[f"timm/{CONVNET}"]).read_bytes())
+    model = ContrastiveClustering(3, encoder=f"timm/{CONVNET}:{copy}", image_size=32, **FAST)
+    model.fit(colors).set_params(image_size=64).save(tmp_path / "model.dcsk")
+    copy.unlink()
+    opened = load(tmp_path / "model.dcsk")
+    assert opened.encoder == f"timm/{CONVNET}"  # no path of another machine
+    assert opened.encoder_.size == (32, 32)
+    np.testing.assert_array_equal(opened.transform(colors), model.transform(colors))
+    opened.set_params(warm_start=True).fit(colors)
+
+
+def test_old_releases_of_torch_open_safetensors_alone(monkeypatch, tmp_path):
+    torch.save({"weight": torch.ones(2)}, tmp_path / "weights.pt")
+    monkeypatch.setattr(pretrained, "_SAFE_TORCH", "99.0")
+    with pytest.raises(EncoderError, match=r"not in the safetensors format.* torch >= 99.0"):
+        read_weights(str(tmp_path / "weights.pt"))
 
 
 def test_a_trained_encoder_tells_parts_of_two_photos(tmp_path, monkeypatch):

@@ -204,9 +204,11 @@ class BaseDeepClusterer(
 
         Notes
         -----
-        The largest value of a row is calibrated without labels, unless ``n_neighbors=0``: it
+        The largest value of a row is calibrated without labels at the end of :meth:`fit`: it
         estimates the share of the cluster that belongs together with the sample, by the agreement
-        of its neighbours and of several partitions of their graph.
+        of its neighbours and of several partitions of their graph. It is not with
+        ``n_neighbors=0``, after a training too short for a search of neighbours, and after
+        :meth:`partial_fit` alone; :meth:`partial_fit` after :meth:`fit` keeps the temperatures.
 
         For images, the values of a sample depend on the samples beside it by rounding, by less than
         1e-6 for the digits.

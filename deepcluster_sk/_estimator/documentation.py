@@ -19,7 +19,8 @@ encoder : str, torch.nn.Module or callable, default="auto"
       ``"timm/vit_small_patch14_dinov2.lvd142m"`` or ``"torchvision/resnet50"``. Normalisation,
       input size, interpolation and the layer of the features are those that the library names.
       It downloads the weights, or finds them in its cache; ``"timm/NAME:PATH"`` takes them from a
-      file, without executing anything in it. Names of timm need the extra ``pretrained``.
+      file, without executing anything in it (other formats than safetensors need torch >= 2.6).
+      Names of timm need the extra ``pretrained``.
     - ``"mlp"``: two layers of 512 with batch norm.
     - ``"cnn"``: six convolutions (four below 16 pixels); grey images of 16 pixels and more
       are resized to 20 x 20 first.
@@ -135,8 +136,9 @@ cache : path-like or None, default=None
     A folder that keeps the features of a frozen encoder, so that another fit or a prediction on the
     same images takes seconds. Features are found by the contents of the decoded images, their size
     and the encoder with its weights, so that one folder serves any number of data sets and
-    encoders. It is created if it does not exist, and may be deleted at any time. Without meaning
-    where the encoder is trained, and for `fit` in jobs of several processes.
+    encoders. It is created if it does not exist, and may be deleted at any time. Encoders of your
+    own are told apart by settings and weights and not by code: after a change of it, pass another
+    folder. Ignored if the encoder is trained, and by `fit` in jobs of several processes.
 checkpoint : path-like or None, default=None
     A file that `fit` is written to, and goes on from when it is called again with the same
     parameters and data after an interruption. It serves one fit, and is kept in the end: the

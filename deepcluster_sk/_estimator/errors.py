@@ -26,9 +26,8 @@ def other_n_clusters(n_clusters: int, n_before: int) -> ValueError:
 def other_freeze_encoder(freeze_encoder: bool, was_frozen: bool) -> ValueError:
     """Say that a training cannot go on with an encoder that is frozen now, or no more."""
     return ValueError(
-        f"freeze_encoder={freeze_encoder}, but the training goes on from one with "
-        f"freeze_encoder={was_frozen}. Restore freeze_encoder, or call fit with warm_start=False "
-        "to start again."
+        f"freeze_encoder={freeze_encoder!r}, but the training goes on from one with "
+        f"freeze_encoder={was_frozen}. Pass that, or call fit with warm_start=False to start again."
     )
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from .._data.preprocessing import Layout
 from .._data.sources import open_source
-from .._pretrained import is_used_as_it_is
+from .._pretrained import is_used_as_it_is, parsed_name
 from .._runtime.device import move_to
 from .._runtime.distributed import on_first, rank, share_state
 from .._runtime.process_group import check_same
@@ -77,7 +77,9 @@ def fit(estimator: Any, X: Any, y: Any) -> Interrupts:
         return Seeds(checkpoint.entropy)  # what None or a RandomState gave at the first start
 
     plan = make_plan(estimator, samples, seeds, goes_on=goes_on)
-    objective, feature_dim = build_networks(plan)
+    # no file of weights and no network is needed again
+    given = estimator.encoder_ if goes_on and parsed_name(estimator.encoder) is not None else None
+    objective, feature_dim = build_networks(plan, given)
     if goes_on:
         _hand_down_weights(estimator._objective, objective)
     share_state(objective)
@@ -168,15 +170,18 @@ def _check_goes_on(estimator: Any) -> None:
         raise errors.other_freeze_encoder(estimator.freeze_encoder, was_frozen)
 
 
-def build_networks(plan: Plan) -> tuple[Objective, int]:
-    """Build an objective with new weights; return it and the number of its features."""
+def build_networks(plan: Plan, encoder: nn.Module | None = None) -> tuple[Objective, int]:
+    """Build an objective with new weights; return it and the number of its features.
+
+    With an `encoder`, a copy of it takes the place of the one that the parameters name.
+    """
     frozen = freezes_encoder(plan.params)
     if frozen and not is_used_as_it_is(plan.params.encoder):
         check_is_trained(plan.params.encoder)
     foreign = not isinstance(plan.params.encoder, str)
     with one_thread(), plan.seeds.drawing("init", foreign=foreign, device=plan.device):
         encoder, feature_dim = make_encoder(
-            plan.params.encoder,
+            plan.params.encoder if encoder is None else encoder,
             plan.layout.sample_shape,
             frozen=frozen,
             image_size=seen_size(plan.params),

@@ -36,14 +36,16 @@ def feature_cache(
 ) -> FeatureCache | None:
     """Open the features that a frozen encoder has in a folder.
 
-    Encoders are told apart by their settings and their weights. None if there is no folder, and in
-    a job of several processes, which would have to agree on what is missing.
+    Encoders are told apart by their settings, parameters and buffers, and by the versions of this
+    package and of torch; not by code of the user. None if there is no folder, and in a job of
+    several processes, which would have to agree on what is missing.
     """
     if folder is None or world_size() > 1:
         return None
     parts = [
+        f"{__version__} {torch.__version__}",
         _name_of(network),
-        tensors_identity(network.state_dict()),
+        tensors_identity({**dict(network.named_parameters()), **dict(network.named_buffers())}),
         tensors_identity(preprocess.state_dict()),
         repr(getattr(preprocess, "layout", None)),
     ]

@@ -69,8 +69,9 @@ def _infer_alone(
     small = device.type == "cpu" and is_small(objective, layout.sample_shape)
     network = network_of(objective)
     batch_size = default_batch_size(source.n_features)
-    cache = feature_cache(estimator.cache, network, preprocess)
-    if cache is not None and frozen_encoder(objective) is not None:
+    is_frozen = frozen_encoder(objective) is not None
+    cache = feature_cache(estimator.cache, network, preprocess) if is_frozen else None
+    if cache is not None:
         features = compute_features(
             network, source, preprocess, multiple=multiple, is_small=small, cache=cache
         )

@@ -10,6 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from .._data.preprocessing import Layout, Preprocessor
+from .._pretrained import parsed_name
 from .._runtime.file_format import write_file
 from .._runtime.process_group import may_write
 from .._runtime.random import Seeds
@@ -29,7 +30,6 @@ from .identity import plain
 from .networks import build_objective
 from .onnx import Dtype, PredictProba, write_onnx
 from .parameters import parameters_of
-from .plan import seen_size
 
 _CUSTOM = ("encoder", "augmentation")  # parameters that may be code
 _SAVED = (
@@ -52,6 +52,9 @@ def save(estimator: Any, path: str | os.PathLike[str]) -> None:
         return
     params = {name: plain(value) for name, value in estimator.get_params(deep=False).items()}
     params["checkpoint"] = params["cache"] = None  # paths of this machine
+    name = parsed_name(estimator.encoder)
+    if name is not None:
+        params["encoder"] = name.without_path
     tensors = {f"objective.{k}": v for k, v in estimator._objective.state_dict().items()}
     tensors |= {f"preprocessor.{k}": v for k, v in estimator._preprocessor.state_dict().items()}
     tensors["labels_"] = torch.from_numpy(estimator.labels_)
@@ -66,6 +69,7 @@ def save(estimator: Any, path: str | os.PathLike[str]) -> None:
         "params": params,
         "custom": [name for name in _CUSTOM if not isinstance(getattr(estimator, name), str)],
         "layout": {"shape": layout.shape, "channels": layout.channels},
+        "encoder_size": getattr(network, "size", None) if name is not None else None,
         "kept_contiguous": is_kept_contiguous(network),
         "kept_float32": is_kept_float32(network),
         "fitted": fitted,
@@ -168,8 +172,12 @@ def _objective(model: Any, header: dict[str, Any], tensors: dict[str, Tensor]) -
     params = parameters_of(model)
     foreign = not isinstance(model.encoder, str)
     with Seeds(0).drawing("init", foreign=foreign):  # weights are drawn in vain
+        size = header.get("encoder_size")
         network = build_encoder(
-            model.encoder, layout.sample_shape, weights=False, image_size=seen_size(model)
+            model.encoder,
+            layout.sample_shape,
+            weights=False,
+            image_size=None if size is None else (int(size[0]), int(size[1])),
         )
         with torch.device("meta"):  # a hostile file cannot make this allocate anything
             objective = build_objective(type(model), params, layout, network, model._n_features_out)

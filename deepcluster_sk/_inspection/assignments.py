@@ -151,6 +151,12 @@ def trained_estimator(estimator: Any) -> Any:
     return final
 
 
+def is_calibrated(estimator: Any) -> bool:
+    """Tell whether confidences estimate how far samples belong to their clusters."""
+    objective = getattr(final_estimator(estimator), "_objective", None)
+    return bool(getattr(getattr(objective, "calibration", None), "changes", False))
+
+
 def input_shape(estimator: Any) -> tuple[int, ...] | None:
     """Return the shape of a sample, which estimators of other packages have not kept."""
     shape: tuple[int, ...] | None = getattr(final_estimator(estimator), "input_shape_", None)

@@ -17,7 +17,13 @@ from sklearn.utils.validation import check_consistent_length, column_or_1d
 
 from .._version import __version__
 from . import errors
-from .assignments import Assignments, from_probabilities, soft_assignments, trained_estimator
+from .assignments import (
+    Assignments,
+    from_probabilities,
+    is_calibrated,
+    soft_assignments,
+    trained_estimator,
+)
 from .names import sample_names
 from .pictures import as_samples, is_image, pictures
 from .report_parts import (
@@ -134,7 +140,7 @@ def report(
         sprites=sprites,
         nav="" if classes is None else '<a href="#match">Classes</a>',
         facts=facts(found, fitted.n_iter_, classes),
-        agreement=escape(_agreement_text(found, image=image)),
+        agreement=escape(_agreement_text(found, calibrated=is_calibrated(fitted), image=image)),
         clusters=cluster_table(found, classes),
         gallery_text=_GALLERY_TEXT[image],
         what="number or name" if classes is None else "number, class or name",
@@ -156,11 +162,16 @@ def report(
     return path
 
 
-def _agreement_text(found: Assignments, *, image: bool) -> str:
+def _agreement_text(found: Assignments, *, calibrated: bool, image: bool) -> str:
     """Say what the confidences on the page mean."""
     known = found.labels >= 0
     if not known.any():
         return ""
+    if not calibrated:
+        return (
+            "Confidence is the probability that the network gives to a sample's own cluster. It is "
+            "not calibrated: it may be near 100% for clusters that mean nothing."
+        )
     words = agreement_in_words(float(found.confidence[known].mean()), images=image)
     return (
         "Confidence is the share of a cluster that is expected to belong together with a sample, "

@@ -16,7 +16,9 @@ from .locks import process_lock
 Precision = Literal["float32", "bfloat16", "float16"]
 Movable = TypeVar("Movable", bound=torch.Tensor | nn.Module)
 
-Feature = Literal["float64", "fused steps", "messages", "border padding", "uneven pooling"]
+Feature = Literal[
+    "float64", "fused steps", "messages", "border padding", "uneven pooling", "antialiasing"
+]
 _LACKING: dict[str, frozenset[Feature]] = {  # by type of device, in some version of torch >= 2.4
     "mps": frozenset(get_args(Feature)),
 }

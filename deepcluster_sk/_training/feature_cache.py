@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from .._data.protocols import DataSource
@@ -18,6 +19,7 @@ from . import errors
 
 _DIGEST_BYTES = 16
 _ROWS_AT_A_TIME = 256
+_WRITTEN_AT_ONCE = 16_384  # samples: an interruption loses no more of them
 _SUFFIX = ".safetensors"
 
 
@@ -66,41 +68,46 @@ class FeatureCache:
         unique, first, position = np.unique(
             _digests(source), return_index=True, return_inverse=True
         )
-        digests, kept = self._read()
-        known = np.isin(unique, digests)
-        new = np.sort(first[~known])
-        if len(new):
-            computed = compute(torch.from_numpy(new))
-            added = np.empty(len(new), dtype=unique.dtype)
-            added[np.searchsorted(new, first[~known])] = unique[~known]
-            self._write(added, computed)
-            digests = np.concatenate([digests, added])
-            kept = computed if kept is None else torch.cat([kept, computed])
-        assert kept is not None
-        order = np.argsort(digests, kind="stable")
-        rows = order[np.searchsorted(digests, unique, sorter=order)]
-        return kept[torch.from_numpy(rows[position])]
+        found = self._read(unique)
+        new = np.setdiff1d(first, first[list(found)])
+        place = {row: number for number, row in enumerate(first.tolist())}
+        for rows in np.split(new, range(_WRITTEN_AT_ONCE, len(new), _WRITTEN_AT_ONCE)):
+            if len(rows):
+                computed = compute(torch.from_numpy(rows))
+                numbers = [place[row] for row in rows.tolist()]
+                self._write(unique[numbers], computed)
+                found.update(zip(numbers, computed, strict=True))
+        return torch.stack([found[number] for number in position.tolist()])
 
-    def _read(self) -> tuple[np.ndarray, Tensor | None]:
-        """Return the digests (m,) and the features (m, d) of all files."""
-        digests, features = [np.empty(0, dtype=f"S{2 * _DIGEST_BYTES}")], []
+    def _read(self, wanted: np.ndarray) -> dict[int, Tensor]:
+        """Return the features in the folder of some digests (m,), sorted, by their number."""
+        found: dict[int, Tensor] = {}
         for path in sorted(self._folder.glob(f"*{_SUFFIX}")):
             try:
-                _, tensors = read_file(path)
-                of_file = _from_bytes(tensors["digests"])
-                features.append(tensors["features"])
-            except (SavedModelError, OSError, KeyError) as error:
+                with safe_open(path, framework="pt") as file:
+                    here = _from_bytes(file.get_tensor("digests"))
+                if not np.isin(here, wanted).any():
+                    continue
+                _, tensors = read_file(path)  # which compares the digest of the whole file
+                here, features = _from_bytes(tensors["digests"]), tensors["features"]
+            except (SavedModelError, SafetensorError, OSError, KeyError) as error:
                 warn_user(
                     f"The file {os.fspath(path)!r} of cache= cannot be read and is left out: "
                     f"{error}. Its features are computed again; delete the file.",
                     UserWarning,
                 )
                 continue
-            digests.append(of_file)
-        return np.concatenate(digests), torch.cat(features) if features else None
+            numbers = np.searchsorted(wanted, here).clip(max=len(wanted) - 1)
+            for row in np.flatnonzero(wanted[numbers] == here).tolist():
+                found[int(numbers[row])] = features[row]
+        return found
 
     def _write(self, digests: np.ndarray, features: Tensor) -> None:
-        """Keep features; go on without if that fails."""
+        """Keep features, those that are finite; go on without if that fails."""
+        finite = features.isfinite().all(dim=1)
+        digests, features = digests[finite.numpy()], features[finite]
+        if not len(digests):
+            return
         path = self._folder / f"{uuid.uuid4().hex}{_SUFFIX}"
         try:
             self._folder.mkdir(parents=True, exist_ok=True)

@@ -99,9 +99,9 @@ class Objective(nn.Module, ABC):
         """Map features (B, feature_dim) to soft assignments (B, n_clusters), rows summing to 1."""
 
     def calibrated(self, assignments: Tensor) -> Tensor:
-        """Map soft assignments (B, n_clusters) to those that users see; labels stay the same.
+        """Map soft assignments (B, n_clusters) to those that users see.
 
-        By default they are the same.
+        Labels stay the same, but for ties by rounding. By default, all stays as it is.
         """
         return assignments
 

@@ -14,6 +14,7 @@ from deepcluster_sk import ContrastiveClustering
 from deepcluster_sk._data.sources import ResidentSource
 from deepcluster_sk._training import feature_cache
 from deepcluster_sk._training.feature_cache import FeatureCache
+from deepcluster_sk.exceptions import EncoderError
 
 FAST = {"max_epochs": 2, "random_state": 0, "device": "cpu", "freeze_encoder": True}
 
@@ -155,12 +156,47 @@ def test_a_folder_that_is_read_only_loses_nothing(images, tmp_path):
         model(tmp_path).fit(images)
 
 
-def test_a_file_in_place_of_the_folder_is_refused_before_the_encoder_runs(
-    images, tmp_path, encoded
-):
+def test_a_file_in_place_of_the_folder_is_refused_before_features_are_computed(images, tmp_path):
     (tmp_path / "file").write_text("", "utf-8")
+    before = Counting.seen
     with pytest.raises(NotADirectoryError, match=r"cache=.* is not a folder"):
-        encoded(model(tmp_path / "file").fit, images)
+        model(tmp_path / "file").fit(images)
+    assert Counting.seen - before < len(images)
+
+
+def test_features_that_are_not_finite_are_not_kept(images, tmp_path, monkeypatch):
+    broken = Counting()
+    forward = Counting.forward
+
+    def with_nan(self, x):
+        return forward(self, x) / (x.flatten(1).amin(dim=1, keepdim=True) > images.min())
+
+    monkeypatch.setattr(Counting, "forward", with_nan)
+    with pytest.raises(EncoderError, match="returned NaN or infinity for sample"):
+        model(tmp_path, encoder=broken).fit(images)
+    monkeypatch.setattr(Counting, "forward", forward)
+    model(tmp_path).fit(images)
+
+
+def test_buffers_that_are_not_saved_tell_encoders_apart(images, tmp_path):
+    class Shifted(Counting):
+        def __init__(self, shift):
+            super().__init__()
+            self.register_buffer("shift", torch.tensor(shift), persistent=False)
+
+        def forward(self, x):
+            return super().forward(x) + self.shift
+
+    zero, one = (model(tmp_path, encoder=Shifted(s)).fit(images) for s in (0.0, 1.0))
+    np.testing.assert_allclose(one.transform(images), zero.transform(images) + 1, rtol=1e-5)
+
+
+def test_features_are_written_in_pieces(images, tmp_path, monkeypatch):
+    monkeypatch.setattr(feature_cache, "_WRITTEN_AT_ONCE", 16)
+    expected = ContrastiveClustering(3, encoder=Counting(), **FAST).fit(images)
+    fitted = model(tmp_path).fit(images)
+    assert len(list(tmp_path.rglob("*.safetensors"))) == 3
+    np.testing.assert_array_equal(fitted.transform(images), expected.transform(images))
 
 
 def test_progress_is_shown_while_features_are_computed(images, tmp_path, capsys):
