@@ -56,8 +56,8 @@ def silhouette_scorer(estimator: Any, X: Any, y: Any = None) -> float:
 def mean_confidence_scorer(estimator: Any, X: Any, y: Any = None) -> float:
     """Score the clusters by the mean probability of each sample's own cluster.
 
-    Fewer clusters are easier to be sure of: compare estimators of one `n_clusters` by it, or read
-    it beside other scores.
+    It is calibrated at the end of ``fit`` by the agreement of neighbours. Clusters that are stable
+    and still too coarse get a high one: read it beside other scores.
 
     Parameters
     ----------

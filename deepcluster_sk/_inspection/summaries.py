@@ -14,8 +14,7 @@ def agreement_in_words(mean_confidence: float, *, images: bool) -> str:
     if mean_confidence >= _WEAK:
         return said
     remedy = "a pretrained encoder" if images else "another scale of the columns"
-    weak = "the clusters are weak, and may follow colour or chance" if images else "they are weak"
-    return f"{said}: {weak}. Try {remedy}, or another number of clusters."
+    return f"{said}: the clusters may mean little. Try {remedy}, or another number of clusters."
 
 
 def standardized(values: np.ndarray) -> np.ndarray:
