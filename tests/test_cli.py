@@ -20,6 +20,7 @@ import pytest
 import torch
 import torchvision
 from PIL import Image
+from safetensors.torch import save_file
 from sklearn.datasets import load_digits
 
 import deepcluster_sk
@@ -75,10 +76,10 @@ def files_below(folder):
 @pytest.fixture(scope="session")
 def weights(tmp_path_factory):
     """A file of random weights of a network of torchvision."""
-    path = tmp_path_factory.mktemp("weights") / "shufflenet.pt"
+    path = tmp_path_factory.mktemp("weights") / "shufflenet.safetensors"
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        torch.save(torchvision.models.shufflenet_v2_x0_5().state_dict(), path)
+        save_file(torchvision.models.shufflenet_v2_x0_5().state_dict(), path)
     return path
 
 
