@@ -33,7 +33,7 @@ _WITH_AUXILIARIES = {"googlenet": ("aux1.", "aux2."), "inception_v3": ("AuxLogit
 class PretrainedName(NamedTuple):
     """The parts of ``"LIBRARY/MODEL:PATH"``."""
 
-    library: str
+    package: str
     model: str
     path: str
     """File of the weights; empty for those of the library."""
@@ -41,7 +41,7 @@ class PretrainedName(NamedTuple):
     @property
     def without_path(self) -> str:
         """``"LIBRARY/MODEL"``."""
-        return f"{self.library}/{self.model}"
+        return f"{self.package}/{self.model}"
 
 
 class InputConfig(NamedTuple):
@@ -113,7 +113,7 @@ def input_config(name: PretrainedName) -> InputConfig:
     ImportError
         If the library is not installed.
     """
-    return _timm_config(name) if name.library == "timm" else _torchvision_config(name)
+    return _timm_config(name) if name.package == "timm" else _torchvision_config(name)
 
 
 def build_pretrained(
@@ -144,7 +144,7 @@ def build_pretrained(
             f"expected at most {_LARGEST_WITHOUT_WEIGHTS}. Check where the file comes from."
         )
     config = config._replace(size=size or config.size)
-    build = _timm_network if name.library == "timm" else _torchvision_network
+    build = _timm_network if name.package == "timm" else _torchvision_network
     return PretrainedEncoder(build(name, config.size, weights=weights), config)
 
 
@@ -344,8 +344,8 @@ def _fetched(name: PretrainedName, build: Callable[[], nn.Module], cache: str) -
         first = str(error).strip().partition("\n")[0]
         raise EncoderError(
             f"The weights of encoder={name.without_path!r} cannot be loaded, neither from the "
-            f"cache of {name.library} nor from the network: {type(error).__name__}: {first} "
-            f"Download them where there is a network, and either copy the cache ({name.library} "
+            f"cache of {name.package} nor from the network: {type(error).__name__}: {first} "
+            f"Download them where there is a network, and either copy the cache ({name.package} "
             f"finds it by {cache}), or pass the file itself as "
             f"encoder='{name.without_path}:PATH'."
         ) from error
@@ -365,13 +365,13 @@ def _refuse_weights(name: PretrainedName, error: Exception) -> NoReturn:
 def _refuse_unknown(name: PretrainedName, known: list[str]) -> NoReturn:
     """Say that a library has no such network, and name similar ones."""
     near = difflib.get_close_matches(name.model, known, n=3, cutoff=_SIMILARITY)
-    similar = f" Similar: {', '.join(f'{name.library}/{model}' for model in near)}." if near else ""
+    similar = f" Similar: {', '.join(f'{name.package}/{model}' for model in near)}." if near else ""
     listing = (
         "timm.list_pretrained()"
-        if name.library == "timm"
+        if name.package == "timm"
         else "torchvision.models.list_models(torchvision.models)"
     )
     raise EncoderError(
-        f"encoder={name.without_path!r} is unknown: {name.library} has no network of this name."
-        f"{similar} Expected '{name.library}/NAME' with a name from {listing}."
+        f"encoder={name.without_path!r} is unknown: {name.package} has no network of this name."
+        f"{similar} Expected '{name.package}/NAME' with a name from {listing}."
     )
