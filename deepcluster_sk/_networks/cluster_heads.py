@@ -15,7 +15,7 @@ from .neighbors import NeighborGraph
 _JUDGES = 10  # neighbours that judge the heads where training had none
 _STARTED = 20  # iterations: a good start is all that a head has to have
 _SETTLED = 200  # where it is the end
-_IMITATED_ROWS = 10_000  # enough to copy a partition into a head
+_IMITATED_ROWS = 20_000  # enough to copy a partition into a head
 
 
 class ClusterHeads(nn.Module):

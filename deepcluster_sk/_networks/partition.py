@@ -7,23 +7,27 @@ search climbs
 
 At a balance of 1 this is the mutual information of the clusters at both ends of an edge, which
 invariant information clustering (Ji et al., ICCV 2019) takes of augmented pairs. It draws clusters
-to equal sizes; a lower balance draws less. No single balance suits all data, so several are tried.
-What they find is compared by the normalised cut (Shi and Malik, PAMI 2000), which does not depend
-on the sizes, with a weaker preference for even ones: most rows in a single cluster, beside small
-tight ones, have a low cut as well. Only edges between rows that are neighbours of each other count
-there: fewer of them join two classes.
+to equal sizes; a lower balance draws less, until some clusters stay empty or hold a few rows. No
+single balance suits all data, so several are tried, and the lowest one is taken whose best
+partition cuts hardly more edges than those of the others. That is measured by the normalised cut
+(Shi and Malik, PAMI 2000), which does not depend on the sizes, with a preference for even ones:
+most rows in a single cluster, beside small tight ones, have a low cut as well. Only edges between
+rows that are neighbours of each other count there: fewer of them join two classes.
 
-The search is that of multilevel graph partitioning: many small clusters, which k-means finds well,
-are improved on the graph, merged, and improved again.
+The search is that of multilevel graph partitioning: many small clusters, which k-means finds well
+among the rows and in an embedding of their graph, are improved on the graph, merged, and improved
+again.
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from scipy.sparse import csr_array
 from sklearn.cluster import KMeans
 
 from .._runtime.threads import libraries_in_one_thread
+from .neighbor_embedding import embedded
 
 _STARTS = 6
 _BALANCES = (1.0, 0.9, 0.8, 0.7, 0.6)  # below, most clusters stay empty
@@ -33,6 +37,8 @@ _SMALL_SIZE = 12  # rows: smaller ones follow chance
 _ROUNDS = 60
 _FEW_ROUNDS = 20  # where the result is only merged
 _PATIENCE = 5  # rounds without a better value
+_TOLERATED = 1.2  # times the lowest cut
+_UNEVENNESS = 3  # power of the evenness by which a cut is divided
 _LEAST_CUT = 1e-3  # added to a cut, so that cuts of nearly 0 do not outweigh sizes
 _SMOOTHING = 1e-3  # share of edges that are spread over all pairs of clusters
 
@@ -51,28 +57,50 @@ def partitions(
     n_clusters : int
     seed : int
     n_starts : int, default=6
-        Each gives five partitions.
+        Every second one is in an embedding of the graph.
 
     Returns
     -------
     labels : ndarray of shape (m, n), int64
-        From several starts, the best one first. Fewer clusters may be in use than asked for.
+        The best one of each start at the balance that is taken, the one of the highest value
+        first. Then those of other balances at which the cut is tolerable. Fewer clusters may be in
+        use than asked for.
     """
+    spaces = [rows] if n_starts == 1 else [rows, embedded(edges, rows, seed)]
+    seeds = np.random.SeedSequence(seed).generate_state(n_starts).tolist()
+    starts = [
+        (_small_clusters(edges, spaces[number % len(spaces)], n_clusters, start), start)
+        for number, start in enumerate(seeds)
+    ]
+    found = {balance: _partitions_at(edges, starts, n_clusters, balance) for balance in _BALANCES}
     mutual = csr_array((edges.data > 1, edges.indices, edges.indptr), shape=edges.shape)
+    cuts = {
+        balance: cut(edge_shares(mutual, labels[0], n_clusters))
+        for balance, labels in found.items()
+    }
+    tolerable = [
+        balance for balance in _BALANCES if cuts[balance] <= _TOLERATED * min(cuts.values())
+    ]
+    return np.concatenate([found[balance] for balance in reversed(tolerable)])
+
+
+def _partitions_at(
+    edges: csr_array,
+    starts: Sequence[tuple[tuple[np.ndarray, int], int]],
+    n_clusters: int,
+    balance: float,
+) -> np.ndarray:
+    """Search partitions (m, n) from some starts; the first one has the highest value."""
     found = []
-    for start in np.random.SeedSequence(seed).generate_state(n_starts).tolist():
-        small, n_small = _small_clusters(edges, rows, n_clusters, start)
-        shares = edge_shares(edges, small, n_small)
-        for balance in _BALANCES:
-            merged = merge(shares, n_clusters, balance)[small]
-            labels = refined(edges, merged, n_clusters, balance, start)
-            found.append((cut(edge_shares(mutual, labels, n_clusters)), labels))
-    found.sort(key=lambda scored: scored[0])
-    return np.stack([labels for _, labels in found])
+    for (small, n_small), seed in starts:
+        merged = merge(edge_shares(edges, small, n_small), n_clusters, balance)[small]
+        found.append(refined(edges, merged, n_clusters, balance, seed))
+    values = [value(edge_shares(edges, labels, n_clusters), balance) for labels in found]
+    return np.stack(found)[np.argsort(values, kind="stable")[::-1]]
 
 
 def cut(shares: np.ndarray) -> float:
-    """Return the mean share of the edges of a cluster that leave it, over the evenness squared.
+    """Return the mean share of the edges of a cluster that leave it, over the evenness cubed.
 
     The first is the normalised cut per cluster; an empty cluster counts 1. The second is the
     entropy of the sizes, by ends of edges, as a share of that of equal sizes.
@@ -92,7 +120,7 @@ def cut(shares: np.ndarray) -> float:
         return 0.0
     leaving = 1 - float(np.mean(np.diag(shares) / np.where(ends > 0, ends, 1.0)))
     evenness = -float(_xlogx(ends).sum()) / math.log(len(ends))
-    return (leaving + _LEAST_CUT) / evenness**2 if evenness > 0 else math.inf
+    return (leaving + _LEAST_CUT) / evenness**_UNEVENNESS if evenness > 0 else math.inf
 
 
 def refined(

@@ -116,24 +116,35 @@ def test_clusters_may_have_any_shape(moons):
     assert adjusted_rand_score(y, KMeans(2, n_init=5, random_state=0).fit_predict(X)) < 0.6
 
 
-def test_partitions_are_sorted_by_their_cut(moons):
-    X, _ = moons
-    edges = graph(X)
+def cut_by_hand(edges, labels, n_clusters):
     mutual = np.where(edges.toarray() == 2, 1.0, 0.0)
-    found = partitions(edges, X, 6, seed=0)
-    assert found.shape == (30, 400)
+    members = np.eye(n_clusters)[labels]
+    ends = members.T @ mutual.sum(axis=1)
+    inside = np.einsum("ik,ij,jk->k", members, mutual, members)
+    normalised_cut = np.mean([1 - inside[k] / ends[k] for k in range(n_clusters)])
+    return (normalised_cut + 1e-3) / (entropy(ends) / np.log(n_clusters)) ** 3
+
+
+def test_the_first_partition_has_the_highest_value_of_its_balance(moons):
+    edges = graph(moons[0])
+    found = partitions(edges, moons[0], 6, seed=0)
     assert found.dtype == np.int64
+    assert found.shape[1] == 400
+    assert len(found) % 6 == 0  # six starts at each balance
+    cuts = [cut_by_hand(edges, labels, 6) for labels in found[::6]]
+    assert max(cuts) <= 1.2 * min(cuts)
+    balances = (1.0, 0.9, 0.8, 0.7, 0.6)
+    of_start = [value(edge_shares(edges, labels, 6), b) for b in balances for labels in found[:6]]
+    orders = np.array(of_start).reshape(5, 6)
+    assert (np.diff(orders, axis=1) <= 1e-12).all(axis=1).any()  # sorted by one of them
 
-    def by_hand(labels):
-        members = np.eye(6)[labels]
-        ends = members.T @ mutual.sum(axis=1)
-        inside = np.einsum("ik,ij,jk->k", members, mutual, members)
-        normalised_cut = np.mean([1 - inside[k] / ends[k] for k in range(6)])
-        return (normalised_cut + 1e-3) / (entropy(ends) / np.log(6)) ** 2
 
-    cuts = [by_hand(labels) for labels in found]
-    np.testing.assert_array_less(np.array(cuts[:-1]), np.array(cuts[1:]) + 1e-9)
-    assert cuts[0] < cuts[-1]
+def test_balances_at_which_clusters_stay_empty_are_left_out():
+    X, y = make_blobs(300, centers=[[0, 0], [7, 0], [0, 7]], random_state=0)
+    X = X.astype(np.float32)
+    found = partitions(graph(X), X, 3, seed=0)
+    assert adjusted_rand_score(y, found[0]) > 0.97
+    assert all(len(np.unique(labels)) == 3 for labels in found[::6])
 
 
 @pytest.mark.parametrize("sizes", [(300, 300, 300), (300, 60, 60), (300, 100, 50)])
@@ -146,7 +157,7 @@ def test_clusters_of_equal_and_of_unequal_sizes_are_found(sizes):
 def test_empty_clusters_count_as_cut_off():
     shares = np.array([[0.4, 0.1, 0], [0.1, 0.4, 0], [0, 0, 0]])
     evenness = np.log(2) / np.log(3)
-    assert cut(shares) == pytest.approx(((0.2 + 0.2 + 1) / 3 + 1e-3) / evenness**2)
+    assert cut(shares) == pytest.approx(((0.2 + 0.2 + 1) / 3 + 1e-3) / evenness**3)
     assert cut(np.diag([1.0, 0.0])) == np.inf
     assert cut(np.ones((1, 1))) == 0
 
