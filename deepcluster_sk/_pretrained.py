@@ -1,8 +1,8 @@
 """Pretrained encoders by name: networks of timm and torchvision with trained weights.
 
 A name is ``"timm/NAME"`` or ``"torchvision/NAME"``, or the same with ``:PATH`` for a file of
-weights. Normalisation, input size, interpolation and the layer of the features are those that the
-library names for the weights.
+weights. Normalisation, input size, the middle part of an image that is seen, interpolation and the
+layer of the features are those that the library names for the weights.
 """
 
 import difflib
@@ -53,6 +53,15 @@ class InputConfig(NamedTuple):
     mean: tuple[float, ...]
     """Per channel, of values in [0, 1]."""
     std: tuple[float, ...]
+    crop: float = 1.0
+    """The share of height and width, in the middle of an image, that the network sees."""
+    keeps_aspect: bool = True
+    """Whether that part has the aspect ratio of what the network sees."""
+
+    def image_size(self, size: tuple[int, int] | None) -> tuple[int, int]:
+        """Return the height and width of images whose middle part has a size, or its own one."""
+        height, width = size or self.size
+        return round(height / self.crop), round(width / self.crop)
 
 
 class PretrainedEncoder(nn.Module):
@@ -63,7 +72,8 @@ class PretrainedEncoder(nn.Module):
     network : torch.nn.Module
         Maps normalised images (n, 3, height, width) to features (n, d).
     config : InputConfig
-        Images of another size are resized to its size; grey ones are repeated in three channels.
+        The middle part of an image is resized to its size, and grey ones are repeated in three
+        channels.
     """
 
     mean: Tensor
@@ -74,17 +84,41 @@ class PretrainedEncoder(nn.Module):
         self.network = network
         self.size = config.size
         self.interpolation = config.interpolation
+        self.crop = config.crop
+        self.keeps_aspect = config.keeps_aspect
         self.register_buffer("mean", torch.tensor(config.mean)[:, None, None])
         self.register_buffer("std", torch.tensor(config.std)[:, None, None])
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images (n, C, H, W) of one or three channels to features (n, d)."""
+        x = middle(x, self.crop, self.size if self.keeps_aspect else None)
         if x.shape[2:] != self.size:
             smooth = self.interpolation != "nearest" and not lacks(x.device, "antialiasing")
             x = F.interpolate(x, self.size, mode=self.interpolation, antialias=smooth)
             x = x.clamp(0, 1)  # bicubic interpolation overshoots
         features: Tensor = self.network((x.expand(-1, 3, -1, -1) - self.mean) / self.std)
         return features
+
+
+def middle(x: Tensor, share: float, like: tuple[int, int] | None) -> Tensor:
+    """Return the middle part of images.
+
+    Parameters
+    ----------
+    x : Tensor of shape (n, C, H, W)
+    share : float
+        Of the height and width, in (0, 1].
+    like : (int, int) or None
+        Height and width of the aspect ratio that the part has, of which the share is taken then;
+        None keeps that of the images.
+    """
+    sides: tuple[float, float] = (x.shape[2], x.shape[3])
+    if like is not None:
+        scale = min(sides[0] / like[0], sides[1] / like[1])
+        sides = like[0] * scale, like[1] * scale
+    height, width = (max(1, round(share * side)) for side in sides)
+    top, left = round((x.shape[2] - height) / 2), round((x.shape[3] - width) / 2)
+    return x[:, :, top : top + height, left : left + width]
 
 
 def parsed_name(encoder: Any) -> PretrainedName | None:
@@ -179,7 +213,14 @@ def _timm_config(name: PretrainedName) -> InputConfig:
     interpolation: Interpolation = "bicubic"
     if settings.interpolation in ("nearest", "bilinear"):
         interpolation = settings.interpolation
-    return InputConfig((height, width), interpolation, settings.mean, settings.std)
+    return InputConfig(
+        (height, width),
+        interpolation,
+        settings.mean,
+        settings.std,
+        float(settings.crop_pct),
+        settings.crop_mode == "center",
+    )
 
 
 def _timm_network(name: PretrainedName, size: tuple[int, int], *, weights: bool) -> nn.Module:
@@ -228,8 +269,14 @@ def _torchvision_config(name: PretrainedName) -> InputConfig:
         _refuse_unknown(name, models)
     transforms = torchvision.models.get_model_weights(name.model).DEFAULT.transforms()
     (side,) = transforms.crop_size
-    interpolation = transforms.interpolation.value
-    return InputConfig((side, side), interpolation, tuple(transforms.mean), tuple(transforms.std))
+    (resized,) = transforms.resize_size
+    return InputConfig(
+        (side, side),
+        transforms.interpolation.value,
+        tuple(transforms.mean),
+        tuple(transforms.std),
+        min(1.0, side / resized),
+    )
 
 
 def _torchvision_network(

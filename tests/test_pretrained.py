@@ -89,9 +89,11 @@ def test_features_are_those_of_the_library(files):
     network.load_state_dict(state)
     settings = timm.data.resolve_model_data_config(network)
     normalize = torchvision.transforms.Normalize(settings["mean"], settings["std"])
-    x = torch.rand(2, 3, 160, 160, generator=torch.Generator().manual_seed(0))
+    crop = torchvision.transforms.CenterCrop(160)  # of 168 pixels: timm names a share of .95
+    x = torch.rand(2, 3, 168, 168, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        torch.testing.assert_close(encoder.eval()(x), network(normalize(x)), rtol=1e-4, atol=1e-5)
+        expected = network(normalize(crop(x)))
+        torch.testing.assert_close(encoder.eval()(x), expected, rtol=1e-4, atol=1e-5)
     assert feature_dim == network.num_features
     assert encoder.size == settings["input_size"][1:]
 
@@ -104,9 +106,10 @@ def test_features_of_torchvision_are_what_its_last_layer_sees(files):
     network.fc = nn.Identity()
     transforms = torchvision.models.get_model_weights("shufflenet_v2_x0_5").DEFAULT.transforms()
     normalize = torchvision.transforms.Normalize(transforms.mean, transforms.std)
-    x = torch.rand(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    crop = torchvision.transforms.CenterCrop(transforms.crop_size)
+    x = torch.rand(2, 3, 256, 256, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        expected = network.eval()(normalize(x))
+        expected = network.eval()(normalize(crop(x)))
         torch.testing.assert_close(encoder.eval()(x), expected, rtol=1e-4, atol=1e-5)
     assert feature_dim == 1024
 
@@ -126,6 +129,30 @@ def test_images_of_another_size_are_resized_within_their_range(interpolation):
     assert seen[0].shape == (2, 3, 12, 10)
     assert 0 <= seen[0].min() <= seen[0].max() <= 1
     torch.testing.assert_close(seen[0][:, 0], seen[0][:, 2])  # grey is repeated
+
+
+@pytest.mark.parametrize(("height", "width"), [(256, 256), (248, 100), (17, 30), (1, 1)])
+def test_the_middle_of_an_image_is_that_of_torchvision(height, width):
+    x = torch.rand(2, 3, height, width, generator=torch.Generator().manual_seed(0))
+    sides = [max(1, round(0.875 * side)) for side in (height, width)]
+    expected = torchvision.transforms.CenterCrop(sides)(x)
+    torch.testing.assert_close(pretrained.middle(x, 0.875, None), expected)
+
+
+def test_the_middle_of_an_image_has_the_aspect_ratio_of_what_is_seen():
+    x = torch.arange(12 * 30).reshape(1, 1, 12, 30)
+    torch.testing.assert_close(pretrained.middle(x, 1.0, (224, 224)), x[..., 9:21])
+    torch.testing.assert_close(pretrained.middle(x, 0.5, (224, 224)), x[..., 3:9, 12:18])
+    torch.testing.assert_close(pretrained.middle(x, 1.0, (10, 50)), x[..., 3:9, :])
+
+
+@pytest.mark.parametrize("crop", [0.875, 0.9, 0.965, 1.0])
+@pytest.mark.parametrize("size", [(224, 224), (518, 518), (7, 7), (160, 320)])
+def test_images_have_room_for_the_margin_and_are_not_resized_again(size, crop):
+    config = InputConfig(size, "bicubic", (0.0,) * 3, (1.0,) * 3, crop)
+    height, width = config.image_size(None)
+    assert pretrained.middle(torch.zeros(1, 1, height, width), crop, size).shape[2:] == size
+    assert config.image_size((32, 32)) == (round(32 / crop), round(32 / crop))
 
 
 def test_names_are_frozen_by_default_and_fine_tuned_on_request(files, colors):
@@ -151,17 +178,21 @@ def test_image_size_is_what_the_encoder_sees(files, colors, model):
 def test_files_are_read_at_the_size_of_the_encoder(files, photos):
     name = named(f"timm/{CONVNET}", files)
     model = ContrastiveClustering(3, encoder=name, **FAST).fit(photos)
-    assert model.input_shape_ == (160, 160, 3)
+    assert model.input_shape_ == (168, 168, 3)  # of which the network sees 160 in the middle
     np.testing.assert_array_equal(model.predict(photos), model.labels_)
 
 
 def test_files_are_resized_by_the_interpolation_of_the_library(files, photos):
     name = named(f"timm/{CONVNET}", files)
     model = ContrastiveClustering(3, encoder=name, **FAST).fit(photos)
-    resized = [
-        np.asarray(Image.open(path).resize((160, 160), Image.Resampling.BICUBIC))
-        for path in sorted(photos.iterdir())
-    ]
+    side = 168  # timm resizes the shorter side, of which the network sees .95 in the middle
+    prepare = torchvision.transforms.Compose(
+        [
+            torchvision.transforms.Resize(side, torchvision.transforms.InterpolationMode.BICUBIC),
+            torchvision.transforms.CenterCrop(side),
+        ]
+    )
+    resized = [np.asarray(prepare(Image.open(path))) for path in sorted(photos.iterdir())]
     expected = model.transform(np.stack(resized))
     np.testing.assert_allclose(model.transform(photos), expected, rtol=1e-4, atol=1e-5)
 

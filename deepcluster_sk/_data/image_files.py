@@ -31,6 +31,17 @@ _one_large_image = Lock()
 _MODE = {1: "L", 3: "RGB", 4: "RGBA"}  # by number of channels
 
 
+class Resizing(NamedTuple):
+    """How images get another size."""
+
+    interpolation: Literal["nearest", "bilinear", "bicubic"] = "bilinear"
+    keeps_aspect: bool = False
+    """Whether the middle part of the new aspect ratio is taken, or all of the image."""
+
+
+STRETCHED = Resizing()
+
+
 def find_image_files(folder: str | os.PathLike[str]) -> list[str]:
     """Return the image files of a folder and its subfolders, sorted by path.
 
@@ -71,11 +82,11 @@ def _visible_files(root: Path) -> Iterator[Path]:
             yield from (Path(folder, name) for name in names if not name.startswith("."))
 
 
-def to_array(image: Image.Image, layout: Layout, interpolation: str = "bilinear") -> np.ndarray:
+def to_array(image: Image.Image, layout: Layout, resizing: Resizing = STRETCHED) -> np.ndarray:
     """Return an opened image as uint8 array of ``layout.shape``.
 
     It is turned as its EXIF orientation says, laid on white if it is transparent and the layout is
-    not, of 16 bits the upper 8 are taken, and it is resized without regard to its aspect ratio.
+    not, of 16 bits the upper 8 are taken, and it is resized.
     """
     n_channels, height, width = layout.sample_shape
     image = _eight_bits(ImageOps.exif_transpose(image))
@@ -84,7 +95,11 @@ def to_array(image: Image.Image, layout: Layout, interpolation: str = "bilinear"
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     image = image.convert(_MODE[n_channels])
     if image.size != (width, height):
-        image = image.resize((width, height), Image.Resampling[interpolation.upper()])
+        resample = Image.Resampling[resizing.interpolation.upper()]
+        if resizing.keeps_aspect:
+            image = ImageOps.fit(image, (width, height), resample)
+        else:
+            image = image.resize((width, height), resample)
     pixels = np.asarray(image)
     if layout.channels == "first" and n_channels > 1:
         pixels = pixels.transpose(2, 0, 1)
@@ -131,13 +146,13 @@ def room_for(image: Image.Image) -> Iterator[None]:
         yield
 
 
-def _decode(path: str, layout: Layout, interpolation: str) -> np.ndarray:
+def _decode(path: str, layout: Layout, resizing: Resizing) -> np.ndarray:
     """Read one file."""
     with opened_image(path) as image:
         side = 2 * max(layout.sample_shape[1:])
         image.draft(None, (side, side))  # large JPEGs are decoded at a fraction of their size
         with room_for(image):
-            return to_array(image, layout, interpolation)
+            return to_array(image, layout, resizing)
 
 
 class _Header(NamedTuple):
@@ -190,8 +205,7 @@ class ImageFiles:
     paths : sequence of str
     layout : Layout
         Size and channels that they are converted to.
-    interpolation : {"nearest", "bilinear", "bicubic"}, default="bilinear"
-        How they are resized.
+    resizing : Resizing, default=STRETCHED
 
     Attributes
     ----------
@@ -202,10 +216,10 @@ class ImageFiles:
     """
 
     def __init__(
-        self, paths: Sequence[str], layout: Layout, interpolation: str = "bilinear"
+        self, paths: Sequence[str], layout: Layout, resizing: Resizing = STRETCHED
     ) -> None:
         self.paths = paths
-        self.interpolation = interpolation
+        self.resizing = resizing
         self.layout = layout
         self.shape = (len(paths), *layout.shape)
         self.dtype = np.dtype(np.uint8)
@@ -218,7 +232,7 @@ class ImageFiles:
         def decode(i: int) -> None:
             path = self.paths[positions[i]]
             try:
-                images[i] = _decode(path, self.layout, self.interpolation)
+                images[i] = _decode(path, self.layout, self.resizing)
             except MemoryError:
                 raise
             except Exception as error:  # damaged files make Pillow raise errors of many kinds
@@ -247,7 +261,7 @@ def open_image_files(
     on_error: str = "raise",
     verbose: bool = False,
     keep_all: bool = False,
-    interpolation: str = "bilinear",
+    resizing: Resizing = STRETCHED,
 ) -> OpenedFiles:
     """Decode all files once, and keep the images if they fit into the memory.
 
@@ -262,8 +276,7 @@ def open_image_files(
         Whether to show a progress bar.
     keep_all : bool, default=False
         Whether to keep the images even if they take most of the memory.
-    interpolation : {"nearest", "bilinear", "bicubic"}, default="bilinear"
-        How they are resized.
+    resizing : Resizing, default=STRETCHED
 
     Raises
     ------
@@ -286,7 +299,7 @@ def open_image_files(
     cache = np.empty((len(paths) if fits else 0, *layout.shape), dtype=np.uint8)
 
     def decode(i: int) -> None:
-        pixels = _decode(paths[i], layout, interpolation)
+        pixels = _decode(paths[i], layout, resizing)
         if fits:
             cache[i] = pixels
 
@@ -298,7 +311,7 @@ def open_image_files(
     skipped = {i: paths[i] for i in sorted(reasons)}
     if fits:
         return OpenedFiles(cache[good] if skipped else cache, layout, skipped)
-    files = ImageFiles([paths[i] for i in good], layout, interpolation)
+    files = ImageFiles([paths[i] for i in good], layout, resizing)
     return OpenedFiles(files, layout, skipped)
 
 

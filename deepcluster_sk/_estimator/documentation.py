@@ -17,7 +17,8 @@ encoder : str, torch.nn.Module or callable, default="auto"
       ``"resnet18"`` above.
     - ``"timm/NAME"``, ``"torchvision/NAME"``: a network with trained weights, such as
       ``"timm/vit_small_patch14_dinov2.lvd142m"`` or ``"torchvision/resnet50"``. Normalisation,
-      input size, interpolation and the layer of the features are those that the library names.
+      input size, interpolation and the layer of the features are those that the library names, and
+      so is the margin of the images that is left out, an eighth of each side for many networks.
       It downloads the weights, or finds them in its cache; ``"timm/NAME:PATH"`` takes them from a
       file, without executing anything in it (other formats than safetensors need torch >= 2.6).
       Names of timm need the extra ``pretrained``.
@@ -72,8 +73,9 @@ image_size : int, tuple of 2 ints or "auto", default="auto"
     Height and width, or both in one number, that image files are resized to in fit. ``"auto"``
     is the median height and the median width of the files, at most 32 pixels each, which keeps
     the network small. Pass more if clusters differ in details, best with a GPU. With a pretrained
-    encoder by name, ``"auto"`` is the size that it was trained on, and arrays are resized to it as
-    well; a smaller size takes less time.
+    encoder by name, it is the size of the middle part that the network sees, for arrays as well,
+    and files are read with the margin around it. Then ``"auto"`` is the size that the network was
+    trained on; a smaller size takes less time.
 on_error : {"raise", "skip"}, default="raise"
     What to do about image files that cannot be read: an error that names all of them, or a
     warning and the label -1.

@@ -8,15 +8,17 @@ import torch
 from torch.utils.data import Dataset
 
 from .._data.image_files import (
+    STRETCHED,
     ImageSize,
     OpenedFiles,
+    Resizing,
     checked_size,
     find_image_files,
     open_image_files,
 )
 from .._data.preprocessing import Layout
 from .._data.readers import ArrayReader, ChunkedArray, DatasetReader, as_numpy, is_memory_mapped
-from .._pretrained import Interpolation, input_config, parsed_name
+from .._pretrained import input_config, parsed_name
 from .._runtime.distributed import rank
 from .._runtime.warnings import warn_user
 from . import errors
@@ -29,7 +31,7 @@ class FileOptions(NamedTuple):
     image_size: ImageSize
     on_error: str
     verbose: bool
-    interpolation: Interpolation = "bilinear"
+    resizing: Resizing = STRETCHED
 
 
 def file_options(estimator: Any) -> FileOptions:
@@ -48,8 +50,9 @@ def file_options(estimator: Any) -> FileOptions:
     if name is None:
         return options
     config = input_config(name)
-    size = config.size if isinstance(size, str) else size
-    return options._replace(image_size=size, interpolation=config.interpolation)
+    size = config.image_size(None if isinstance(size, str) else size)
+    resizing = Resizing(config.interpolation, config.keeps_aspect)
+    return options._replace(image_size=size, resizing=resizing)
 
 
 def open_files(
@@ -67,7 +70,7 @@ def open_files(
         image_size=files.image_size,
         on_error=files.on_error,
         verbose=files.verbose,
-        interpolation=files.interpolation,
+        resizing=files.resizing,
     )
     if opened.skipped:
         first = next(iter(opened.skipped.values()))
