@@ -6,9 +6,9 @@ scikit-learn brings the digits, wine and breast cancer. The others are read from
 and ``features_cifar10_10k.npz`` (arrays X, y); and ``scrna_worm_neuron.npz`` (counts of genes in
 cells: the parts data, indices, indptr and shape of a CSR matrix, and y). Some sets are in no group
 and are named one by one: ``fashion-rows``; ``imagenette-rows``, pixels of small copies of
-``imagenette96_jpegs.npz`` (bytes of JPEG files, offsets, labels); ``imagenette-features``, which
-``features.py`` makes of these; and ``clothing-photos``, paths of
-JPEG files in a folder per class, ``clothing/CLASS/NAME.jpg``.
+``imagenette96_jpegs.npz`` (bytes of JPEG files, offsets, labels); ``imagenette-features`` and
+``clothing-features``, which ``features.py`` makes of these and of the photographs; and
+``clothing-photos``, paths of JPEG files in a folder per class, ``clothing/CLASS/NAME.jpg``.
 """
 
 import io
@@ -129,5 +129,6 @@ UNGROUPED: dict[str, Callable[[Path | None], Data]] = {
     "fashion-rows": _flat("fashion_mnist.npz"),
     "imagenette-rows": _flat("imagenette96_jpegs.npz"),
     "imagenette-features": _flat("features_imagenette.npz"),
+    "clothing-features": _flat("features_clothing_photos.npz"),
     "clothing-photos": _photographs,
 }

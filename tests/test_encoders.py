@@ -5,6 +5,7 @@ import threading
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 from torch import Tensor, nn
@@ -459,6 +460,17 @@ def test_oriented_gradients_tell_shapes_and_not_colors():
     assert model.transform(images).shape == (90, 2880)
     colors = KMeans(3, n_init=3, random_state=0).fit_predict(images.reshape(90, -1))
     assert adjusted_rand_score(kinds, colors) < 0.5
+
+
+def test_oriented_gradients_of_files_are_those_of_the_square_in_the_middle(tmp_path):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (12, 24, 40, 3), dtype=np.uint8)
+    files = [tmp_path / f"{number:02}.png" for number in range(12)]
+    for file, image in zip(files, images, strict=True):
+        Image.fromarray(image).save(file)
+    model = ContrastiveClustering(3, encoder="hog", image_size=24, max_epochs=2, random_state=0)
+    features = model.fit(files).transform(files)
+    np.testing.assert_allclose(features, model.transform(images[:, :, 8:32]), atol=1e-6)
 
 
 @pytest.mark.parametrize("sample_shape", [(1, 8, 8), (3, 5, 7), (4, 40, 33)])

@@ -18,7 +18,7 @@ from .._data.image_files import (
 )
 from .._data.preprocessing import Layout
 from .._data.readers import ArrayReader, ChunkedArray, DatasetReader, as_numpy, is_memory_mapped
-from .._pretrained import input_config, parsed_name
+from .._pretrained import input_config, is_used_as_it_is, parsed_name
 from .._runtime.distributed import rank
 from .._runtime.warnings import warn_user
 from . import errors
@@ -35,7 +35,7 @@ class FileOptions(NamedTuple):
 
 
 def file_options(estimator: Any) -> FileOptions:
-    """Resolve the parameters of image files: for a pretrained encoder, by what it was trained on.
+    """Resolve the parameters of image files: for a pretrained encoder, as its library does.
 
     Raises
     ------
@@ -46,9 +46,11 @@ def file_options(estimator: Any) -> FileOptions:
     """
     size = checked_size(estimator.image_size)
     options = FileOptions(size, estimator.on_error, bool(estimator.verbose) and rank() == 0)
-    name = parsed_name(estimator.encoder)
-    if name is None:
+    if not is_used_as_it_is(estimator.encoder):
         return options
+    name = parsed_name(estimator.encoder)
+    if name is None:  # "hog" compares shapes, which stretching would change
+        return options._replace(resizing=Resizing(keeps_aspect=True))
     config = input_config(name)
     size = config.image_size(None if isinstance(size, str) else size)
     resizing = Resizing(config.interpolation, config.keeps_aspect)
