@@ -38,7 +38,7 @@ _ROUNDS = 60
 _FEW_ROUNDS = 20  # where the result is only merged
 _PATIENCE = 5  # rounds without a better value
 _TOLERATED = 1.2  # times the lowest cut
-_UNEVENNESS = 3  # power of the evenness by which a cut is divided
+_EVENNESS_POWER = 3  # of the number that a cut is divided by
 _LEAST_CUT = 1e-3  # added to a cut, so that cuts of nearly 0 do not outweigh sizes
 _SMOOTHING = 1e-3  # share of edges that are spread over all pairs of clusters
 
@@ -120,7 +120,7 @@ def cut(shares: np.ndarray) -> float:
         return 0.0
     leaving = 1 - float(np.mean(np.diag(shares) / np.where(ends > 0, ends, 1.0)))
     evenness = -float(_xlogx(ends).sum()) / math.log(len(ends))
-    return (leaving + _LEAST_CUT) / evenness**_UNEVENNESS if evenness > 0 else math.inf
+    return (leaving + _LEAST_CUT) / evenness**_EVENNESS_POWER if evenness > 0 else math.inf
 
 
 def refined(
