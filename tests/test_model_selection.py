@@ -3,6 +3,7 @@ import pytest
 from estimators import ESTIMATORS
 from sklearn.base import BaseEstimator, ClusterMixin
 from sklearn.cluster import DBSCAN
+from sklearn.datasets import make_blobs
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 from sklearn.model_selection import GridSearchCV, cross_validate
 from sklearn.pipeline import make_pipeline
@@ -144,8 +145,9 @@ def test_curve_has_a_row_per_number_and_a_column_per_fit(blobs):
     np.testing.assert_array_equal(scores["silhouette"], again["silhouette"])
 
 
-def test_curve_prefers_the_number_of_well_separated_groups(blobs):
-    X, _ = blobs
+def test_curve_prefers_the_number_of_well_separated_groups():
+    # so many rows that there is more than one way to cut a group in two
+    X, _ = make_blobs(150, n_features=5, centers=3, random_state=0)
     model = make_pipeline(StandardScaler(), ContrastiveClustering(max_epochs=20))
     scores = n_clusters_curve(model, X, n_clusters=[2, 3, 5])
     assert scores["silhouette"].mean(axis=1).argmax() == 1
