@@ -62,9 +62,9 @@ def partitions(
     Returns
     -------
     labels : ndarray of shape (m, n), int64
-        The best one of each start at the balance that is taken, the one of the highest value
-        first. Then those of other balances at which the cut is tolerable. Fewer clusters may be in
-        use than asked for.
+        Of each start and balance: first those of the balance that is taken, the one of the highest
+        value before the others, and then those of the other balances. Fewer clusters may be in use
+        than asked for.
     """
     spaces = [rows] if n_starts == 1 else [rows, embedded(edges, rows, seed)]
     seeds = np.random.SeedSequence(seed).generate_state(n_starts).tolist()
@@ -78,10 +78,9 @@ def partitions(
         balance: cut(edge_shares(mutual, labels[0], n_clusters))
         for balance, labels in found.items()
     }
-    tolerable = [
-        balance for balance in _BALANCES if cuts[balance] <= _TOLERATED * min(cuts.values())
-    ]
-    return np.concatenate([found[balance] for balance in reversed(tolerable)])
+    taken = min(b for b in _BALANCES if cuts[b] <= _TOLERATED * min(cuts.values()))
+    order = sorted(_BALANCES, key=lambda balance: (balance != taken, cuts[balance]))
+    return np.concatenate([found[balance] for balance in order])
 
 
 def _partitions_at(
