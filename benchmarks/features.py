@@ -48,10 +48,8 @@ def main() -> None:
         parser.error(f"--encoder {arguments.encoder}: expected timm/NAME or torchvision/NAME")
     config, seen = input_config(name), None if side is None else (side, side)
     height, width = config.image_size(seen)
-    layout, resizing = (
-        Layout((height, width, 3), "last"),
-        Resizing(config.interpolation, config.keeps_aspect),
-    )
+    layout = Layout((height, width, 3), "last")
+    resizing = Resizing(config.interpolation, config.keeps_aspect)
     encoder, _ = make_encoder(arguments.encoder, layout.sample_shape, frozen=True, image_size=seen)
     encoder.eval()
 

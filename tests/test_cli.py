@@ -638,7 +638,7 @@ def test_a_pretrained_encoder_is_named_in_fit_and_opens_by_itself(photos, weight
     model = deepcluster_sk.load(tmp_path / "m")
     assert [int(row["cluster"]) for row in rows_of(out)] == model.labels_.tolist()
     assert (model.random_state, model.encoder_.size) == (1, (32, 32))
-    assert model.input_shape_[:2] == (37, 37)  # read with the margin that timm names, .875
+    assert model.input_shape_[:2] == (37, 37)  # with the margin of torchvision: .875 of it is seen
 
 
 def test_features_are_computed_once_for_training_table_and_report(

@@ -18,7 +18,7 @@ encoder : str, torch.nn.Module or callable, default="auto"
     - ``"timm/NAME"``, ``"torchvision/NAME"``: a network with trained weights, such as
       ``"timm/vit_small_patch14_dinov2.lvd142m"`` or ``"torchvision/resnet50"``. Normalisation,
       input size, interpolation and the layer of the features are those that the library names, and
-      so is the margin of the images that is left out, an eighth of each side for many networks.
+      so is the margin of the images that is left out, an eighth of height and width for many.
       It downloads the weights, or finds them in its cache; ``"timm/NAME:PATH"`` takes them from a
       file, without executing anything in it (other formats than safetensors need torch >= 2.6).
       Names of timm need the extra ``pretrained``.

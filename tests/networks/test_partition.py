@@ -9,6 +9,7 @@ from sklearn.datasets import make_blobs, make_moons
 from sklearn.metrics import adjusted_rand_score, mutual_info_score
 from sklearn.neighbors import kneighbors_graph
 
+from deepcluster_sk._networks import partition
 from deepcluster_sk._networks.partition import (
     cut,
     edge_shares,
@@ -137,6 +138,18 @@ def test_the_first_partitions_are_those_of_the_lowest_balance_with_a_tolerable_c
     of_start = [value(edge_shares(edges, labels, 6), b) for b in balances for labels in found[:6]]
     orders = np.array(of_start).reshape(5, 6)
     assert (np.diff(orders, axis=1) <= 1e-12).all(axis=1).any()  # sorted by one of them
+
+
+def test_the_lowest_balance_is_taken_whose_cut_is_tolerable(moons, monkeypatch):
+    cuts = {10: 1.0, 9: 1.1, 8: 1.19, 7: 1.21, 6: 5.0}  # by ten times the balance
+
+    def of_one_cluster(edges, starts, n_clusters, balance):
+        return np.full((len(starts), 400), round(10 * balance))
+
+    monkeypatch.setattr(partition, "_partitions_at", of_one_cluster)
+    monkeypatch.setattr(partition, "cut", lambda shares: cuts[int(np.diag(shares).argmax())])
+    found = partitions(graph(moons[0]), moons[0], 11, seed=0)
+    assert found[::6, 0].tolist() == [8, 10, 9, 7, 6]
 
 
 def test_balances_at_which_clusters_stay_empty_are_not_taken():
