@@ -41,11 +41,14 @@ def hdbscan(rows: np.ndarray, n_clusters: int, seed: int) -> Labels:
     return {"HDBSCAN": HDBSCAN(min_cluster_size=_smallest(rows)).fit_predict(rows)}
 
 
-def umap_then(*clusterings: str) -> Callable[[np.ndarray, int, int], Labels]:
+def umap_then(*clusterings: str, seeded: bool = True) -> Callable[[np.ndarray, int, int], Labels]:
+    """Return what clusters an embedding by UMAP, which takes all cores only without a seed."""
+
     def run(rows: np.ndarray, n_clusters: int, seed: int) -> Labels:
         import umap
 
-        embed = umap.UMAP(n_components=_N_DIMENSIONS, min_dist=0.0, random_state=seed)
+        state = seed if seeded else None
+        embed = umap.UMAP(n_components=_N_DIMENSIONS, min_dist=0.0, random_state=state)
         embedding = embed.fit_transform(rows)
         makers = {
             "KMeans": lambda: KMeans(n_clusters, n_init=10, random_state=seed),

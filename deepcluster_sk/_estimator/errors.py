@@ -246,6 +246,11 @@ def bad_labels(n_clusters: int) -> ValueError:
     return ValueError(f"labels_ are not all in [0, {n_clusters})")
 
 
+def bad_cluster_order(n_clusters: int) -> ValueError:
+    """Say that the order of the clusters in a file leaves some out."""
+    return ValueError(f"cluster_order does not name each of the {n_clusters} clusters once")
+
+
 def labels_of_other_files() -> ValueError:
     """Say that labels in a file contradict the files that were skipped."""
     return ValueError("labels_ are not -1 for the files in skipped_, and for no others")

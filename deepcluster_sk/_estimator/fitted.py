@@ -6,13 +6,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from .._data.preprocessing import Preprocessor, Scale
 from .._data.protocols import DataSource
+from .._data.sources import open_source
 from .._runtime.random import is_foreign
 from .._training.frozen import (
     FrozenEncoder,
     assign,
+    assign_encoded,
     features_of,
     frozen_encoder,
     give_back_encoder,
@@ -71,20 +74,11 @@ def unchanged_on_error(estimator: Any) -> Iterator[None]:
         raise
 
 
-def number_by_size(plan: Plan, objective: Objective, opened: Opened) -> None:
-    """Renumber the clusters by decreasing size."""
-    labels = assigned_labels(plan, objective, opened)
-    sizes = np.bincount(labels, minlength=plan.params.n_clusters)
-    order = np.argsort(-sizes, kind="stable")
-    objective.permute_clusters(torch.as_tensor(order))
-
-
 def lasting_attributes(
-    plan: Plan, objective: Objective, feature_dim: int, opened: Opened
+    plan: Plan, objective: Objective, feature_dim: int, opened: Opened, labels: np.ndarray
 ) -> Attributes:
     """Return the fitted attributes that do not depend on the course of the training."""
     samples = plan.samples
-    labels = assigned_labels(plan, objective, opened)
     if opened.frozen is not None:
         give_back_encoder(objective, opened.frozen)
     return {
@@ -135,20 +129,64 @@ def longer_course(before: Any, record: EpochRecord) -> Attributes:
     }
 
 
-def assigned_labels(plan: Plan, objective: Objective, opened: Opened) -> np.ndarray:
-    """Return the labels of the rows, computed as ``predict`` does: with the same bits."""
-    batches = map_batches(
-        lambda x: assign(objective, features_of(objective, opened.training.preprocess(x))),
-        opened.training.source,
+def assigned_labels(
+    plan: Plan,
+    objective: Objective,
+    opened: Opened,
+    features: Tensor | None = None,
+    *,
+    by_size: bool = False,
+) -> np.ndarray:
+    """Return the labels of the rows, with the same bits as those of ``predict``.
+
+    Parameters
+    ----------
+    plan : Plan
+    objective : Objective
+    opened : Opened
+    features : Tensor of shape (n, feature_dim) or None, default=None
+        What the encoder of the objective returns for all rows, if it is known.
+    by_size : bool, default=False
+        Whether the clusters get new numbers, by decreasing size.
+    """
+    labels, tied = [], []
+    for batch in _assignments(plan, objective, opened, features):
+        if not batch.isfinite().all():
+            raise errors.assignments_diverged(plan.params.learning_rate)
+        is_largest = (batch == batch.amax(dim=1, keepdim=True)).byte()
+        is_tied = is_largest.sum(dim=1) > 1
+        labels.append(batch.argmax(dim=1))
+        tied.append((is_tied, is_largest[is_tied]))
+    numbers = torch.cat(labels)
+    if by_size:
+        sizes = torch.bincount(numbers, minlength=plan.params.n_clusters)
+        order = sizes.argsort(descending=True, stable=True)
+        objective.cluster_order.copy_(objective.cluster_order[order])
+        numbers = order.argsort()[numbers]
+        # of equal values, predict takes the first one
+        is_tied, is_largest = map(torch.cat, zip(*tied, strict=True))
+        numbers[is_tied] = is_largest[:, order].argmax(dim=1)
+    return numbers.cpu().numpy()
+
+
+def _assignments(
+    plan: Plan, objective: Objective, opened: Opened, features: Tensor | None
+) -> Iterator[Tensor]:
+    """Yield the soft assignments of all rows, batch by batch as ``predict`` computes them."""
+    source, preprocess = opened.training.source, opened.training.preprocess
+    if features is not None:
+        source = open_source(features.cpu().numpy(), device=plan.device)
+
+    def assigned(x: Tensor) -> Tensor:
+        if features is not None:
+            return assign_encoded(objective, x)
+        return assign(objective, features_of(objective, preprocess(x)))
+
+    return map_batches(
+        assigned,
+        source,
         batch_size=default_batch_size(opened.stored.n_features),
         multiple=row_multiple(plan.layout),
         one_thread=plan.config.one_thread,
         foreign=is_foreign(objective),
     )
-    labels, known = [], []
-    for batch in batches:
-        labels.append(batch.argmax(dim=1).cpu())
-        known.append(batch.isfinite().all().cpu())
-    if not all(known):
-        raise errors.assignments_diverged(plan.params.learning_rate)
-    return torch.cat(labels).numpy()

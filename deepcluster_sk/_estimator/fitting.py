@@ -32,7 +32,7 @@ from .._training.frozen import (
 )
 from .._training.interrupts import Interrupts
 from .._training.objective import Objective
-from .._training.state import TrainingData, TrainState
+from .._training.state import Trained, TrainingData, TrainState
 from .._training.trainer import Trainer
 from .._training.work import is_small
 from ..augmentations._foreign import Checked
@@ -47,7 +47,6 @@ from .fitted import (
     course,
     lasting_attributes,
     longer_course,
-    number_by_size,
     set_fitted,
 )
 from .identity import feature_cache, fit_identity
@@ -88,10 +87,11 @@ def fit(estimator: Any, X: Any, y: Any) -> Interrupts:
         checkpoint.match(_start_identity(plan, opened, objective))
     plan = with_threads(plan, objective)
 
-    def attributes(objective: Objective, state: TrainState) -> Attributes:
-        number_by_size(plan, objective, opened)
+    def attributes(trained: Trained, state: TrainState) -> Attributes:
+        objective, features = trained
+        labels = assigned_labels(plan, objective, opened, features, by_size=True)
         return {
-            **lasting_attributes(plan, objective, feature_dim, opened),
+            **lasting_attributes(plan, objective, feature_dim, opened, labels),
             **course(state.history),
         }
 
@@ -100,9 +100,9 @@ def fit(estimator: Any, X: Any, y: Any) -> Interrupts:
     interrupts = Interrupts()
     trainer = Trainer(plan.config, seeds=plan.seeds, device=plan.device, callbacks=callbacks)
     with threads_of(plan):
-        state = trainer.run(objective, opened.training, checkpoint, interrupts)
+        state, trained = trainer.run(objective, opened.training, checkpoint, interrupts)
         with interrupts.waiting():
-            fitted = attributes(objective, state)
+            fitted = attributes(trained, state)
             set_fitted(estimator, fitted)
             on_first(lambda: tasks.on_success(fitted))
     return interrupts
@@ -143,8 +143,9 @@ def partial_fit(estimator: Any, X: Any) -> None:
             before=before.steps if before is not None and same_optimizer else None,
             starts=first,
         )
+        labels = assigned_labels(plan, objective, opened)
         fitted = {
-            **lasting_attributes(plan, objective, feature_dim, opened),
+            **lasting_attributes(plan, objective, feature_dim, opened, labels),
             **longer_course(None if first else estimator, record),
             "_online": Online(plan.seeds.entropy, estimator.optimizer, after.cpu()),
         }

@@ -37,8 +37,7 @@ class PredictProba(nn.Module):
     def forward(self, X: Tensor) -> Tensor:
         """Map samples (n, ...) to assignments (n, n_clusters), float32."""
         x = self.preprocessor(X.flatten(1))
-        assignments = self.objective.assign(self.objective.encoder(x))
-        return self.objective.calibrated(assignments).float()
+        return self.objective.probabilities(self.objective.encoder(x)).float()
 
 
 def write_onnx(

@@ -18,7 +18,7 @@ from .._training.objective import Settings
 from .._training.state import TrainConfig
 from . import errors
 from .parameters import parameters_of
-from .samples import Samples
+from .samples import Samples, row_multiple
 
 
 @dataclass(frozen=True)
@@ -139,6 +139,7 @@ def _train_config(
         precision=resolve_precision(estimator.precision, device, layout.sample_shape),
         compile=estimator.compile,
         max_time=estimator.max_time,
+        row_multiple=row_multiple(layout),
     )
 
 

@@ -62,7 +62,7 @@ def _infer_alone(
     objective = estimator._objective
     preprocess: nn.Module = samples.preprocessor(estimator._preprocessor)
     if device.type != "cpu":  # a copy, so that nothing of the estimator stays on the device
-        objective = move_to(copy.deepcopy(objective), device)
+        objective = move_to(objective.copy_for_prediction(), device)
         preprocess = move_to(copy.deepcopy(preprocess), device)
     source = open_source(samples.rows, device=device)
     multiple = row_multiple(layout)

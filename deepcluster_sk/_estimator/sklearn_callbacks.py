@@ -12,8 +12,7 @@ import sklearn
 from sklearn.base import BaseEstimator
 
 from .._training.callbacks import Callback
-from .._training.objective import Objective
-from .._training.state import TrainState
+from .._training.state import Trained, TrainState
 from . import errors
 
 try:
@@ -112,7 +111,7 @@ class FitTasks(Callback):
     X, y : object
         As the user passed them.
     attributes : callable
-        Maps a finished objective and the state of the run to the fitted attributes.
+        Maps what a training leaves and the state of the run to the fitted attributes.
     """
 
     def __init__(
@@ -120,7 +119,7 @@ class FitTasks(Callback):
         estimator: BaseEstimator,
         X: Any,
         y: Any,
-        attributes: Callable[[Objective, TrainState], dict[str, Any]],
+        attributes: Callable[[Trained, TrainState], dict[str, Any]],
     ) -> None:
         self._data = {"estimator": estimator, "X": X, "y": y}
         self._estimator = estimator
@@ -136,7 +135,7 @@ class FitTasks(Callback):
         self._epoch = self._fit.subcontext(task_name="epoch")
         self._epoch.call_on_fit_task_begin(**self._data)
 
-    def on_epoch_end(self, state: TrainState, finished: Callable[[], Objective]) -> bool:
+    def on_epoch_end(self, state: TrainState, finished: Callable[[], Trained]) -> bool:
         """Close the task of an epoch; stop if a callback says so."""
         stops: bool = self._epoch.call_on_fit_task_end(
             **self._data, reconstruction_attributes=lambda: self._attributes(finished(), state)

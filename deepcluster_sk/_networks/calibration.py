@@ -94,10 +94,6 @@ class Calibration(nn.Module):
         self.of_clusters.zero_()
         self.changes = False
 
-    def permute(self, order: Tensor) -> None:
-        """Renumber the clusters: the new cluster k is the old cluster ``order[k]``."""
-        self.of_clusters.copy_(self.of_clusters[order])
-
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *rest: Any, **kwargs: Any
     ) -> None:

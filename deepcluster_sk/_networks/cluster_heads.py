@@ -92,18 +92,18 @@ class ClusterHeads(nn.Module):
             worst = int(self._agreements(features, neighbors.graph).argmin())
             self._restart(worst, features)
 
-    def keep_best(self, map_all: MapAll, encoder: nn.Module, neighbors: NeighborStage) -> Tensor:
+    def keep_best(self, features: Tensor, neighbors: NeighborStage) -> None:
         """Drop all heads but the one on which neighbours agree the most.
 
         Where the graph decides on the clusters, a head is left that imitates its best partition:
         heads do not keep to it while they share an encoder with the rest of the loss.
 
-        Returns
-        -------
+        Parameters
+        ----------
         features : Tensor of shape (n, in_features)
             Of the sampled rows.
+        neighbors : NeighborStage
         """
-        features = map_all.on_sampled(encoder)
         if not self.started:  # the training was too short
             self._start(features, neighbors)
         best = 0
@@ -114,7 +114,6 @@ class ClusterHeads(nn.Module):
             best = int(self._agreements(features, graph).argmax())
         first = best * self.n_clusters
         self.select(torch.arange(first, first + self.n_clusters))
-        return features
 
     def _start(self, features: Tensor, neighbors: NeighborStage) -> None:
         """Start heads from partitions of the graph of the inputs, or else from k-means."""
@@ -207,19 +206,14 @@ class ClusterHeadsObjective(NeighborObjective):
         logits: Tensor = self.cluster_heads(features)[0]
         return logits.float().softmax(dim=-1)
 
-    def permute_clusters(self, order: Tensor) -> None:
-        """Permute the outputs of the head."""
-        super().permute_clusters(order)
-        self.cluster_heads.select(order)
-
     def before_epoch(self, progress: float, map_all: MapAll) -> None:
         """Find the neighbours when it is time, and give the worst head a fresh start."""
         self.cluster_heads.before_epoch(progress, map_all, self.encoder, self.neighbors)
 
-    def after_training(self, map_all: MapAll) -> None:
+    def after_training(self, features: Tensor, seed: int) -> None:
         """Keep one head."""
-        features = self.cluster_heads.keep_best(map_all, self.encoder, self.neighbors)
-        self.end_stage(features, map_all)
+        self.cluster_heads.keep_best(features, self.neighbors)
+        self.end_stage(features, seed)
 
     def adapt_to(self, state_dict: dict[str, Tensor]) -> None:
         """Have as many heads as the state."""

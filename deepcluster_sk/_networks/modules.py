@@ -35,6 +35,8 @@ class MomentumCopy(nn.Module):
     Eq. (2).
     """
 
+    only_in_training = True
+
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
         # what does not move needs no second copy
@@ -50,6 +52,8 @@ class MomentumCopy(nn.Module):
     @torch.no_grad()
     def update(self, module: nn.Module, momentum: float) -> None:
         """Move every parameter to ``momentum * own + (1 - momentum) * module's``, in place."""
+        if self.module is module:  # a frozen encoder
+            return
         own: list[Tensor] = list(self.module.parameters())
         target: list[Tensor] = list(module.parameters())
         if own:
@@ -70,6 +74,7 @@ class FeatureQueue(nn.Module):
         generator.
     """
 
+    only_in_training = True
     features: Tensor
     cursor: Tensor
 
@@ -89,13 +94,6 @@ class FeatureQueue(nn.Module):
         slots = (start + torch.arange(len(vectors), device=vectors.device)) % size
         self.features[slots] = vectors  # index_copy_ is missing or slow on MPS
         self.cursor.copy_((start + len(vectors)) % size)
-
-    @torch.no_grad()
-    def permute(self, order: Tensor) -> None:
-        """Permute the vectors within each block of ``len(order)``, which all were pushed in."""
-        n_blocks = len(self.features) // len(order)
-        blocks = torch.unflatten(self.features, 0, (n_blocks, len(order)))
-        self.features.copy_(blocks[:, order].flatten(0, 1))
 
 
 class Prototypes(nn.Module):
@@ -119,8 +117,3 @@ class Prototypes(nn.Module):
         """Return mu (n_clusters, dim), float32."""
         mu = self.weight.float()
         return F.normalize(mu, dim=1) if self.normalize else mu
-
-    @torch.no_grad()
-    def permute(self, order: Tensor) -> None:
-        """Renumber the clusters, in place: the new cluster k is the old cluster ``order[k]``."""
-        self.weight.copy_(self.weight[order])

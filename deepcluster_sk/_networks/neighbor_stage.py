@@ -222,23 +222,20 @@ class NeighborObjective(Objective):
         calibrated: Tensor = self.calibration(assignments)
         return calibrated
 
-    def permute_clusters(self, order: Tensor) -> None:
-        """Permute the temperatures; a method permutes what it has."""
-        self.calibration.permute(order)
-
-    def end_stage(self, features: Tensor, map_all: MapAll) -> None:
+    def end_stage(self, features: Tensor, seed: int) -> None:
         """Calibrate the final assignments of the sampled rows, and forget the neighbours.
 
         Parameters
         ----------
         features : Tensor of shape (n, feature_dim)
             Of the sampled rows.
-        map_all : MapAll
+        seed : int
+            Of the partitions of the graph that the assignments are compared with.
         """
         assignments = self.assign(features)
         labels = assignments.argmax(dim=1)
         self.calibration.reset()
-        agreed = self.neighbors.agreement(labels, features, map_all.seed)
+        agreed = self.neighbors.agreement(labels, features, seed)
         if agreed is not None and len(torch.unique(labels)) > 1:
             self.calibration.fit(assignments, agreed)
         self.neighbors.end()

@@ -5,8 +5,7 @@ from collections.abc import Callable
 from torch import Tensor
 
 from .._runtime.distributed import alone, on_first, rank
-from .objective import Objective
-from .state import TrainState
+from .state import Trained, TrainState
 
 
 class Callback:
@@ -18,14 +17,15 @@ class Callback:
     def on_epoch_begin(self, state: TrainState) -> None:
         """Run before each epoch."""
 
-    def on_epoch_end(self, state: TrainState, finished: Callable[[], Objective]) -> bool:
+    def on_epoch_end(self, state: TrainState, finished: Callable[[], Trained]) -> bool:
         """Run after each epoch, when its record is the last of ``state.history``.
 
         Parameters
         ----------
         state : TrainState
         finished : callable
-            Returns a copy of the objective as if the run ended here; costs nothing unless called.
+            Returns a copy of the objective as if the run ended here, and the features; costs
+            nothing unless called.
 
         Returns
         -------
@@ -57,7 +57,7 @@ class ProgressBar(Callback):
             "[{elapsed}<{remaining}, {rate_inv_fmt}{postfix}]",
         )
 
-    def on_epoch_end(self, state: TrainState, finished: Callable[[], Objective]) -> bool:
+    def on_epoch_end(self, state: TrainState, finished: Callable[[], Trained]) -> bool:
         """Advance by one epoch and show its loss terms."""
         self._bar.total = state.max_epochs
         self._bar.set_postfix(state.history[-1].terms, refresh=False)
@@ -83,7 +83,7 @@ class OnFirst(Callback):
         """Pass on."""
         on_first(lambda: self._callback.on_epoch_begin(state))
 
-    def on_epoch_end(self, state: TrainState, finished: Callable[[], Objective]) -> bool:
+    def on_epoch_end(self, state: TrainState, finished: Callable[[], Trained]) -> bool:
         """Pass on, and share the decision."""
         return on_first(lambda: self._callback.on_epoch_end(state, finished))
 
@@ -124,7 +124,7 @@ class StableAssignment(Callback):
         if state.history and self._counts(state):
             self._last = self._labels()
 
-    def on_epoch_end(self, state: TrainState, finished: Callable[[], Objective]) -> bool:
+    def on_epoch_end(self, state: TrainState, finished: Callable[[], Trained]) -> bool:
         """Assign the samples, and compare."""
         if not self._counts(state):
             return False

@@ -10,14 +10,14 @@ from torch import Tensor
 
 from .._runtime.batch_norm import global_batch_norm
 from .._runtime.device import autocast, is_out_of_memory, training_switches
-from .._runtime.distributed import share_state
+from .._runtime.distributed import share_state, world_size
 from .._runtime.random import Seeds, may_draw
 from . import errors
 from .companion import Companion, WeightGradients, companion
 from .inference import calibrate_batch_norm
 from .objective import Batch, LossOutput, Objective
 from .row_map import RowMap
-from .state import EpochRecord, TrainConfig, TrainingData
+from .state import EpochRecord, TrainConfig, Trained, TrainingData
 from .steps import Steps, compile_whole
 from .views import rows_to_read, vary
 
@@ -144,20 +144,23 @@ class Epochs:
         # k-means may round differently on every rank
         share_state(self.objective)
 
-    def finished_copy(self) -> Objective:
-        """Return a copy of the objective as if the run ended here."""
-        objective = copy.deepcopy(self.objective)
-        self.finish(objective)
-        return objective
+    def finished_copy(self) -> Trained:
+        """Return a copy of the objective as if the run ended here, and the features."""
+        return self.finish(copy.deepcopy(self.objective))
 
-    def finish(self, objective: Objective) -> None:
+    def finish(self, objective: Objective) -> Trained:
         """Turn the objective, after its last epoch, into what a fitted estimator keeps."""
         self.calibrate(objective, self.config.max_epochs)  # as the epoch after the last one
+        map_all = self._row_map(objective, self.steps.n_epochs)
         with torch.no_grad():
-            objective.after_training(self._row_map(objective, self.steps.n_epochs))
+            features = map_all.on_sampled(objective.encoder)
+            objective.after_training(features, map_all.seed)
         share_state(objective)
         objective.eval()
         objective.zero_grad(set_to_none=True)  # a fitted estimator keeps no gradients
+        # the encoder of another process may round differently
+        are_all = map_all.sampled is None and world_size() == 1
+        return Trained(objective, features if are_all else None)
 
     def calibrate(self, objective: Objective, number: int) -> None:
         """Measure batch norm's statistics for the final weights, on views as in training."""
@@ -180,6 +183,7 @@ class Epochs:
             self.preprocess,
             device=self.device,
             one_thread=self.config.one_thread,
+            multiple=self.config.row_multiple,
             seed=self.seeds.seed("partition"),
             diverged=lambda: errors.features_diverged(number, self.config.learning_rate),
         )

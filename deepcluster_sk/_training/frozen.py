@@ -180,7 +180,7 @@ def assign(objective: Objective, features: Tensor) -> Tensor:
     encoder = objective.encoder
     if isinstance(encoder, FrozenEncoder):
         features = encoder.rescale(features.float())
-    return _assign_in_one_thread(objective, features)
+    return assign_encoded(objective, features)
 
 
 def assign_and_encode(objective: Objective, features: Tensor) -> Tensor:
@@ -188,7 +188,10 @@ def assign_and_encode(objective: Objective, features: Tensor) -> Tensor:
     return torch.cat([assign(objective, features), features], dim=1)
 
 
-def _assign_in_one_thread(objective: Objective, features: Tensor) -> Tensor:
-    """Assign features that were just computed with the same bits as those computed before."""
+def assign_encoded(objective: Objective, features: Tensor) -> Tensor:
+    """Return the soft assignments of what the objective's own encoder returned.
+
+    In one thread: features that were just computed get the same bits as those computed before.
+    """
     with one_thread():
-        return objective.calibrated(objective.assign(features))
+        return objective.probabilities(features)

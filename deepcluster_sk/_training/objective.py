@@ -7,6 +7,7 @@ Where several processes train, the loss is that of the whole batch, in each of t
 computed from is joined by ``gather``, and so is what it hands over to hooks.
 """
 
+import copy
 from abc import ABC, abstractmethod
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
@@ -84,11 +85,14 @@ class Objective(nn.Module, ABC):
     """How many views of a row the default ``view_rows`` asks for."""
     multiply_adds: int | None = None
     """Of the encoder, for one sample; None until it is asked for."""
+    cluster_order: Tensor
+    """The cluster that users see as number k is that of column ``cluster_order[k]``."""
 
     def __init__(self, encoder: nn.Module, feature_dim: int, settings: Settings) -> None:
         super().__init__()
         self.encoder = encoder
         self.settings = settings
+        self.register_buffer("cluster_order", torch.arange(settings.n_clusters))
 
     @abstractmethod
     def forward(self, batch: Batch) -> LossOutput:
@@ -99,15 +103,15 @@ class Objective(nn.Module, ABC):
         """Map features (B, feature_dim) to soft assignments (B, n_clusters), rows summing to 1."""
 
     def calibrated(self, assignments: Tensor) -> Tensor:
-        """Map soft assignments (B, n_clusters) to those that users see.
+        """Map soft assignments (B, n_clusters) to those whose values can be trusted.
 
         Labels stay the same, but for ties by rounding. By default, all stays as it is.
         """
         return assignments
 
-    @abstractmethod
-    def permute_clusters(self, order: Tensor) -> None:
-        """Renumber the clusters: the new cluster k is the old cluster ``order[k]``."""
+    def probabilities(self, features: Tensor) -> Tensor:
+        """Map features (B, feature_dim) to the assignments that users see (B, n_clusters)."""
+        return self.calibrated(self.assign(features))[:, self.cluster_order]
 
     def sample_noise(self, batch_size: int, generator: torch.Generator) -> tuple[Tensor, ...]:
         """Draw what the loss needs beside the views. Runs before each step."""
@@ -133,8 +137,21 @@ class Objective(nn.Module, ABC):
         the same in all of them, or be in the state dict, which rank 0 then shares.
         """
 
-    def after_training(self, map_all: MapAll) -> None:
-        """Drop what only training needs. Runs once, at the end, without gradients."""
+    def after_training(self, features: Tensor, seed: int) -> None:
+        """Drop what only training needs. Runs once, at the end, without gradients.
+
+        Parameters
+        ----------
+        features : Tensor of shape (n, feature_dim)
+            Of the rows of ``MapAll.on_sampled``, by the final encoder.
+        seed : int
+            Of what is drawn here.
+        """
+
+    def copy_for_prediction(self) -> Self:
+        """Return a copy without the modules that say ``only_in_training``."""
+        left_out = [m for m in self.modules() if getattr(m, "only_in_training", False)]
+        return copy.deepcopy(self, {id(module): nn.Identity() for module in left_out})
 
     def before_single_pass(self) -> None:
         """Leave out what takes place at a share of a training. Runs before ``partial_fit``."""
@@ -151,3 +168,10 @@ class Objective(nn.Module, ABC):
 
         Runs before the state dict of a fitted estimator is loaded into new networks.
         """
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *rest: Any, **kwargs: Any
+    ) -> None:
+        # files of version 0.1.0 have heads whose columns are in the final order
+        state_dict.setdefault(f"{prefix}cluster_order", torch.arange(len(self.cluster_order)))
+        super()._load_from_state_dict(state_dict, prefix, *rest, **kwargs)

@@ -26,6 +26,8 @@ class RowMap:
         Where the values are put.
     one_thread : bool
         Whether one thread maps each batch.
+    multiple : int
+        Rows to which batches are filled up, as in predictions: for the same bits.
     seed : int
         Of what is drawn between the steps.
     diverged : callable
@@ -40,6 +42,7 @@ class RowMap:
         *,
         device: torch.device,
         one_thread: bool,
+        multiple: int,
         seed: int,
         diverged: Callable[[], Exception],
     ) -> None:
@@ -48,6 +51,7 @@ class RowMap:
         self._preprocess = preprocess
         self._device = device
         self._one_thread = one_thread
+        self._multiple = multiple
         self.seed = seed
         self._diverged = diverged
         self.sampled = sampled_rows(source.n_samples)
@@ -83,6 +87,7 @@ class RowMap:
             lambda x: function(preprocess(x)).float(),
             source,
             rows=rows,
+            multiple=self._multiple,
             one_thread=self._one_thread,
             foreign=is_foreign(self._objective),
         )

@@ -3,9 +3,10 @@
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from torch import nn
+from torch import Tensor, nn
 
 from .._data.protocols import DataSource
+from .objective import Objective
 
 if TYPE_CHECKING:
     from .._runtime.device import Precision
@@ -28,6 +29,8 @@ class TrainConfig:
     max_time: float | None = None
     one_thread: bool = False
     """Whether torch computes each operation in one thread; then a companion helps."""
+    row_multiple: int = 1
+    """Rows of a batch whose features are computed are filled up to a multiple of it."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,14 @@ class TrainState:
     """Number of latest epochs in a row in which almost no sample changed its cluster."""
     stopped: bool = False
     """Whether a callback ended the run."""
+
+
+class Trained(NamedTuple):
+    """What a training leaves."""
+
+    objective: Objective
+    features: Tensor | None
+    """Of all rows, by the final encoder; None if they are too many, or spread over processes."""
 
 
 class TrainingData(NamedTuple):

@@ -13,7 +13,7 @@ from .checkpoint import Checkpoint
 from .epochs import Epochs
 from .interrupts import Interrupts
 from .objective import Objective
-from .state import EpochRecord, TrainConfig, TrainingData, TrainState
+from .state import EpochRecord, TrainConfig, Trained, TrainingData, TrainState
 from .steps import StepsState
 
 
@@ -49,8 +49,8 @@ class Trainer:
         data: TrainingData,
         checkpoint: Checkpoint | None = None,
         interrupts: Interrupts | None = None,
-    ) -> TrainState:
-        """Train in place; return the history.
+    ) -> tuple[TrainState, Trained]:
+        """Train in place; return the history, and what the training leaves.
 
         Parameters
         ----------
@@ -95,8 +95,7 @@ class Trainer:
                 if checkpoint is not None:
                     checkpoint.write()
                 begun.close()
-            epochs.finish(objective)
-        return state
+            return state, epochs.finish(objective)
 
     def run_one_pass(
         self,

@@ -121,11 +121,6 @@ class ClusterContrastObjective(NeighborObjective):
         temperature: float = self.settings.cluster_temperature
         return (self.project(features) @ self.centroids.mT / temperature).softmax(dim=1)
 
-    def permute_clusters(self, order: Tensor) -> None:
-        """Permute the centroids."""
-        super().permute_clusters(order)
-        self.centroids.copy_(self.centroids[order])
-
     def after_step(self, carry: tuple[Tensor, ...], progress: float) -> None:
         """Move the key network, the queue and the centroids."""
         keys, nearest = carry
@@ -155,14 +150,13 @@ class ClusterContrastObjective(NeighborObjective):
         elif features is not None:
             self._renew_centroids(features)
 
-    def after_training(self, map_all: MapAll) -> None:
+    def after_training(self, features: Tensor, seed: int) -> None:
         """Settle the centroids on the final projections."""
-        features = map_all.on_sampled(self.encoder)
         if self.neighbors.gather(self.projector, features, self.settings.cluster_temperature):
             self.key_projector.update(self.projector, momentum=0)
         self._renew_centroids(features)
         self.started.fill_(1)  # what goes on from here keeps the clusters
-        self.end_stage(features, map_all)
+        self.end_stage(features, seed)
 
     def _in_order(self, fresh: Tensor) -> Tensor:
         """Give new centroids the numbers of those that they resemble, by the sum of products."""

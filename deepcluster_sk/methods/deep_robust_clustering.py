@@ -21,7 +21,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .._data.protocols import MapAll
 from .._estimator import kinds
 from .._estimator.base import BaseDeepClusterer
 from .._estimator.papers import WITHOUT_ADDITIONS, Preset, scores
@@ -171,9 +170,9 @@ class DeepRobustObjective(ClusterHeadsObjective):
         weight: float = self.settings.regularization_weight
         return terms["feature"] + terms["probability"] + weight * terms["regularization"]
 
-    def after_training(self, map_all: MapAll) -> None:
+    def after_training(self, features: Tensor, seed: int) -> None:
         """Keep one head of those for the clusters asked for."""
-        super().after_training(map_all)
+        super().after_training(features, seed)
         self.fine_head = None
 
     def adapt_to(self, state_dict: dict[str, Tensor]) -> None:

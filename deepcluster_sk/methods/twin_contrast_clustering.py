@@ -185,14 +185,6 @@ class TwinContrastObjective(NeighborObjective):
         logits = self.project(features) @ self.prototypes().mT / self.settings.assign_temperature
         return torch.softmax(logits, dim=1)
 
-    def permute_clusters(self, order: Tensor) -> None:
-        """Permute the prototypes of both networks, and each past set of clusters."""
-        super().permute_clusters(order)
-        for module in self.modules():
-            if isinstance(module, Prototypes):
-                module.permute(order)
-        self.cluster_queue.permute(order)
-
     def after_step(self, carry: tuple[Tensor, ...], progress: float) -> None:
         """Move the key network and the queues."""
         e_key, r_key = carry
@@ -213,14 +205,13 @@ class TwinContrastObjective(NeighborObjective):
             self._renew_prototypes(features)
         self.started.clamp_(min=float(starts))
 
-    def after_training(self, map_all: MapAll) -> None:
+    def after_training(self, features: Tensor, seed: int) -> None:
         """Settle the prototypes on the final projections."""
-        features = map_all.on_sampled(self.encoder)
         if self.neighbors.gather(self.projector, features, self.settings.assign_temperature):
             self.key_projector.update(self.projector, momentum=0)
         self._renew_prototypes(features)
         self.started.fill_(1)  # what goes on from here keeps the clusters
-        self.end_stage(features, map_all)
+        self.end_stage(features, seed)
 
     def _renew_prototypes(self, features: Tensor) -> None:
         """Take those of other clusters if none are in use yet, or if neighbours prefer them."""

@@ -54,6 +54,42 @@ def test_labels_equal_predictions_of_the_training_set(fitted, few_images):
     assert labels.dtype == fitted.labels_.dtype == np.int64
 
 
+@each
+def test_labels_equal_predictions_where_clusters_tie(estimator, few_images, monkeypatch):
+    def coarse(objective, assignments):
+        return (4 * assignments).round() / 4
+
+    monkeypatch.setattr(estimator._objective_class, "calibrated", coarse)
+    model = estimator(3, **FAST).fit(few_images)
+    assignments = model.predict_proba(few_images)
+    assert ((assignments == assignments.max(axis=1, keepdims=True)).sum(axis=1) > 1).any()
+    np.testing.assert_array_equal(model.labels_, model.predict(few_images))
+
+
+class Counting(nn.Module):
+    """Flatten images; count those that it sees outside of the steps."""
+
+    n_seen = 0
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(64, 16)
+
+    def forward(self, x):
+        if not self.training:
+            type(self).n_seen += len(x)
+        return self.layer(x.flatten(1))
+
+
+@each
+def test_rows_are_mapped_once_after_the_last_epoch(estimator, few_images, monkeypatch):
+    monkeypatch.setattr(Counting, "n_seen", 0)
+    images = few_images.reshape(60, 8, 8)
+    model = estimator(3, encoder=Counting(), n_neighbors=0, cluster_start=0.0, **FAST)
+    model.fit(images)
+    assert Counting.n_seen == 60
+
+
 def test_assignments_are_distributions_over_the_clusters(fitted, few_images):
     assignments = fitted.predict_proba(few_images)
     assert assignments.shape == (60, 3)

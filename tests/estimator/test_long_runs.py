@@ -1,6 +1,5 @@
 """Budgets of time, early ends, and trainings that go on."""
 
-import copy
 import pickle
 
 import numpy as np
@@ -13,10 +12,6 @@ from sklearn.metrics import adjusted_rand_score
 from torch import nn
 
 from deepcluster_sk import ClusterContrast, ContrastiveClustering, load
-from deepcluster_sk._data.preprocessing import Layout
-from deepcluster_sk._estimator import fitting
-from deepcluster_sk._estimator.networks import build_objective
-from deepcluster_sk._training.objective import Batch, Settings
 from deepcluster_sk.exceptions import DivergenceError
 
 # a handful of epochs is too few to fill every cluster
@@ -366,93 +361,3 @@ def test_another_optimizer_starts_afresh(few_images):
     model = ContrastiveClustering(3, **FAST).partial_fit(few_images)
     model.set_params(optimizer="sgd").partial_fit(few_images)
     assert model.n_iter_ == 2
-
-
-# ---- numbers of the clusters
-
-
-def small_objective(estimator, **parameters):
-    """The objective of a method on rows, in the middle of a training."""
-    own = {"n_heads": 1} if hasattr(estimator(), "n_heads") else {}
-    model = estimator(5, cluster_start=0.0, n_neighbors=0, **own, **parameters)
-    torch.manual_seed(0)
-    params = Settings(**model.get_params(deep=False))
-    return build_objective(estimator, params, Layout((6,)), nn.Linear(6, 7), 7)
-
-
-def take_steps(objective, seed, n_steps):
-    """Take steps of descent on noise; return the terms of the losses.
-
-    Noise of the loss is left out: it belongs to numbers of clusters.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    terms = []
-    for _ in range(n_steps):
-        views = tuple(torch.randn(12, 6, generator=generator) for _ in range(2))
-        noise = tuple(map(torch.zeros_like, objective.sample_noise(12, generator)))
-        output = objective(Batch(views, torch.arange(12), noise))
-        objective.zero_grad(set_to_none=True)
-        output.total.backward()
-        with torch.no_grad():
-            for parameter in objective.parameters():
-                if parameter.grad is not None:
-                    parameter -= 0.5 * parameter.grad
-            objective.after_step(output.carry, 0.5)
-        terms.append({name: value.item() for name, value in output.terms.items()})
-    return terms
-
-
-QUEUES = [
-    {},
-    {"queue_size": 0},
-    {"queue_size": 5, "n_cluster_sets": 3},  # full after 3 steps
-    {"n_cluster_sets": 0, "normalize_prototypes": False},
-    {"batch_negatives": False},
-]
-
-
-@each
-@pytest.mark.parametrize("parameters", QUEUES, ids=str)
-@pytest.mark.parametrize("seed", range(3))
-def test_numbers_of_clusters_change_no_loss(estimator, parameters, seed):
-    known = estimator().get_params()
-    objective = small_objective(
-        estimator, **{name: value for name, value in parameters.items() if name in known}
-    )
-    with torch.no_grad():
-        if hasattr(objective, "started"):
-            objective.started.fill_(1)
-    take_steps(objective, seed, 4)  # the ring of past clusters does not begin at its first place
-    renumbered = copy.deepcopy(objective)
-    x = torch.randn(8, 7)
-    order = torch.randperm(5, generator=torch.Generator().manual_seed(seed))
-    with torch.no_grad():
-        renumbered.permute_clusters(order)
-        torch.testing.assert_close(renumbered.assign(x), objective.assign(x)[:, order])
-    expected, found = (take_steps(o, seed + 10, 3) for o in (objective, renumbered))
-    for ours, theirs in zip(found, expected, strict=True):
-        assert ours == pytest.approx(theirs, abs=1e-5)
-
-
-def fitted_and_renumbered(estimator, X, order, monkeypatch):
-    """Losses of a pass after a fit whose clusters got other numbers in the end."""
-    own = {"cluster_noise": 0.0} if hasattr(estimator(), "cluster_noise") else {}
-    model = estimator(3, **{**FAST, "max_epochs": 4}, **own)
-    with monkeypatch.context() as patch:
-        patch.setattr(fitting, "number_by_size", lambda plan, o, opened: o.permute_clusters(order))
-        model.fit(X)
-    model.partial_fit(X)  # a single step: its losses are those before it
-    return {name: losses[-1] for name, losses in model.history_.items()}
-
-
-@each
-def test_a_pass_after_fit_has_the_losses_of_any_other_numbers(estimator, few_images, monkeypatch):
-    expected, found = (
-        fitted_and_renumbered(estimator, few_images, torch.tensor(order), monkeypatch)
-        for order in ([0, 1, 2], [2, 0, 1])
-    )
-    # Gumbel noise belongs to numbers of clusters
-    parts = found.keys() - ({"instance"} if hasattr(estimator(), "gumbel_temperature") else set())
-    assert {"cluster", "probability"} & parts
-    for name in parts:
-        assert found[name] == pytest.approx(expected[name], abs=1e-5), name

@@ -95,17 +95,9 @@ def test_one_head_is_left_after_training_and_no_neighbors():
         for progress in (0.0, 0.5):
             model.before_epoch(progress, RowMap(rows))
         assert model.view_rows(torch.arange(12).view(2, 6), torch.Generator()).shape == (2, 2, 6)
-        model.after_training(RowMap(rows))
+        model.after_training(model.encoder(rows), 0)
     assert model.cluster_heads(rows[:, :5]).shape == (1, 12, 3)
     assert model.neighbors.graph is None
-
-
-def test_permuting_clusters_permutes_the_assignments():
-    model = objective(n_heads=1)
-    features = torch.rand(7, 5)
-    before = model.assign(features)
-    model.permute_clusters(torch.tensor([2, 0, 1]))
-    torch.testing.assert_close(model.assign(features), before[:, [2, 0, 1]])
 
 
 @pytest.mark.parametrize(

@@ -257,7 +257,7 @@ def test_settings_of_the_paper_keep_their_prototypes_to_the_end(n_neighbors):
         model.before_epoch(0.95, RowMap(ROWS))
         model.prototypes.weight.copy_(model.prototypes.weight[:1].repeat(3, 1))  # all alike
         before = model.prototypes.weight.clone()
-        model.after_training(RowMap(ROWS))
+        model.after_training(model.encoder(ROWS), 0)
     assert torch.equal(model.prototypes.weight, before) == (n_neighbors == 0)
 
 
@@ -292,25 +292,3 @@ def test_free_prototypes_keep_their_length():
     with torch.no_grad():
         model.prototypes.weight.mul_(3)
     torch.testing.assert_close(model.prototypes().data, model.prototypes.weight.data)
-
-
-def test_permuting_clusters_permutes_the_assignments():
-    model = objective()
-    features = torch.rand(7, 5)
-    before = model.assign(features)
-    model.permute_clusters(torch.tensor([2, 0, 1]))
-    torch.testing.assert_close(model.assign(features), before[:, [2, 0, 1]])
-
-
-def test_permuting_clusters_permutes_the_key_prototypes_and_past_clusters():
-    model = objective()
-    prototypes, past = torch.rand(3, 4), torch.rand(6, 4)
-    with torch.no_grad():
-        model.key_prototypes.module.weight.copy_(prototypes)
-        model.cluster_queue.push(past)
-        model.cluster_queue.push(past[:3])  # the cursor is in the middle
-        model.permute_clusters(torch.tensor([2, 0, 1]))
-    assert torch.equal(model.key_prototypes.module.weight, prototypes[[2, 0, 1]])
-    expected = torch.stack([past[:3], past[3:]])[:, [2, 0, 1]].flatten(0, 1)
-    assert torch.equal(model.cluster_queue.features, expected)
-    assert model.cluster_queue.cursor == 3

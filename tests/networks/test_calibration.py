@@ -67,15 +67,6 @@ def test_temperatures_follow_the_formula():
         )
 
 
-def test_permuted_temperatures_follow_their_clusters():
-    assignments = soft_assignments()
-    calibration = fitted(assignments, np.linspace(0.3, 0.9, len(assignments)))
-    expected = calibration(assignments)[:, [2, 0, 3, 1]]
-    order = torch.tensor([2, 0, 3, 1])
-    calibration.permute(order)
-    torch.testing.assert_close(calibration(assignments[:, order]), expected)
-
-
 def test_temperatures_are_in_the_state_and_older_states_have_none():
     assignments = soft_assignments()
     calibration, opened = fitted(assignments), Calibration(4)

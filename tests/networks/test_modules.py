@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from deepcluster_sk._networks.modules import FeatureQueue, MomentumCopy
+from deepcluster_sk._training.frozen import FrozenEncoder
 
 
 def network():
@@ -20,6 +21,15 @@ def test_momentum_copy_starts_equal_and_apart():
     assert not {p.data_ptr() for p in module.parameters()} & {
         p.data_ptr() for p in follower.parameters()
     }
+
+
+def test_momentum_copy_of_a_frozen_encoder_is_left_alone():
+    frozen = FrozenEncoder(nn.Linear(3, 2), nn.Identity())
+    copied = MomentumCopy(frozen)
+    versions = [parameter._version for parameter in frozen.parameters()]
+    copied.update(frozen, 0.9)
+    assert copied.module is frozen
+    assert [parameter._version for parameter in frozen.parameters()] == versions
 
 
 def test_momentum_copy_gets_no_gradient():

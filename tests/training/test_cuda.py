@@ -157,7 +157,7 @@ def test_a_step_needs_no_float64_where_the_device_has_none(
         output = objective(Batch(views, torch.zeros(16, dtype=torch.int64), noise))
         with torch.no_grad():
             objective.after_step(output.carry, 0.5)
-            objective.permute_clusters(torch.arange(4))
+            objective.probabilities(objective.encoder(views[0]))
     assert wide.found == []
 
 

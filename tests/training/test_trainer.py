@@ -40,7 +40,7 @@ class Mean(Objective):
     """Learn the mean of the data; record what the loop does."""
 
     def __init__(self, event=None):
-        super().__init__(nn.Identity(), 2, Settings())
+        super().__init__(nn.Identity(), 2, Settings(n_clusters=2))
         self.weight = nn.Parameter(torch.zeros(2))
         self.calls = []
         self.batches = []
@@ -58,9 +58,6 @@ class Mean(Objective):
     def assign(self, features):
         return features.softmax(dim=1)
 
-    def permute_clusters(self, order):
-        pass
-
     def sample_noise(self, batch_size, generator):
         self.calls.append("noise")
         return (torch.rand(batch_size, generator=generator),)
@@ -72,7 +69,7 @@ class Mean(Objective):
         values = map_all(lambda x: x + self.training)
         self.calls.append(f"epoch {progress:.2f} {tuple(values.shape)}")
 
-    def after_training(self, map_all):
+    def after_training(self, features, seed):
         self.calls.append("finish")
 
 
@@ -113,7 +110,7 @@ def run(objective, X=None, callbacks=(), entropy=0, augment=None, interrupts=Non
         TrainConfig(**{**CONFIG, **config}), seeds=Seeds(entropy), device=CPU, callbacks=callbacks
     )
     read = TrainingData(ResidentSource(X, CPU), nn.Identity(), augment or Shift())
-    return trainer.run(objective, read, interrupts=interrupts)
+    return trainer.run(objective, read, interrupts=interrupts)[0]
 
 
 def test_hooks_run_in_the_documented_order():
@@ -267,10 +264,10 @@ class InterruptedAtItsEnd(Mean):
         super().__init__(event)
         self.times = times
 
-    def after_training(self, map_all):
+    def after_training(self, features, seed):
         for _ in range(self.times):
             signal.raise_signal(signal.SIGINT)
-        super().after_training(map_all)
+        super().after_training(features, seed)
 
 
 def test_ctrl_c_after_the_last_epoch_waits_and_is_told():
@@ -379,7 +376,7 @@ def test_callbacks_that_began_end_if_another_one_fails(hook):
 def test_a_finished_copy_is_what_the_run_ends_with():
     class Copying(Callback):
         def on_epoch_end(self, state, finished):
-            copies.append(finished())
+            copies.append(finished().objective)
             return False
 
     copies, plain, objective = [], Mean(), Mean()
@@ -448,7 +445,7 @@ def test_other_errors_of_a_step_go_through():
         run(Mean(event=fail))
 
 
-def test_the_host_reads_from_the_device_once_per_epoch(monkeypatch):
+def test_the_host_reads_from_the_device_once_per_epoch_and_once_in_the_end(monkeypatch):
     reads = []
     for name in ("item", "tolist", "cpu", "numpy", "__bool__", "__float__", "__int__"):
         original = getattr(torch.Tensor, name)
@@ -469,7 +466,7 @@ def test_the_host_reads_from_the_device_once_per_epoch(monkeypatch):
         # plain SGD: torch's Adam reads its own step counter, which lies on the host
         run(Quiet(), data(n), max_epochs=2)
         counts.append(len(reads))
-    assert counts == [2, 2]
+    assert counts == [3, 3]
 
 
 def test_features_that_are_not_finite_name_the_epoch_and_the_learning_rate():
