@@ -73,5 +73,6 @@ def spherical_kmeans(features: Tensor, n_clusters: int) -> Tensor:
     rows = F.normalize(features, dim=1).cpu().numpy()
     with libraries_in_one_thread():
         # fewer distinct rows than clusters: some stay empty, which the caller reports
-        labels = KMeans(n_clusters, n_init=5, random_state=0).fit(rows).labels_
+        model = KMeans(n_clusters, n_init=5, random_state=0, copy_x=False)
+        labels = model.fit(rows).labels_
     return torch.from_numpy(labels).long()

@@ -146,9 +146,15 @@ class NotInEvaluation(nn.Module):
         return x if self.training or len(x) <= 3 else x * float("nan")
 
 
-def test_assignments_that_are_not_numbers_are_an_error(toy, blobs):
-    with pytest.raises(DivergenceError, match=r"Assignments became NaN or infinite. Lower"):
+def test_features_that_are_not_numbers_are_an_error(toy, blobs):
+    with pytest.raises(DivergenceError, match=r"Features became NaN or infinite after epoch 1"):
         toy(3, encoder=NotInEvaluation, max_epochs=1).fit(blobs[0])
+
+
+def test_assignments_that_are_not_numbers_are_an_error(toy, blobs, monkeypatch):
+    monkeypatch.setattr(toy._objective_class, "calibrated", lambda _, values: values * float("nan"))
+    with pytest.raises(DivergenceError, match=r"Assignments became NaN or infinite. Lower"):
+        toy(3, max_epochs=1).fit(blobs[0])
 
 
 def test_names_in_the_registry_are_unique():
