@@ -184,7 +184,8 @@ def _objective(model: Any, header: dict[str, Any], tensors: dict[str, Tensor]) -
     state = _with_prefix("objective.", tensors)
     objective.adapt_to(state)
     objective.load_state_dict(state, assign=True)
-    if sorted(objective.cluster_order.tolist()) != list(range(model.n_clusters)):
+    order = objective.cluster_order
+    if order.is_floating_point() or sorted(order.tolist()) != list(range(model.n_clusters)):
         raise errors.bad_cluster_order(model.n_clusters)
     if header["kept_contiguous"]:
         keep_contiguous(network)

@@ -66,28 +66,40 @@ def test_labels_equal_predictions_where_clusters_tie(estimator, few_images, monk
     np.testing.assert_array_equal(model.labels_, model.predict(few_images))
 
 
-class Counting(nn.Module):
-    """Flatten images; count those that it sees outside of the steps."""
+def test_a_copy_for_predictions_has_no_parts_of_the_training(fitted, few_images):
+    objective = fitted._objective
+    copied = objective.copy_for_prediction()
+    left = {name.split(".")[0] for name in copied.state_dict()}
+    assert not any(name.startswith("key_") or name.endswith("queue") for name in left)
+    features = torch.from_numpy(fitted.transform(few_images))
+    with torch.no_grad():
+        assert torch.equal(copied.probabilities(features), objective.probabilities(features))
+    names = {name.split(".")[0] for name in objective.state_dict()}
+    assert ("queue" in names) == hasattr(fitted, "queue_size")  # the estimator keeps its own
 
-    n_seen = 0
+
+class Counting(nn.Module):
+    """Flatten images; count the passes over all of them outside of the steps."""
+
+    n_passes = 0
 
     def __init__(self):
         super().__init__()
         self.layer = nn.Linear(64, 16)
 
     def forward(self, x):
-        if not self.training:
-            type(self).n_seen += len(x)
+        if not self.training and len(x) == 60:
+            type(self).n_passes += 1
         return self.layer(x.flatten(1))
 
 
 @each
 def test_rows_are_mapped_once_after_the_last_epoch(estimator, few_images, monkeypatch):
-    monkeypatch.setattr(Counting, "n_seen", 0)
+    monkeypatch.setattr(Counting, "n_passes", 0)
     images = few_images.reshape(60, 8, 8)
-    model = estimator(3, encoder=Counting(), n_neighbors=0, cluster_start=0.0, **FAST)
-    model.fit(images)
-    assert Counting.n_seen == 60
+    model = estimator(3, encoder=Counting(), n_neighbors=0, cluster_start=0.9, **FAST)
+    model.fit(images)  # three epochs, in none of which clusters start
+    assert Counting.n_passes == 1
 
 
 def test_assignments_are_distributions_over_the_clusters(fitted, few_images):

@@ -362,7 +362,7 @@ def test_labels_that_cannot_be_are_named(saved, tmp_path, labels, problem):
         load(path)
 
 
-@pytest.mark.parametrize("order", [[0, 1, 1], [0, 1, 3], [2**60, 0, 1]])
+@pytest.mark.parametrize("order", [[0, 1, 1], [0, 1, 3], [2**60, 0, 1], [0.0, 1.0, 2.0]])
 def test_an_order_that_leaves_a_cluster_out_is_refused(saved, tmp_path, order):
     path = changed(saved, tmp_path, {}, {"objective.cluster_order": torch.tensor(order)})
     with pytest.raises(SavedModelError, match="cluster_order does not name each of the 3 clusters"):
