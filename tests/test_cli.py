@@ -583,7 +583,7 @@ def test_ctrl_c_after_the_last_epoch_lets_the_command_complete(
 
     def interrupt_and_finish(self, objective):
         signal.raise_signal(signal.SIGINT)
-        finish(self, objective)
+        return finish(self, objective)
 
     monkeypatch.setattr(Epochs, "finish", interrupt_and_finish)
     code, text = code_and_message(["fit", photos, *FAST, "--out", tmp_path / "x"], capsys)

@@ -135,12 +135,10 @@ class ClusterHeads(nn.Module):
 
         That of the labels (n,), or else of k-means.
         """
-        if len(features) > _IMITATED_ROWS:
-            generator = torch.Generator().manual_seed(head)
-            some = torch.randperm(len(features), generator=generator)[:_IMITATED_ROWS]
-            features = features[some]
-            labels = None if labels is None else labels[some]
-        labels = spherical_kmeans(features, self.n_clusters) if labels is None else labels
+        generator = torch.Generator().manual_seed(head)
+        some = torch.randperm(len(features), generator=generator)[:_IMITATED_ROWS]
+        features = features[some]
+        labels = spherical_kmeans(features, self.n_clusters) if labels is None else labels[some]
         if len(torch.unique(labels)) > 1:  # not for one cluster, or rows that are all alike
             self.imitate(head, features, labels, n_iterations)
 
