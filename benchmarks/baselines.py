@@ -11,7 +11,6 @@ import numpy as np
 from sklearn.cluster import HDBSCAN, KMeans
 from sklearn.mixture import GaussianMixture
 from sklearn.preprocessing import StandardScaler, normalize
-from temi import temi
 
 Labels = dict[str, np.ndarray]
 _N_DIMENSIONS = 10  # of the embedding that UMAP makes for clustering
@@ -64,6 +63,12 @@ def evoc(rows: np.ndarray, n_clusters: int, seed: int) -> Labels:
     import evoc
 
     return {"EVoC": evoc.EVoC(random_state=seed).fit_predict(rows)}
+
+
+def temi(rows: np.ndarray, n_clusters: int, seed: int, **options: int) -> Labels:
+    from temi import temi as run  # the other baselines need no torch
+
+    return run(rows, n_clusters, seed, **options)
 
 
 def clustpy(method: str) -> Callable[[np.ndarray, int, int], Labels]:

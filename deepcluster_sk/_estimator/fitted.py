@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -173,17 +174,18 @@ def _assignments(
     plan: Plan, objective: Objective, opened: Opened, features: Tensor | None
 ) -> Iterator[Tensor]:
     """Yield the soft assignments of all rows, batch by batch as ``predict`` computes them."""
-    source, preprocess = opened.training.source, opened.training.preprocess
-    if features is not None:
-        source = open_source(features.cpu().numpy(), device=plan.device)
+    _, training, _ = opened
 
     def assigned(x: Tensor) -> Tensor:
-        if features is not None:
-            return assign_encoded(objective, x)
-        return assign(objective, features_of(objective, preprocess(x)))
+        return assign(objective, features_of(objective, training.preprocess(x)))
 
+    if features is None:
+        source, function = training.source, assigned
+    else:
+        source = open_source(features.cpu().numpy(), device=plan.device)
+        function = partial(assign_encoded, objective)
     return map_batches(
-        assigned,
+        function,
         source,
         batch_size=default_batch_size(opened.stored.n_features),
         multiple=row_multiple(plan.layout),
