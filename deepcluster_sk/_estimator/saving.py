@@ -142,8 +142,8 @@ def from_saved(
 def check_clusters(model: Any, objective: Objective) -> None:
     """Refuse clusters in a file that do not follow from each other."""
     numbers = objective.cluster_of
-    known = set(range(objective.n_clusters))
-    if numbers.is_floating_point() or set(numbers.tolist()) != known:
+    known = sorted(set(numbers.tolist()))
+    if numbers.is_floating_point() or known != list(range(len(known))):
         raise errors.bad_cluster_numbers(numbers)
     if model.n_clusters not in ("auto", objective.n_clusters):
         raise errors.bad_number_of_clusters(objective.n_clusters, model.n_clusters)

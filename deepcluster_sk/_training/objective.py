@@ -140,7 +140,7 @@ class Objective(nn.Module, ABC):
         self.n_clusters = int(numbers.max()) + 1
 
     def linkage(self) -> np.ndarray | None:
-        """Return the tree of the clusters in SciPy's format, (n_clusters - 1, 4), if it is known."""
+        """Return the tree of the clusters in SciPy's format (n_clusters - 1, 4), if known."""
         return None
 
     def typicality(self, features: Tensor) -> Tensor | None:

@@ -362,10 +362,24 @@ def test_labels_that_cannot_be_are_named(saved, tmp_path, labels, problem):
         load(path)
 
 
-@pytest.mark.parametrize("order", [[0, 1, 1], [0, 1, 3], [2**60, 0, 1], [0.0, 1.0, 2.0]])
-def test_an_order_that_leaves_a_cluster_out_is_refused(saved, tmp_path, order):
-    path = changed(saved, tmp_path, {}, {"objective.cluster_order": torch.tensor(order)})
-    with pytest.raises(SavedModelError, match="cluster_order does not name each of the 3 clusters"):
+@pytest.mark.parametrize("numbers", [[0, 2, 2], [0, 1, 3], [2**60, 0, 1], [0.0, 1.0, 2.0]])
+def test_numbers_that_leave_a_cluster_out_are_refused(saved, tmp_path, numbers):
+    path = changed(saved, tmp_path, {}, {"objective.cluster_of": torch.tensor(numbers)})
+    with pytest.raises(SavedModelError, match="expected all integers from 0 to the largest"):
+        load(path)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "problem"),
+    [
+        ({"objective.cluster_of": torch.tensor([0, 1, 1])}, "there are 2 clusters, expected 3"),
+        ({"objective.cluster_of": torch.tensor([0, 1, 2, 2])}, "damaged"),
+        ({"objective.calibration.group_of": torch.tensor([0, 1, 7])}, "damaged"),
+    ],
+)
+def test_numbers_of_other_clusters_are_refused(saved, tmp_path, tensors, problem):
+    path = changed(saved, tmp_path, {}, tensors)
+    with pytest.raises(SavedModelError, match=problem):
         load(path)
 
 

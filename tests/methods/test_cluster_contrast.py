@@ -18,6 +18,7 @@ from deepcluster_sk.methods.cluster_contrast import (
 
 SETTINGS = {
     "n_clusters": 3,
+    "join": False,
     "hidden_dim": 8,
     "projection_dim": 4,
     "instance_temperature": 0.5,
@@ -217,7 +218,7 @@ def test_probabilities_are_a_softmax_over_the_centroids(few_images):
     objective = model._objective
     objective.calibration.reset()
     features = torch.from_numpy(model.transform(few_images))
-    centroids = objective.centroids[objective.cluster_order]
+    centroids = objective.centroids[objective.cluster_of.argsort()]
     with torch.no_grad():
         for row, probabilities in zip(features, model.predict_proba(few_images), strict=True):
             z = unit(objective.projector(row[None])[0])

@@ -19,6 +19,7 @@ from deepcluster_sk.methods.contrastive_clustering import (
 
 SETTINGS = {
     "n_clusters": 3,
+    "join": False,
     "n_heads": 2,
     "hidden_dim": 8,
     "projection_dim": 4,

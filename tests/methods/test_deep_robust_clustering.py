@@ -112,6 +112,7 @@ def test_degenerate_logits_have_finite_loss_and_gradient(logits, how):
 
 SETTINGS = {
     "n_clusters": 3,
+    "join": False,
     "n_heads": 2,
     "hidden_dim": 8,
     "n_fine_clusters": 7,

@@ -137,6 +137,7 @@ def test_degenerate_assignments_have_finite_loss_and_gradient(logits):
 
 SETTINGS = {
     "n_clusters": 3,
+    "join": False,
     "hidden_dim": 8,
     "projection_dim": 4,
     "instance_temperature": 0.5,

@@ -78,7 +78,13 @@ def blind_heads(n_heads, **kwargs):
 
 def stage(n_neighbors=3, space="features"):
     return NeighborStage(
-        Settings(n_neighbors=n_neighbors, neighbor_start=0.5, neighbor_space=space, n_clusters=3)
+        Settings(
+            n_neighbors=n_neighbors,
+            neighbor_start=0.5,
+            neighbor_space=space,
+            n_clusters=3,
+            join=False,
+        )
     )
 
 

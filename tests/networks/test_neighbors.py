@@ -95,6 +95,7 @@ def stage(n_neighbors=2, start=0.5, *, among_inputs=False, n_clusters=2):
             neighbor_start=start,
             neighbor_space=space,
             n_clusters=n_clusters,
+            join=False,
         )
     )
 

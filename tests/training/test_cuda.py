@@ -22,12 +22,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from deepcluster_sk import ContrastiveClustering, load
 from deepcluster_sk._data.preprocessing import Layout, Preprocessor
 from deepcluster_sk._estimator.networks import build_objective
+from deepcluster_sk._estimator.parameters import resolved
 from deepcluster_sk._runtime import device as device_module
 from deepcluster_sk._runtime import distributed
 from deepcluster_sk._runtime.batch_norm import global_batch_norm
 from deepcluster_sk._runtime.device import move_to
 from deepcluster_sk._training.epochs import Epochs
-from deepcluster_sk._training.objective import Batch, Settings
+from deepcluster_sk._training.objective import Batch
 from deepcluster_sk._training.views import vary
 from deepcluster_sk.augmentations import images
 from deepcluster_sk.augmentations._recipes import make_augmentation
@@ -113,7 +114,7 @@ LAYOUTS = [
 
 
 def build(model, layout, encoder, feature_dim):
-    params = Settings(**model.get_params(deep=False))
+    params = resolved(model, model.n_clusters, join=False)
     return build_objective(type(model), params, layout, encoder, feature_dim)
 
 
