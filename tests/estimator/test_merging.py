@@ -105,9 +105,7 @@ def test_partial_fit_keeps_merged_clusters(model, groups_of_rows):
 
 def test_a_warm_start_of_merged_clusters_is_refused(model, groups_of_rows):
     merged = model.merge_clusters([[0, 2]]).set_params(warm_start=True)
-    with pytest.raises(
-        ValueError, match="that were merged after the training. Pass warm_start=Fal"
-    ):
+    with pytest.raises(ValueError, match="that were merged after the training"):
         merged.fit(groups_of_rows[0])
 
 
