@@ -31,6 +31,7 @@ from deepcluster_sk.display import (
     ClusterMatchDisplay,
     ClusterNumberDisplay,
     ClusterSizeDisplay,
+    ClusterTreeDisplay,
     EmbeddingDisplay,
     LossCurveDisplay,
 )
@@ -522,3 +523,34 @@ def test_without_matplotlib_the_message_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
     with pytest.raises(ImportError, match=r'pip install "deepcluster_sk\[plot\]"'):
         ClusterSizeDisplay.from_predictions([0, 1])
+
+
+def test_the_tree_draws_scipys_dendrogram(model):
+    display = ClusterTreeDisplay.from_estimator(model)
+    np.testing.assert_array_equal(display.linkage, model.linkage_)
+    assert sorted(display.leaves_) == [0, 1, 2]
+    texts = [label.get_text() for label in display.ax_.get_yticklabels()]
+    sizes = model.cluster_sizes_
+    assert texts == [f"{cluster} ({sizes[cluster]})" for cluster in display.leaves_]
+    positions = [tick for segment in display.ax_.collections[0].get_segments() for tick in segment]
+    assert max(x for x, _ in positions) == pytest.approx(model.linkage_[-1, 2])
+
+
+def test_the_tree_takes_names_axes_and_pipelines(model, few_images):
+    ax = matplotlib.pyplot.subplots()[1]
+    display = ClusterTreeDisplay.from_estimator(
+        make_pipeline(model), names=["shirts", "shoes", "hats"], ax=ax
+    )
+    assert display.ax_ is ax
+    assert {label.get_text() for label in ax.get_yticklabels()} == {"shirts", "shoes", "hats"}
+
+
+def test_what_has_no_tree_is_refused(model, few_images):
+    with pytest.raises(TypeError, match="KMeans has no linkage_"):
+        ClusterTreeDisplay.from_estimator(KMeans(2).fit(few_images.reshape(60, -1)))
+    with pytest.raises(NotFittedError):
+        ClusterTreeDisplay.from_estimator(ContrastiveClustering())
+    with pytest.raises(ValueError, match="has a single cluster; a tree needs at least two"):
+        ClusterTreeDisplay.from_estimator(model.cut(1))
+    with pytest.raises(ValueError, match="2 names for 3 clusters"):
+        ClusterTreeDisplay.from_estimator(model, names=["a", "b"])

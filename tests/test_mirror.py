@@ -34,6 +34,7 @@ TESTED_IN = {
     "display/_match": "test_display",
     "display/_sizes": "test_display",
     "display/_style": "test_display",
+    "display/_tree": "test_display",
     "_data/errors": "test_errors",
     "_data/pillow": "data/test_image_files",
     "_data/preprocessing": "estimator/test_validation",

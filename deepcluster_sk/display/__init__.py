@@ -10,12 +10,14 @@ from ._gallery import ClusterGalleryDisplay
 from ._loss_curve import LossCurveDisplay
 from ._match import ClusterMatchDisplay
 from ._sizes import ClusterSizeDisplay
+from ._tree import ClusterTreeDisplay
 
 __all__ = [
     "ClusterGalleryDisplay",
     "ClusterMatchDisplay",
     "ClusterNumberDisplay",
     "ClusterSizeDisplay",
+    "ClusterTreeDisplay",
     "EmbeddingDisplay",
     "LossCurveDisplay",
 ]

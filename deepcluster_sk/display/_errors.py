@@ -27,3 +27,21 @@ def no_thumbnails(n_features: int) -> ValueError:
 def unknown_projection(projection: str) -> ValueError:
     """Return the error for the name of a projection that does not exist."""
     return ValueError(f"projection={projection!r}, expected 'pca' or 'tsne'.")
+
+
+def no_tree(estimator: object) -> TypeError:
+    """Return the error for an estimator that does not know which clusters are close."""
+    return TypeError(
+        f"{type(estimator).__name__} has no linkage_. Pass an estimator of deepcluster_sk that has "
+        "been fitted by fit, with up to 500 clusters."
+    )
+
+
+def single_cluster() -> ValueError:
+    """Return the error for a tree without branches."""
+    return ValueError("The estimator has a single cluster; a tree needs at least two.")
+
+
+def other_number_of_names(n_names: int, n_clusters: int) -> ValueError:
+    """Return the error for names that are not one for each cluster."""
+    return ValueError(f"{n_names} names for {n_clusters} clusters. Pass one name for each cluster.")
