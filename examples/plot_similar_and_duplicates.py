@@ -20,12 +20,12 @@ digits = load_digits().images[:1000]
 rng = np.random.default_rng(0)
 noisy = np.clip(digits[4:12] + rng.normal(scale=0.4, size=(8, 8, 8)), 0, 16)
 images = np.concatenate([digits, digits[:4], noisy])
-model = ContrastiveClustering(10, n_heads=3, max_epochs=25, random_state=0).fit(images)
+model = ContrastiveClustering(10, n_heads=3, max_epochs=15, random_state=0).fit(images)
 
 
 def show(rows, titles):
     """Draw rows of images; row numbers below zero stay empty."""
-    figure, axes = plt.subplots(*rows.shape, figsize=(rows.shape[1], 1.2 * rows.shape[0]))
+    _, axes = plt.subplots(*rows.shape, figsize=(rows.shape[1], 1.2 * rows.shape[0]))
     for ax, row, title in zip(axes.flat, rows.flat, titles.flat, strict=True):
         ax.set_axis_off()
         if row >= 0:

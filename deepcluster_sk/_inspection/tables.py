@@ -271,7 +271,9 @@ def _text_column(values: Any) -> Any:
     try:
         "".join(value for value in values if isinstance(value, str)).encode("utf-8")
     except UnicodeEncodeError:  # pandas has a type for texts that refuses them
-        return np.array(values, dtype=object)
+        from pandas import Series
+
+        return Series(values, dtype=object)
     return values
 
 

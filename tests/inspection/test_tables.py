@@ -130,7 +130,9 @@ def test_files_have_their_paths_and_skipped_ones_are_in_the_table(tmp_path):
     model = ContrastiveClustering(2, max_epochs=1, on_error="skip", random_state=0)
     with pytest.warns(UserWarning, match="1 of 6 image files cannot be read"):
         model.fit(tmp_path)
+    with pytest.warns(UserWarning, match="1 of 6 image files cannot be read"):
         table = cluster_table(model, tmp_path)
+    with pytest.warns(UserWarning, match="1 of 6 image files cannot be read"):
         rows = exemplars(model, sorted(tmp_path.iterdir()), n=9)
     assert table["sample"].tolist() == [str(tmp_path / f"{i}.png") for i in range(6)]
     assert table.index[table["cluster"] < 0].tolist() == [2]
@@ -265,8 +267,9 @@ def test_missing_packages_are_named_with_the_extra(
     message = (
         rf"needs {package}, which is not installed\. Install it with pip install {package}, or"
     )
+    call = {
+        "pandas": lambda: cluster_table(Given(), few_images),
+        "pyarrow": lambda: write_table(table, tmp_path / "t.parquet"),
+    }[package]
     with pytest.raises(ImportError, match=message):
-        if package == "pandas":
-            cluster_table(Given(), few_images)
-        else:
-            write_table(table, tmp_path / "t.parquet")
+        call()
