@@ -8,11 +8,12 @@ and unit ones, and the table of differences takes the best of all of them.
     python benchmarks/quality.py --sets digits digits-rows --methods CC "KMeans raw"
     python benchmarks/quality.py --sets rows --data-folder DATA --results rows.jsonl
     python benchmarks/quality.py --sets clothing-photos --methods CC --encoder hog ...
+    python benchmarks/quality.py --sets rows --methods "CC n_clusters=auto" ...
 
-``rows`` stands for all sets of rows. Only our estimators take image files; ``--encoder`` and
-``--image-size`` are parameters of these. Each run is appended to the file of results at once, and
-runs that are there are not repeated: an interrupted measurement goes on where it was. Runs are
-shared out to processes of one thread each.
+Parameters of our estimators may follow their name. ``rows`` stands for all sets of rows. Only our
+estimators take image files; ``--encoder`` and ``--image-size`` are parameters of these. Each run is
+appended to the file of results at once, and runs that are there are not repeated: an interrupted
+measurement goes on where it was. Runs are shared out to processes of one thread each.
 """
 
 import argparse
@@ -52,7 +53,8 @@ def measure(name: str, method: str, seed: int, folder: Path | None) -> list[Run]
         if is_ours(method):
             name_of_class, *given = method.split()
             parameters = dict(map(_parameter, given))
-            model = OURS[name_of_class](n_clusters, random_state=seed, **parameters)
+            parameters = {"n_clusters": n_clusters, **parameters}
+            model = OURS[name_of_class](random_state=seed, **parameters)
             found = {method: model.fit_predict(X)}
         else:
             run, how = BASELINES[method]
@@ -62,7 +64,12 @@ def measure(name: str, method: str, seed: int, folder: Path | None) -> list[Run]
     except ImportError as error:
         return [{"error": str(error)}]
     return [
-        {"method": part, "seconds": seconds, **{s: score(y, of) for s, score in SCORES.items()}}
+        {
+            "method": part,
+            "seconds": seconds,
+            "clusters": len(set(of.tolist()) - {-1}),
+            **{s: score(y, of) for s, score in SCORES.items()},
+        }
         for part, of in found.items()
     ]
 
@@ -118,7 +125,10 @@ def summary(name: str, method: str, runs: list[Run]) -> str:
         values = [run[score] for run in runs]
         cells.append(f"{np.mean(values):.3f} ({min(values):.3f})")
     seconds = [run["seconds"] for run in runs]
-    cells += [f"{np.mean(seconds):.1f} ({max(seconds):.1f})", str(len(runs))]
+    # what ran before the numbers were recorded has none
+    numbers = sorted({run["clusters"] for run in runs if "clusters" in run})
+    cells += [f"{np.mean(seconds):.1f} ({max(seconds):.1f})", ", ".join(map(str, numbers))]
+    cells += [str(len(runs))]
     return "| " + " | ".join(cells) + " |"
 
 
@@ -152,8 +162,9 @@ def _best(means: dict[str, Any], chosen: Callable[[str], bool]) -> tuple[str, fl
 def print_tables(runs: list[Run], names: list[str]) -> None:
     """Print all results, and the differences to the best baselines."""
     print("\n" + describe() + "\n")
-    print("| data | method | ACC mean (worst) | NMI | ARI | seconds mean (slowest) | seeds |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
+    scores = "ACC mean (worst) | NMI | ARI"
+    print(f"| data | method | {scores} | seconds mean (slowest) | clusters | seeds |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for name in names:
         for method, some in by_method(runs, name).items():
             print(summary(name, method, some))

@@ -93,8 +93,26 @@ def test_quality_script_goes_on_where_it_was_and_compares_with_the_best_baseline
     assert [run["task"] for run in runs].count("KMeans raw") == 1
     best = max(runs, key=lambda run: run["NMI"])
     assert best["method"] == "KMeans standardised"
+    assert [run["clusters"] for run in runs if run["task"] == "KMeans raw"] == [3]
     last = capsys.readouterr().out.strip().splitlines()[-1]
     assert last.split("|")[2].strip() == f"{best['NMI']:.3f} KMeans standardised"
+
+
+def test_quality_script_gives_parameters_to_our_estimators(script, tmp_path):
+    results = tmp_path / "results.jsonl"
+    arguments = ["--sets", "wine", "--seeds", 0, "--processes", 1, "--results", results]
+    script("quality", *arguments, "--methods", "CC n_clusters=auto max_epochs=2")
+    (run,) = (json.loads(line) for line in results.read_text("utf-8").splitlines())
+    assert 2 <= run["clusters"] <= 8  # at most one for 20 samples
+
+
+def test_outliers_script_compares_scores_of_three_kinds(script, capsys):
+    script("outliers", "--sets", "digits and letters", "--seeds", 0, "--max-epochs", 1)
+    rows = [line.split("|") for line in capsys.readouterr().out.splitlines() if "| CC |" in line]
+    assert [row[3].strip() for row in rows] == [
+        *("score_samples", "IsolationForest, features", "LocalOutlierFactor, features"),
+        *("IsolationForest, pixels", "LocalOutlierFactor, pixels"),
+    ]
 
 
 def test_thinned_digits_have_classes_of_evenly_falling_sizes(monkeypatch):
