@@ -9,7 +9,7 @@ SHARED = """
 Parameters
 ----------
 n_clusters : int or "auto", default=8
-    Number of clusters K, at least 1. ``"auto"`` trains ``min(50, n_samples // 20)`` clusters, and
+    Number of clusters K, at least 1. ``"auto"`` trains ``min(30, n_samples // 40)`` clusters, and
     joins them at the end along the graph of the neighbours, as far as that raises a modularity of
     the graph: see :doc:`/choosing_n_clusters`. How many are left is `n_clusters_`.
 encoder : str, torch.nn.Module or callable, default="auto"

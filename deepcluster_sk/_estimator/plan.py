@@ -20,7 +20,7 @@ from . import errors
 from .parameters import resolved
 from .samples import Samples, row_multiple
 
-_MOST_CLUSTERS, _LEAST_MEMBERS = 50, 20  # of n_clusters="auto"
+_MOST_CLUSTERS, _LEAST_MEMBERS = 30, 40  # of n_clusters="auto"
 
 
 @dataclass(frozen=True)

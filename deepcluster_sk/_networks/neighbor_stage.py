@@ -24,7 +24,7 @@ _FEWEST = 3  # neighbours: with fewer, the graph falls apart
 # most neighbours, as a share of the mean size of a cluster: trained features need fewer
 _AMONG_INPUTS, _AMONG_FEATURES = 1 / 2, 1 / 12
 _SMALL = 120  # rows in a cluster, in the mean
-_LINKED_ROWS, _LINKS = 10_000, 10  # of the graph that tells which clusters are close, if any
+_LINKED_ROWS, _LINKS = 10_000, 15  # of the graph that tells which clusters are close, if any
 _MOST_LINKED = 500  # clusters that have a tree: the time it takes grows with their cube
 _STATE = "neighbors."  # prefix of the names of what is kept in checkpoints
 
@@ -199,10 +199,12 @@ class NeighborStage:
     def links(self, labels: Tensor, features: Tensor) -> np.ndarray:
         """Return the shares of edges between the clusters (n_clusters, n_clusters) of sampled rows.
 
-        Those of the graph, or, if training had none, of one of the features of some of the rows.
+        Those of the graph, or of one of the final features of some of the rows: if training had
+        none, and to join clusters that were trained on features, among which they had few
+        neighbours each.
         """
         graph = self.graph
-        if graph is None:
+        if graph is None or (self.join and not self.among_inputs):
             every = -(-len(features) // _LINKED_ROWS)
             labels, features = labels[::every], features[::every]
             graph = NeighborGraph.among(F.normalize(features, dim=1), _LINKS)

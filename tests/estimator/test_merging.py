@@ -211,7 +211,7 @@ def test_the_same_seed_finds_the_same_number_and_labels(groups_of_rows):
 
 def test_images_have_a_number_of_clusters_as_well(few_images):
     model = ContrastiveClustering("auto", **FAST).fit(few_images)
-    assert 1 <= model.n_clusters_ <= 3  # a cluster for 20 images at most
+    assert 1 <= model.n_clusters_ <= 2  # of few images, two clusters are trained
     np.testing.assert_array_equal(model.labels_, model.predict(few_images))
 
 
