@@ -9,22 +9,22 @@ it only leads to a warning.
 from collections.abc import Sequence
 from importlib import import_module
 
-from .console import in_own_words, noticed_interrupts, printable, tell, warnings_in_one_line
+from .console import in_own_words, noticed_interrupts, tell, warnings_in_one_line
 from .errors import UsageError
-from .parser import make_parser
+from .parser import parse
 
 _INTERRUPTED = 130  # as shells have it: 128 and the number of the signal
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; return its exit code."""
-    arguments = make_parser().parse_args(argv)
+    arguments = parse(argv)
     try:
         with warnings_in_one_line(), noticed_interrupts() as interrupts:
             # only now: what a command needs takes its time
             import_module(f".{arguments.module}", __name__).run(arguments)
     except UsageError as error:
-        arguments.parser.error(printable(str(error)))
+        arguments.parser.print_usage_error(str(error))
     except (ValueError, OSError, MemoryError, ArithmeticError, ImportError) as error:
         tell(f"error: {in_own_words(str(error))}")
         return 1

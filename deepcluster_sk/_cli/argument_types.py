@@ -30,3 +30,19 @@ def assignment(text: str) -> tuple[str, Any]:
         return name, ast.literal_eval(value)
     except (ValueError, SyntaxError):
         return name, value
+
+
+def n_clusters(text: str) -> int | str:
+    """Read an integer of at least 1, or ``auto``."""
+    return text if text == "auto" else positive(text)
+
+
+def similarity(text: str) -> float | str:
+    """Read a number in (0, 1], or ``auto``."""
+    try:
+        value = text if text == "auto" else float(text)
+    except ValueError:
+        raise errors.no_similarity(text) from None
+    if isinstance(value, float) and not 0 < value <= 1:
+        raise errors.no_similarity(text)
+    return value

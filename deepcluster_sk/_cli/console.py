@@ -28,9 +28,9 @@ def say(arguments: argparse.Namespace, text: str) -> None:
         tell(text)
 
 
-def printable(text: str) -> str:
+def printable(text: str, *, stream: str = "stderr") -> str:
     """Escape what standard error cannot encode, such as bytes of file names."""
-    encoding = getattr(sys.stderr, "encoding", None) or "utf-8"
+    encoding = getattr(getattr(sys, stream), "encoding", None) or "utf-8"
     return text.encode(encoding, "backslashreplace").decode(encoding)
 
 

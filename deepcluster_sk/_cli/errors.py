@@ -33,6 +33,13 @@ def no_assignment(text: str) -> argparse.ArgumentTypeError:
     return argparse.ArgumentTypeError(f"{text!r}, expected NAME=VALUE")
 
 
+def no_similarity(text: str) -> argparse.ArgumentTypeError:
+    """Return the error for what is no threshold of similarity."""
+    return argparse.ArgumentTypeError(
+        f"{text!r}, expected auto, or a cosine similarity above 0 and up to 1, such as 0.95"
+    )
+
+
 def unknown_parameter(method: str, name: str, known: Iterable[str]) -> UsageError:
     """Return the error for a --set of what the method does not have."""
     return UsageError(f"{method} has no parameter {name!r}. It has: {', '.join(known)}.")
@@ -113,16 +120,165 @@ def no_text(path: str, error: UnicodeDecodeError) -> ValueError:
     )
 
 
-def empty_table(path: str) -> ValueError:
+def empty_table(path: str, separator: str) -> ValueError:
     """Return the error for a table without rows."""
-    return ValueError(f"{path!r} holds no rows; expected comma-separated numbers.")
+    return ValueError(f"{path!r} holds no rows; expected {separator}-separated numbers.")
+
+
+def empty_frame(path: str) -> ValueError:
+    """Return the error for a table of columns without rows."""
+    return ValueError(f"{path!r} holds a table without rows; expected columns of numbers.")
 
 
 def no_numbers(path: str, fault: str) -> ValueError:
     """Return the error for a table with something else than numbers."""
     return ValueError(
-        f"{path!r} is not a table of numbers: {fault}. Leave out columns of text, and write "
-        "numbers as 1234.5."
+        f"{path!r} is not a table of numbers: {fault}. Leave out columns of text with --id-column "
+        "or --drop-column, and write numbers as 1234.5."
+    )
+
+
+def text_column(path: str, column: str, dtype: object, value: str) -> ValueError:
+    """Return the error for a column that holds no numbers."""
+    return ValueError(
+        f"{path!r}: column {column} is of type {dtype}, with values such as {value}; expected "
+        "numbers. Leave it out with --id-column or --drop-column."
+    )
+
+
+def missing_value(path: str, place: str, column: str, cell: str) -> ValueError:
+    """Return the error for a feature without a value."""
+    what = f"it holds {cell!r}" if cell else "the cell is empty"
+    return ValueError(
+        f"{path!r}, {place}, column {column} is missing: {what}. Fill in a number, such as the "
+        "column's median, or leave out the row, or the column with --drop-column."
+    )
+
+
+def missing_class(path: str, place: str, column: str) -> ValueError:
+    """Return the error for a row without a class."""
+    return ValueError(
+        f"{path!r}, {place}: the class in column {column} is missing. Fill it in, or leave out the "
+        "row."
+    )
+
+
+def other_number_of_names(path: str, n_names: int, n_columns: int) -> ValueError:
+    """Return the error for a line of names that does not fit the rows below."""
+    return ValueError(
+        f"{path!r} has {n_names} names above {n_columns} columns, which leaves open what is named. "
+        "Write one name per column."
+    )
+
+
+def no_column(
+    path: str, option: str, name: str, names: Sequence[str] | None, n_columns: int
+) -> ValueError:
+    """Return the error for a column that does not exist."""
+    known = "it has no names" if names is None else f"it has {_listed(names)}"
+    return ValueError(
+        f"{option} {name!r} is no column of {path!r}: {known}. Expected one of its names, or a "
+        f"number from 1 to {n_columns}."
+    )
+
+
+def several_columns(path: str, option: str, name: str, places: Sequence[int]) -> ValueError:
+    """Return the error for a name that several columns have."""
+    numbers = " and ".join(map(str, places))
+    return ValueError(
+        f"{option} {name!r}: the columns {numbers} of {path!r} have this name. Pass the number of "
+        "the one that is meant."
+    )
+
+
+def no_features(path: str) -> ValueError:
+    """Return the error for a table of which nothing is left to cluster."""
+    return ValueError(
+        f"{path!r} has no column left to cluster. Name fewer columns in --id-column, "
+        "--label-column and --drop-column."
+    )
+
+
+def columns_of_no_table(options: Sequence[str], source: str) -> UsageError:
+    """Return the error for options about columns where there are none."""
+    return UsageError(
+        f"{' and '.join(options)}: {source!r} is no table with columns; expected a .csv, .tsv or "
+        ".parquet file."
+    )
+
+
+def unknown_kind(path: str, suffixes: Sequence[str], images: Iterable[str]) -> ValueError:
+    """Return the error for a file that is neither an image nor a known kind of table."""
+    return ValueError(
+        f"{path!r} is no image, and no file of rows that is known by its suffix. Rows are read "
+        f"from {', '.join(suffixes)}; images from {', '.join(images)}. Save the rows as .csv."
+    )
+
+
+# ---- classes
+
+
+def no_class_folders(folder: str) -> ValueError:
+    """Return the error for a folder whose subfolders cannot be classes."""
+    return ValueError(
+        f"{folder!r} has no subfolders with images; expected one subfolder per class."
+    )
+
+
+def several_class_folders(n_sources: int) -> UsageError:
+    """Return the error for --class-folders with anything but one folder."""
+    return UsageError(
+        f"--class-folders with {n_sources} sources; expected one folder whose subfolders are the "
+        "classes."
+    )
+
+
+def no_class_folder(source: str) -> UsageError:
+    """Return the error for classes that are not there."""
+    return UsageError(
+        f"{source!r} tells no classes; expected a folder whose subfolders are the classes, or a "
+        ".csv, .tsv or .parquet file with --label-column NAME."
+    )
+
+
+def nothing_to_compare() -> ValueError:
+    """Return the error for an evaluation without any assigned sample."""
+    return ValueError("no sample has a cluster, so there is nothing to compare with the classes.")
+
+
+# ---- queries
+
+
+def no_query_file(query: str) -> FileNotFoundError:
+    """Return the error for a query that is no file."""
+    return FileNotFoundError(f"--query {query!r}: there is no such image file.")
+
+
+def no_query_row(query: str, kind: str, names: Sequence[str]) -> ValueError:
+    """Return the error for a query that is no row."""
+    if kind == "id":
+        return ValueError(f"--query {query!r} is no id of the table; it has {_listed(names)}.")
+    return ValueError(
+        f"--query {query!r} is no row; expected a number from 0 to {len(names) - 1}, or values of "
+        "--id-column."
+    )
+
+
+def ambiguous_query(query: str, rows: Sequence[int]) -> ValueError:
+    """Return the error for an id that several rows have."""
+    return ValueError(
+        f"--query {query!r} is the id of {len(rows)} rows, such as {rows[0]} and {rows[1]} "
+        "(counted from 0). Name an id that only one row has."
+    )
+
+
+# ---- libraries
+
+
+def missing_library(what: str, modules: Sequence[str], extra: str) -> ImportError:
+    """Return the error for an optional library that is not installed."""
+    return ImportError(
+        f'{what} needs {" and ".join(modules)}: pip install "deepcluster_sk[{extra}]".'
     )
 
 
@@ -174,3 +330,16 @@ def unwritable(option: str, target: Path, error: OSError) -> UsageError:
         f"{option} {str(target)!r} cannot be written: {error.strerror}. Name a file that you may "
         "write to, and that no other program keeps open."
     )
+
+
+def unknown_table(option: str, target: Path, suffixes: Sequence[str]) -> UsageError:
+    """Return the error for a table of a kind that is not written."""
+    return UsageError(
+        f"{option} {str(target)!r} ends in {target.suffix!r}; expected {', '.join(suffixes)}."
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Name the first of many."""
+    shown = ", ".join(map(repr, names[:10]))
+    return f"{shown} and {len(names) - 10:,} more" if len(names) > 10 else shown

@@ -13,8 +13,8 @@ from .targets import check_targets
 
 def run(arguments: argparse.Namespace) -> None:
     """Train on the sources and cluster them."""
-    source = open_sources(arguments.sources)
-    check_targets(arguments, source, {"--save": arguments.save}, arguments.sources)
+    source = open_sources(arguments)
+    check_targets(arguments, source)
     method = methods()[arguments.method].load_class()  # only now: torch takes its time
     known = method().get_params()
     chosen = {
@@ -39,6 +39,8 @@ def run(arguments: argparse.Namespace) -> None:
         )
     with feature_folder(arguments) as folder:
         model = method(**{"cache": folder, **chosen}).fit(source.X)
+        if chosen["n_clusters"] == "auto":
+            say(arguments, f"found {model.n_clusters_} clusters")
         if arguments.save:
             model.save(arguments.save)
             say(arguments, f"wrote {arguments.save}")

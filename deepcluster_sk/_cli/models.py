@@ -38,14 +38,23 @@ def check_encoder(encoder: Any) -> None:
     build_encoder(encoder, _PROBE)
 
 
-def open_model(arguments: argparse.Namespace) -> Any:
+def _load(arguments: argparse.Namespace) -> Any:
     """Open the saved model."""
-    from .._loading import load
+    from .._loading import load  # only now: torch takes its time
 
     encoder = None if arguments.encoder is None else named_encoder(arguments.encoder)
     if isinstance(encoder, str):
         raise errors.encoder_by_name(encoder)
     return load(arguments.model, encoder=encoder, device=arguments.device)
+
+
+@contextmanager
+def opened_model(arguments: argparse.Namespace) -> Iterator[Any]:
+    """Yield the saved model, set to what the arguments say."""
+    model = _load(arguments)
+    with feature_folder(arguments) as folder:
+        model.set_params(verbose=0, cache=folder, **given(arguments, "on_error"))
+        yield model
 
 
 @contextmanager

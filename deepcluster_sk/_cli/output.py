@@ -1,34 +1,29 @@
 """What a clustering is written to: a table, a report, folders of copies."""
 
 import argparse
-import codecs
-import csv
-import io
 import shutil
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from .._inspection.assignments import Assignments, assign, is_calibrated
 from .._inspection.names import short_paths
 from .._inspection.summaries import agreement_in_words
 from .console import say
 from .sources import Source
-
-_ANY_NAME = "deepcluster_sk.any_name"  # handler of file names that an encoding lacks
+from .tables_out import write_table
 
 
 def write(arguments: argparse.Namespace, model: Any, source: Source) -> None:
     """Write everything that was asked for."""
     found = assign(model, source.X)
+    columns = cluster_columns(arguments, model, source, found)
     if arguments.out:
-        with open(arguments.out, "w", newline="", encoding="utf-8", errors=_ANY_NAME) as file:
-            _write_csv(file, found, source)
+        write_table(arguments.out, columns)
     if arguments.report:
-        from .._inspection.report import report
-
-        report(model, source.X, arguments.report, names=None if source.paths else source.names)
+        write_report(model, source, arguments.report)
     if arguments.copy_to and source.paths:
         _copy(source.paths, found, arguments.copy_to)
     for target in (arguments.out, arguments.report, arguments.copy_to):
@@ -41,27 +36,31 @@ def write(arguments: argparse.Namespace, model: Any, source: Source) -> None:
         if is_calibrated(model):
             say(arguments, agreement_in_words(confidence, images=source.paths is not None))
     if not arguments.out:
-        if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(errors=_ANY_NAME)
-        _write_csv(sys.stdout, found, source)
+        write_table(None, columns)
 
 
-def _any_name(error: UnicodeError) -> tuple[str | bytes, int]:
-    """Encode what an encoding lacks: bytes of a file name as they were, characters escaped."""
-    try:
-        return codecs.lookup_error("surrogateescape")(error)
-    except UnicodeError:
-        return codecs.lookup_error("backslashreplace")(error)
+def cluster_columns(
+    arguments: argparse.Namespace, model: Any, source: Source, found: Assignments
+) -> dict[str, Any]:
+    """Return the columns of the table: names, clusters, confidences, and details if wanted."""
+    if arguments.details:
+        from ..inspection import cluster_table  # only now: pandas takes its time
+
+        frame = cluster_table(model, source.X, source.classes, names=source.names)
+        details = {str(name): frame[name].to_numpy() for name in frame}
+        del details["sample"]
+        return {source.kind: source.names, **details}
+    confidence = np.where(found.labels >= 0, found.confidence, np.nan)
+    columns = {source.kind: source.names, "cluster": found.labels, "confidence": confidence}
+    return columns if source.classes is None else {**columns, "class": source.classes}
 
 
-codecs.register_error(_ANY_NAME, _any_name)
+def write_report(model: Any, source: Source, target: Path) -> None:
+    """Write the page."""
+    from .._inspection.report import report
 
-
-def _write_csv(file: Any, found: Assignments, source: Source) -> None:
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(["path" if source.paths else "row", "cluster", "confidence"])
-    for name, label, confidence in zip(source.names, found.labels, found.confidence, strict=True):
-        writer.writerow([name, label, f"{confidence:.4f}" if label >= 0 else ""])
+    names = None if source.paths else source.names
+    report(model, source.X, target, source.classes, names=names)
 
 
 def _copy(paths: Sequence[str], found: Assignments, folder: Path) -> None:

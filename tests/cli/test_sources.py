@@ -28,12 +28,12 @@ NPY, NPZ = array(np.eye(9)), archive(np.eye(9))
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("text.csv", b"a,b\n1,red\n", "not a table of numbers: 'red' in line 2, column 2. Leave"),
+        ("text.csv", b"a,b\n1,red\n", "not a table of numbers: 'red' in line 2, column 'b'. Leave"),
         ("latin.csv", b"gr\xf6sse,b\n1,2\n", "is not text in UTF-8: invalid start byte at byte 2"),
         ("empty.csv", b"", "holds no rows; expected comma-separated numbers"),
         ("heads.csv", b"a,b\n", "holds no rows"),
         ("few.csv", b"1,2\n3,4\n", "n_samples=2 should be >= --n-clusters 3"),
-        ("nan.csv", b"1,2\n3,nan\n4,5\n", "contains NaN in row 1"),
+        ("nan.csv", b"1,2\n3,nan\n4,5\n", "line 2, column 2 is missing: it holds 'nan'. Fill in"),
         (
             "damaged.npy",
             b"no array",
