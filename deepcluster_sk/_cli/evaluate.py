@@ -32,7 +32,14 @@ def run(arguments: argparse.Namespace) -> None:
         raise errors.nothing_to_compare()
     if not known.all():
         say(arguments, f"{(~known).sum():,} samples without a cluster are left out of the scores")
-    print(scores(np.asarray(source.classes)[known], found.labels[known]), end="")
+    print(scores(_sortable(source.classes or [])[known], found.labels[known]), end="")
+
+
+def _sortable(classes: list[str]) -> np.ndarray:
+    """Return classes as integers if all of them are, so that 10 comes after 9."""
+    if all(name.isascii() and name.isdecimal() and str(int(name)) == name for name in classes):
+        return np.array([int(name) for name in classes])
+    return np.array(classes)
 
 
 def scores(classes: np.ndarray, clusters: np.ndarray) -> str:
