@@ -67,7 +67,8 @@ def test_bash_completes_files(capsys, tmp_path):
 def test_zsh_reads_its_script(capsys, tmp_path):
     path = tmp_path / "_deepcluster-sk"
     path.write_text(script("zsh", capsys), "utf-8")
-    code = f"autoload -Uz compinit && compinit -u -D; source '{path}'; echo $_comps[deepcluster-sk]"
+    code = "autoload -Uz compinit && compinit -u -D\n"
+    code += f"eval \"$(cat '{path}')\"; echo $_comps[deepcluster-sk]"
     assert run("zsh", code, "-f") == ["_shtab_deepcluster_sk"]
     assert all(f"{command}:" in path.read_text("utf-8") for command in COMMANDS)
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from deepcluster_sk._cli.columns import Wanted
 from deepcluster_sk._cli.csv_files import read_csv
 
@@ -149,7 +150,9 @@ def test_columns_of_the_same_name_do_no_harm_unless_one_is_asked_for(tmp_path):
 def test_a_column_that_only_counts_leads_to_a_warning(lines, tmp_path):
     path = tmp_path / "rows.csv"
     path.write_text("\n".join(lines), "utf-8")
-    with pytest.warns(UserWarning, match=r"only counts the rows: [01], [12], [23] .* --id-column 1"):
+    with pytest.warns(
+        UserWarning, match=r"only counts the rows: [01], [12], [23] .* --id-column 1"
+    ):
         read_csv(str(path))
     assert read_csv(str(path), Wanted(id="1")).X.shape == (3, 1)
 

@@ -173,3 +173,30 @@ def test_features_are_computed_once_for_training_table_and_report(
     seen.clear()
     assert main(arguments) == 0
     assert 60 <= sum(seen) < 80
+
+
+def test_the_number_of_clusters_that_was_found_is_told(photos, monkeypatch, capsys):
+    fit = ContrastiveClustering.fit
+
+    def choose(self, X, y=None):
+        assert self.n_clusters == "auto"
+        self.n_clusters = 4
+        fit(self, X, y)
+        self.n_clusters_ = 4
+        return self
+
+    monkeypatch.setattr(ContrastiveClustering, "fit", choose)
+    assert main(["fit", str(photos), "--n-clusters", "auto", "--max-epochs", "1"]) == 0
+    assert "deepcluster-sk: found 4 clusters\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".parquet"])
+def test_tables_keep_their_ids(suffix, table, blobs, tmp_path, capsys):
+    arguments = ["fit", str(table(suffix)), *FAST, "--quiet", "--id-column", "id"]
+    assert main([*arguments, "--drop-column", "kind"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    expected = ContrastiveClustering(3, max_epochs=2, random_state=0).fit(blobs[0]).labels_
+    assert lines[0] == "id,cluster,confidence"
+    assert [line.split(",")[:2] for line in lines[1:]] == [
+        [f"sample {row}", str(label)] for row, label in enumerate(expected)
+    ]

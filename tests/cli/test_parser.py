@@ -8,6 +8,9 @@ from command_line import FAST, PRETRAINED, code_and_message, files_below
 
 import deepcluster_sk
 from deepcluster_sk._cli import main
+from deepcluster_sk._cli.parser import parse
+
+COMMANDS = ["fit", "predict", "report", "evaluate", "similar", "duplicates", "completion"]
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -29,6 +32,9 @@ pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceW
         ([*FAST, "--copy-to", "photos/sorted"], "is inside of 'photos'"),
         ([*FAST, "--out", "photos/odd/00.png"], "an input as well, which would be overwritten"),
         ([*FAST, "--out", "x", "--save", "./x"], "--save 'x' is --out as well"),
+        ([*FAST, "--out", "x.xlsx"], "--out 'x.xlsx' ends in '.xlsx'; expected .csv, .tsv, .parq"),
+        ([*FAST, "--id-column", "a"], "--id-column: 'photos' is no table with columns; expected"),
+        ([*FAST, "--id-column", "a", "--drop-column", "b"], "--id-column and --drop-column: 'ph"),
     ],
 )
 def test_wrong_usage_ends_with_2_before_anything_is_written(
@@ -41,6 +47,85 @@ def test_wrong_usage_ends_with_2_before_anything_is_written(
     assert message in text
     assert text.startswith("usage: deepcluster-sk fit")
     assert files_below(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "usage", "error"),
+    [
+        ([], "COMMAND ...", "COMMAND is missing."),
+        (["fut"], "COMMAND ...", "unknown command 'fut'. Expected one of fit, predict, report,"),
+        (["fut"], "COMMAND ...", " Did you mean fit?"),
+        (["fit"], "fit SOURCE... --n-clusters K [options]", "SOURCE and --n-clusters are missing."),
+        (["predict"], "predict MODEL SOURCE... [options]", "MODEL and SOURCE are missing."),
+        (["report", "m"], "report MODEL SOURCE... [options]", "SOURCE is missing."),
+        (["evaluate", "m"], "evaluate MODEL FOLDER [options]", "FOLDER is missing."),
+        (
+            ["similar", "m", "x"],
+            "similar MODEL SOURCE... --query FILE... [options]",
+            "--query is missing.",
+        ),
+        (["duplicates"], "duplicates MODEL SOURCE... [options]", "MODEL and SOURCE are missing."),
+        (["completion"], "completion SHELL", "SHELL is missing."),
+        (
+            ["predict", "m", "x", "--outt", "y"],
+            "predict MODEL SOURCE... [options]",
+            "unknown option '--outt'. Did you mean --out?",
+        ),
+        (
+            ["fit", "x", "--n-clusters", "3", "y"],
+            "fit SOURCE... --n-clusters K [options]",
+            "'y' stands apart from the sources, or is one too many. Name all sources one after",
+        ),
+        (
+            ["fit", "x", "--n-clusters"],
+            "fit SOURCE... --n-clusters K [options]",
+            "--n-clusters has no value. Put one after it.",
+        ),
+        (
+            ["fit", "x", "--n-clusters", "2", "--seed", "a"],
+            "fit SOURCE... --n-clusters K [options]",
+            "--seed: invalid int value: 'a'",
+        ),
+    ],
+)
+def test_errors_are_short_and_say_where_to_read_on(arguments, usage, error, capsys):
+    code, text = code_and_message(arguments, capsys)
+    assert code == 2
+    first, second, third = text.splitlines()
+    assert first == f"usage: deepcluster-sk {usage}"
+    assert second.startswith("deepcluster-sk: error: ")
+    assert error in second
+    name = " ".join(["deepcluster-sk", *arguments[:1]]) if usage[0].islower() else "deepcluster-sk"
+    assert third == f"{name} --help lists the options."
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_a_short_usage_and_an_example(command, capsys):
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    text = capsys.readouterr().out
+    usage = text.splitlines()[0]
+    assert usage.startswith(f"usage: deepcluster-sk {command} ")
+    assert len(usage) < 80
+    assert f"example: deepcluster-sk {command} " in " ".join(text.split())
+
+
+def test_the_number_of_clusters_may_be_left_to_the_data():
+    assert parse(["fit", "x", "--n-clusters", "auto"]).n_clusters == "auto"
+    assert parse(["fit", "x", "--n-clusters", "7"]).n_clusters == 7
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["fit", "--help"], ["--version"], ["fit"]])
+def test_help_and_wrong_usage_import_nothing_that_takes_its_time(arguments):
+    code = (
+        f"import runpy, sys; sys.argv[1:] = {arguments}\n"
+        "try: runpy.run_module('deepcluster_sk', run_name='__main__')\n"
+        "except SystemExit: pass\n"
+        "slow = {'torch', 'numpy', 'scipy', 'sklearn', 'PIL', 'pandas', 'joblib'}\n"
+        "sys.exit(', '.join(slow & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(

@@ -62,3 +62,58 @@ def test_predict_refuses_a_name_for_the_encoder(tmp_path, photos, capsys):
     with pytest.raises(SystemExit, match="2"):
         main(["predict", str(tmp_path / "m"), str(photos), "--encoder", PRETRAINED])
     assert "opens by itself" in capsys.readouterr().err
+
+
+def test_report_writes_the_page_of_a_saved_model(photos, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["fit", "photos", *FAST, "--save", "model", "--quiet"]) == 0
+    capsys.readouterr()
+    assert main(["report", "model", "photos"]) == 0
+    assert capsys.readouterr() == ("", "deepcluster-sk: wrote report.html\n")
+    page = (tmp_path / "report.html").read_text("utf-8")
+    assert "even/00.png" in page.replace("\\", "/")
+    assert 'href="#match"' not in page
+    assert main(["report", "model", "photos", "--class-folders", "--out", "x.html"]) == 0
+    page = (tmp_path / "x.html").read_text("utf-8")
+    assert 'href="#match"' in page
+    assert "<th>even" in page or ">even<" in page
+
+
+def test_report_of_a_table_has_ids_and_classes(table, row_model, tmp_path):
+    arguments = ["report", str(row_model), str(table(".csv")), "--id-column", "id", "--quiet"]
+    arguments += ["--label-column", "kind", "--out", str(tmp_path / "x.html")]
+    assert main(arguments) == 0
+    page = (tmp_path / "x.html").read_text("utf-8")
+    assert "sample 7" in page
+    assert "kind 2" in page
+
+
+def test_report_refuses_what_cannot_be_written_or_read(photos, row_model, tmp_path, capsys):
+    report = ["report", row_model, photos]
+    for target, message in (
+        (tmp_path / "no" / "x.html", "its folder does not exist"),
+        (photos / "odd" / "00.png", "is an input as well"),
+        (row_model, "is an input as well"),
+    ):
+        code, text = code_and_message([*report, "--out", target], capsys)
+        assert code == 2
+        assert message in text
+    code, text = code_and_message([*report, photos / "odd", "--class-folders"], capsys)
+    assert code == 2
+    assert "--class-folders with 2 sources; expected one folder whose subfolders are" in text
+    code, text = code_and_message([*report, "--out", tmp_path / "x.html"], capsys)
+    assert code == 1  # images for a model of rows
+    assert not (tmp_path / "x.html").exists()
+
+
+@pytest.mark.parametrize("command", ["predict", "report", "evaluate", "duplicates", "similar"])
+def test_a_damaged_or_absent_model_ends_every_command_with_1(command, photos, tmp_path, capsys):
+    (tmp_path / "damaged").write_bytes(b"nothing")
+    for name in ("damaged", "absent"):
+        arguments = [command, tmp_path / name, photos]
+        arguments += ["--out", tmp_path / ("x.html" if command == "report" else "x.csv")]
+        if command == "similar":
+            arguments += ["--query", photos / "odd" / "00.png"]
+        code, text = code_and_message(arguments, capsys)
+        assert code == 1
+        assert name in text

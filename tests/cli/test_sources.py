@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from command_line import FAST, code_and_message
 
+from deepcluster_sk._cli import main
+
 
 def array(values):
     """A file of an array, as bytes."""
@@ -101,3 +103,39 @@ def test_pickled_array_is_refused(tmp_path, capsys):
     code, text = code_and_message(["fit", tmp_path / "objects.npy", *FAST], capsys)
     assert code == 1
     assert "Python objects" in text
+
+
+@pytest.mark.parametrize("name", ["rows.xlsx", "rows.txt", "rows"])
+def test_a_file_of_another_kind_is_told_what_is_read(name, tmp_path, capsys):
+    (tmp_path / name).write_text("a,b\n1,2\n", "utf-8")
+    code, text = code_and_message(["fit", tmp_path / name, *FAST], capsys)
+    assert code == 1
+    assert "is no image, and no file of rows that is known by its suffix. Rows are read" in text
+    assert ".npy, .npz, .csv, .tsv, .parquet; images from .bmp, .gif" in text
+
+
+def test_an_image_of_another_suffix_is_an_image(photos, tmp_path, row_model, capsys):
+    (photos / "odd" / "00.png").rename(tmp_path / "image.dat")
+    code, text = code_and_message(["predict", row_model, tmp_path / "image.dat"], capsys)
+    assert code == 1
+    assert "known by its suffix" not in text  # but the model is of rows
+
+
+def test_columns_are_of_tables_only(tmp_path, capsys):
+    np.save(tmp_path / "rows.npy", np.eye(5))
+    code, text = code_and_message(["fit", tmp_path / "rows.npy", *FAST, "--id-column", "1"], capsys)
+    assert code == 2
+    assert "--id-column: " in text
+    assert "rows.npy' is no table with columns" in text
+
+
+@pytest.mark.filterwarnings("default:the first column:UserWarning")
+def test_a_counting_column_is_told_in_one_line(row_model, blobs, tmp_path, capsys):
+    lines = [",".join(map(str, [row, *values])) for row, values in enumerate(blobs[0].tolist())]
+    (tmp_path / "rows.csv").write_text("\n".join([",a,b,c,d,e", *lines]), "utf-8")
+    arguments = ["predict", str(row_model), str(tmp_path / "rows.csv")]
+    assert main(arguments) == 1
+    text = capsys.readouterr().err
+    assert "deepcluster-sk: warning: the first column of " in text
+    assert main([*arguments, "--id-column", "1"]) == 0
+    assert "warning" not in capsys.readouterr().err
