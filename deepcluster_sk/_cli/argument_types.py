@@ -37,12 +37,12 @@ def n_clusters(text: str) -> int | str:
     return text if text == "auto" else positive(text)
 
 
-def similarity(text: str) -> float | str:
-    """Read a number in (0, 1], or ``auto``."""
+def distance(text: str) -> float | str:
+    """Read a number in [0, 2], or ``auto``."""
     try:
         value = text if text == "auto" else float(text)
     except ValueError:
-        raise errors.no_similarity(text) from None
-    if isinstance(value, float) and not 0 < value <= 1:
-        raise errors.no_similarity(text)
+        raise errors.no_distance(text) from None
+    if isinstance(value, float) and not 0 <= value <= 2:
+        raise errors.no_distance(text)
     return value

@@ -33,10 +33,10 @@ def no_assignment(text: str) -> argparse.ArgumentTypeError:
     return argparse.ArgumentTypeError(f"{text!r}, expected NAME=VALUE")
 
 
-def no_similarity(text: str) -> argparse.ArgumentTypeError:
-    """Return the error for what is no threshold of similarity."""
+def no_distance(text: str) -> argparse.ArgumentTypeError:
+    """Return the error for what is no cosine distance."""
     return argparse.ArgumentTypeError(
-        f"{text!r}, expected auto, or a cosine similarity above 0 and up to 1, such as 0.95"
+        f"{text!r}, expected auto, or a cosine distance from 0 to 2, such as 0.02"
     )
 
 

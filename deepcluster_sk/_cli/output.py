@@ -47,8 +47,12 @@ def cluster_columns(
         from ..inspection import cluster_table  # only now: pandas takes its time
 
         frame = cluster_table(model, source.X, source.classes, names=source.names)
-        details = {str(name): frame[name].to_numpy() for name in frame}
-        del details["sample"]
+        names = [str(name) for name in frame if name != "sample"]
+        details: dict[str, Any] = {name: frame[name].to_numpy() for name in names}
+        second = frame["second_cluster"].astype(object)
+        details["second_cluster"] = second.where(second.notna(), None).tolist()
+        if source.classes is not None:
+            details["class"] = source.classes
         return {source.kind: source.names, **details}
     confidence = np.where(found.labels >= 0, found.confidence, np.nan)
     columns = {source.kind: source.names, "cluster": found.labels, "confidence": confidence}

@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 
 from .._version import __version__
 from ..methods import METHODS, Method
-from .argument_types import assignment, n_clusters, positive, similarity, size
+from .argument_types import assignment, distance, n_clusters, positive, size
 from .console import NAME, printable
 from .wording import in_plain_words, unknown_arguments
 
@@ -191,11 +191,11 @@ def _duplicates(commands: Any) -> None:
     _add_sources(duplicates)
     duplicates.add_argument(
         "--threshold",
-        type=similarity,
+        type=distance,
         default="auto",
         metavar="T",
-        help="cosine similarity from which on two are nearly the same, above 0 and up to 1; "
-        "default: auto, by the data",
+        help="cosine distance, from 0 to 2, below which two are nearly the same; 0 finds only equal "
+        "ones; default: auto, by the data",
     )
     _add_out(duplicates, "of group and member; default: standard output")
     _add_machine(duplicates)

@@ -1,6 +1,5 @@
 """Tables that are written: CSV, TSV and Parquet, by the suffix, or standard output."""
 
-import codecs
 import csv
 import io
 import sys
@@ -10,19 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from .._runtime.files import ANY_NAME
+
 SUFFIXES = (".csv", ".tsv", ".parquet")
-_ANY_NAME = "deepcluster_sk.any_name"  # handler of file names that an encoding lacks
-
-
-def _any_name(error: UnicodeError) -> tuple[str | bytes, int]:
-    """Encode what an encoding lacks: bytes of a file name as they were, characters escaped."""
-    try:
-        return codecs.lookup_error("surrogateescape")(error)
-    except UnicodeError:
-        return codecs.lookup_error("backslashreplace")(error)
-
-
-codecs.register_error(_ANY_NAME, _any_name)
 
 
 def write_table(target: Path | None, columns: dict[str, Sequence[Any] | np.ndarray]) -> None:
@@ -33,16 +22,17 @@ def write_table(target: Path | None, columns: dict[str, Sequence[Any] | np.ndarr
     target : Path or None
         None stands for standard output, which gets CSV.
     columns : dict of str to sequence
-        Texts, integers, or floats, where NaN stands for what is missing.
+        Texts; arrays of integers; arrays of floats, where NaN stands for what is missing; lists of
+        integers and None.
     """
     if target is None:
         if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(errors=_ANY_NAME)
+            sys.stdout.reconfigure(errors=ANY_NAME)
         _write_text(sys.stdout, columns, ",")
     elif target.suffix.lower() == ".parquet":
         _write_parquet(target, columns)
     else:
-        with open(target, "w", newline="", encoding="utf-8", errors=_ANY_NAME) as file:
+        with open(target, "w", newline="", encoding="utf-8", errors=ANY_NAME) as file:
             _write_text(file, columns, "\t" if target.suffix.lower() == ".tsv" else ",")
 
 
@@ -62,12 +52,13 @@ def _cells(column: Sequence[Any] | np.ndarray) -> Iterable[Any]:
 def _write_parquet(target: Path, columns: dict[str, Sequence[Any] | np.ndarray]) -> None:
     import pandas as pd
 
-    # Parquet holds UTF-8: bytes of a file name that are none are escaped
-    pd.DataFrame(
-        {
-            name: column
-            if isinstance(column, np.ndarray)
-            else [text.encode("utf-8", "backslashreplace").decode("utf-8") for text in column]
-            for name, column in columns.items()
-        }
-    ).to_parquet(target, engine="pyarrow", index=False)
+    def column(values: Sequence[Any] | np.ndarray) -> Any:
+        if isinstance(values, np.ndarray):
+            return values
+        if all(isinstance(value, str) for value in values):
+            # Parquet holds UTF-8: bytes of a file name that are none are escaped
+            return [text.encode("utf-8", "backslashreplace").decode("utf-8") for text in values]
+        return pd.array(values, dtype="Int64")
+
+    frame = pd.DataFrame({name: column(values) for name, values in columns.items()})
+    frame.to_parquet(target, engine="pyarrow", index=False)

@@ -82,8 +82,11 @@ def test_the_suffix_chooses_what_parts_the_cells(name, expected, tmp_path):
 def test_parquet_holds_the_same_columns(tmp_path):
     pd = pytest.importorskip("pandas")
     pytest.importorskip("pyarrow")
-    write_table(tmp_path / "x.parquet", {**COLUMNS, "path": ["a", "\udce9.png"]})
+    write_table(
+        tmp_path / "x.parquet", {**COLUMNS, "path": ["a", "\udce9.png"], "second": [3, None]}
+    )
     frame = pd.read_parquet(tmp_path / "x.parquet")
+    assert frame["second"].isna().tolist() == [False, True]
     assert frame["path"].tolist() == ["a", r"\udce9.png"]
     assert frame["cluster"].tolist() == [1, -1]
     np.testing.assert_array_equal(frame["confidence"], [0.25, np.nan])

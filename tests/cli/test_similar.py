@@ -9,7 +9,7 @@ import pytest
 from command_line import code_and_message, rows_of
 
 import deepcluster_sk
-from deepcluster_sk import ContrastiveClustering
+from deepcluster_sk import ContrastiveClustering, inspection
 from deepcluster_sk._cli import main
 from deepcluster_sk._inspection.pictures import as_samples
 
@@ -117,7 +117,7 @@ def test_queries_that_are_not_found_are_named(photos, model, table, row_model, c
 def test_equal_files_are_a_group_of_duplicates(photos, model, tmp_path, capsys):
     for name in ("a.png", "b.png"):
         shutil.copy(photos / "even" / "03.png", photos / name)
-    assert main(["duplicates", str(model), str(photos), "--threshold", "1"]) == 0
+    assert main(["duplicates", str(model), str(photos), "--threshold", "0"]) == 0
     output = capsys.readouterr()
     rows = table_of(output.out)
     assert list(rows[0]) == ["group", "path"]
@@ -132,7 +132,7 @@ def test_rows_of_one_group_are_named_by_their_id(table, row_model, tmp_path):
     lines = path.read_text("utf-8").splitlines()
     path.write_text("\n".join([*lines, lines[1].replace("sample 0", "again")]), "utf-8")
     arguments = ["duplicates", str(row_model), str(path), "--id-column", "id", "--quiet"]
-    arguments += ["--drop-column", "kind", "--threshold", "0.99999999", "--out", str(out)]
+    arguments += ["--drop-column", "kind", "--threshold", "0", "--out", str(out)]
     assert main(arguments) == 0
     rows = [line.split("\t") for line in out.read_text("utf-8").splitlines()]
     assert rows[0] == ["group", "id"]
@@ -143,8 +143,6 @@ def test_rows_of_one_group_are_named_by_their_id(table, row_model, tmp_path):
 
 
 def test_no_duplicates_are_no_error(row_model, blobs, tmp_path, monkeypatch, capsys):
-    from deepcluster_sk import inspection
-
     monkeypatch.setattr(inspection, "near_duplicates", lambda *args, **kwargs: [])
     np.save(tmp_path / "rows.npy", blobs[0])
     assert main(["duplicates", str(row_model), str(tmp_path / "rows.npy")]) == 0
@@ -153,9 +151,9 @@ def test_no_duplicates_are_no_error(row_model, blobs, tmp_path, monkeypatch, cap
     assert "0 groups of rows that are nearly the same\n" in output.err
 
 
-@pytest.mark.parametrize("threshold", ["0", "1.1", "nan", "-1", "many"])
-def test_a_threshold_is_a_similarity(threshold, row_model, capsys):
+@pytest.mark.parametrize("threshold", ["2.1", "nan", "-1", "many"])
+def test_a_threshold_is_a_distance(threshold, row_model, capsys):
     arguments = ["duplicates", row_model, "x.npy", f"--threshold={threshold}"]
     code, text = code_and_message(arguments, capsys)
     assert code == 2
-    assert f"'{threshold}', expected auto, or a cosine similarity above 0 and up to 1" in text
+    assert f"'{threshold}', expected auto, or a cosine distance from 0 to 2, such as" in text
