@@ -41,7 +41,7 @@ MAY_IMPORT = {
     "_loading": {"exceptions", "_runtime", "_estimator", "methods"},
     "_cli": {
         *("_version", "_data", "_inspection", "_loading", "_runtime"),
-        *("encoders", "inspection", "methods", "metrics"),
+        *("encoders", "methods", "metrics"),
     },
     "__main__": {"_cli"},
 }

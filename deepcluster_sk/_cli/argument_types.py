@@ -34,7 +34,9 @@ def assignment(text: str) -> tuple[str, Any]:
 
 def n_clusters(text: str) -> int | str:
     """Read an integer of at least 1, or ``auto``."""
-    return text if text == "auto" else positive(text)
+    if text != "auto" and (not text.isdecimal() or int(text) < 1):
+        raise errors.no_number_of_clusters(text)
+    return text if text == "auto" else int(text)
 
 
 def distance(text: str) -> float | str:

@@ -16,7 +16,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Write the members of each group, the largest group first."""
     source = open_sources(arguments)
     check_targets(arguments, source)
-    from ..inspection import near_duplicates  # only now: what it needs takes its time
+    from .._inspection.duplicates import near_duplicates  # only now: what it needs takes its time
 
     with opened_model(arguments) as model:
         groups = near_duplicates(model, source.X, threshold=arguments.threshold)

@@ -18,7 +18,12 @@ class UsageError(Exception):
 
 def not_positive(text: str) -> argparse.ArgumentTypeError:
     """Return the error for what is no integer of at least 1."""
-    return argparse.ArgumentTypeError(f"{text!r}, expected an integer of at least 1")
+    return argparse.ArgumentTypeError(f"{text!r}, expected an integer of at least 1, such as 10")
+
+
+def no_number_of_clusters(text: str) -> argparse.ArgumentTypeError:
+    """Return the error for what is neither an integer of at least 1 nor ``auto``."""
+    return argparse.ArgumentTypeError(f"{text!r}, expected an integer of at least 1, or auto")
 
 
 def no_size(text: str) -> argparse.ArgumentTypeError:
@@ -277,8 +282,10 @@ def ambiguous_query(query: str, rows: Sequence[int]) -> ValueError:
 
 def missing_library(what: str, modules: Sequence[str], extra: str) -> ImportError:
     """Return the error for an optional library that is not installed."""
+    are = "are" if len(modules) > 1 else "is"
     return ImportError(
-        f'{what} needs {" and ".join(modules)}: pip install "deepcluster_sk[{extra}]".'
+        f"{what} needs {' and '.join(modules)}, which {are} not installed here. Install the extra: "
+        f'pip install "deepcluster_sk[{extra}]".'
     )
 
 
@@ -308,7 +315,7 @@ def folder_inside(folder: Path, source: str) -> UsageError:
 
 def missing_folder(target: Path) -> UsageError:
     """Return the error for a file in a folder that does not exist."""
-    return UsageError(f"{str(target)!r}: its folder does not exist. Create it first.")
+    return UsageError(f"{str(target)!r}: its folder does not exist. Create the folder first.")
 
 
 def special_target(option: str, target: Path, kind: str) -> UsageError:
@@ -335,7 +342,8 @@ def unwritable(option: str, target: Path, error: OSError) -> UsageError:
 def unknown_table(option: str, target: Path, suffixes: Sequence[str]) -> UsageError:
     """Return the error for a table of a kind that is not written."""
     return UsageError(
-        f"{option} {str(target)!r} ends in {target.suffix!r}; expected {', '.join(suffixes)}."
+        f"{option} {str(target)!r} ends in {target.suffix!r}, which is no kind of table that can "
+        f"be written; expected {', '.join(suffixes)}."
     )
 
 

@@ -44,7 +44,7 @@ def cluster_columns(
 ) -> dict[str, Any]:
     """Return the columns of the table: names, clusters, confidences, and details if wanted."""
     if arguments.details:
-        from ..inspection import cluster_table  # only now: pandas takes its time
+        from .._inspection.tables import cluster_table  # only now: pandas takes its time
 
         frame = cluster_table(model, source.X, source.classes, names=source.names)
         names = [str(name) for name in frame if name != "sample"]

@@ -194,8 +194,8 @@ def _duplicates(commands: Any) -> None:
         type=distance,
         default="auto",
         metavar="T",
-        help="cosine distance, from 0 to 2, below which two are nearly the same; 0 finds equal ones "
-        "only; default: auto, by the data",
+        help="cosine distance, from 0 to 2, below which two are nearly the same; 0 finds only "
+        "equal ones; default: auto, by the data",
     )
     _add_out(duplicates, "of group and member; default: standard output")
     _add_machine(duplicates)

@@ -76,7 +76,7 @@ def _answers(
     model: Any, source: Source, queries: list[int | str], n: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return row numbers and similarities (n_queries, n); -1 where there are fewer."""
-    from ..inspection import similar  # only now: what it needs takes its time
+    from .._inspection.search import similar  # only now: what it needs takes its time
 
     rows = np.full((len(queries), n), -1)
     similarity = np.full((len(queries), n), np.nan, np.float32)

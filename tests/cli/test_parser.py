@@ -20,7 +20,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceW
     [
         ([], "--n-clusters"),
         (["--n-clusters", "0"], "'0', expected an integer of at least 1"),
-        (["--n-clusters", "many"], "'many', expected an integer of at least 1"),
+        (["--n-clusters", "many"], "'many', expected an integer of at least 1, or auto"),
         ([*FAST, "--method", "kmeans"], "invalid choice: 'kmeans'"),
         ([*FAST, "--image-size", "8x"], "'8x', expected pixels such as 64"),
         ([*FAST, "--set", "batch_size"], "'batch_size', expected NAME=VALUE"),
@@ -32,7 +32,12 @@ pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceW
         ([*FAST, "--copy-to", "photos/sorted"], "is inside of 'photos'"),
         ([*FAST, "--out", "photos/odd/00.png"], "an input as well, which would be overwritten"),
         ([*FAST, "--out", "x", "--save", "./x"], "--save 'x' is --out as well"),
-        ([*FAST, "--out", "x.xlsx"], "--out 'x.xlsx' ends in '.xlsx'; expected .csv, .tsv, .parq"),
+        (
+            [*FAST, "--out", "x.xlsx"],
+            "'.xlsx', which is no kind of table that can be written; expe",
+        ),
+        ([*FAST, "--out", "absent/x"], "its folder does not exist. Create the folder first."),
+        ([*FAST, "--max-epochs", "0"], "'0', expected an integer of at least 1, such as 10"),
         ([*FAST, "--id-column", "a"], "--id-column: 'photos' is no table with columns; expected"),
         ([*FAST, "--id-column", "a", "--drop-column", "b"], "--id-column and --drop-column: 'ph"),
     ],

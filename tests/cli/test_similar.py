@@ -9,8 +9,9 @@ import pytest
 from command_line import code_and_message, rows_of
 
 import deepcluster_sk
-from deepcluster_sk import ContrastiveClustering, inspection
+from deepcluster_sk import ContrastiveClustering
 from deepcluster_sk._cli import main
+from deepcluster_sk._inspection import duplicates
 from deepcluster_sk._inspection.pictures import as_samples
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -143,7 +144,7 @@ def test_rows_of_one_group_are_named_by_their_id(table, row_model, tmp_path):
 
 
 def test_no_duplicates_are_no_error(row_model, blobs, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(inspection, "near_duplicates", lambda *args, **kwargs: [])
+    monkeypatch.setattr(duplicates, "near_duplicates", lambda *args, **kwargs: [])
     np.save(tmp_path / "rows.npy", blobs[0])
     assert main(["duplicates", str(row_model), str(tmp_path / "rows.npy")]) == 0
     output = capsys.readouterr()
