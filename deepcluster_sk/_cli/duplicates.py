@@ -28,6 +28,7 @@ def run(arguments: argparse.Namespace) -> None:
     write_table(arguments.out, columns)
     what = "images" if source.paths else "rows"
     sizes = f", with {len(members):,} {what} in all" if groups else ""
-    say(arguments, f"{len(groups):,} groups of {what} that are nearly the same{sizes}")
+    count = "1 group" if len(groups) == 1 else f"{len(groups):,} groups"
+    say(arguments, f"{count} of {what} that are nearly the same{sizes}")
     if arguments.out:
         say(arguments, f"wrote {arguments.out}")

@@ -90,6 +90,4 @@ def test_other_shells_and_a_missing_library_are_named(monkeypatch, capsys):
     monkeypatch.setattr(libraries, "find_spec", lambda name: None)
     code, text = code_and_message(["completion", "bash"], capsys)
     assert code == 1
-    assert (
-        'which is not installed here. Install the extra: pip install "deepcluster_sk[comp' in text
-    )
+    assert 'which is not installed here. Install the extra: pip install "deepclu' in text

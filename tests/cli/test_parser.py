@@ -34,7 +34,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceW
         ([*FAST, "--out", "x", "--save", "./x"], "--save 'x' is --out as well"),
         (
             [*FAST, "--out", "x.xlsx"],
-            "'.xlsx', which is no kind of table that can be written; expe",
+            "'.xlsx', which is no kind of table that can be written; e",
         ),
         ([*FAST, "--out", "absent/x"], "its folder does not exist. Create the folder first."),
         ([*FAST, "--max-epochs", "0"], "'0', expected an integer of at least 1, such as 10"),

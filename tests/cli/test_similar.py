@@ -125,7 +125,7 @@ def test_equal_files_are_a_group_of_duplicates(photos, model, tmp_path, capsys):
     largest = {row["path"] for row in rows if row["group"] == "0"}
     assert {str(photos / name) for name in ("a.png", "b.png")} <= largest
     assert str(photos / "even" / "03.png") in largest
-    assert "groups of images that are nearly the same, with" in output.err
+    assert "1 group of images that are nearly the same, with 3 images in all" in output.err
 
 
 def test_rows_of_one_group_are_named_by_their_id(table, row_model, tmp_path):
