@@ -230,11 +230,12 @@ def no_class_folders(folder: str) -> ValueError:
     )
 
 
-def several_class_folders(n_sources: int) -> UsageError:
+def no_folder_of_classes(sources: Sequence[str]) -> UsageError:
     """Return the error for --class-folders with anything but one folder."""
+    more = f" and {len(sources) - 1} more" if len(sources) > 1 else ""
     return UsageError(
-        f"--class-folders with {n_sources} sources; expected one folder whose subfolders are the "
-        "classes."
+        f"--class-folders needs one folder whose subfolders are the classes, and got "
+        f"{sources[0]!r}{more}. The classes of a table are named by --label-column."
     )
 
 

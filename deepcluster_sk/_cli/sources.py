@@ -39,13 +39,16 @@ def open_sources(arguments: argparse.Namespace) -> Source:
     sources: list[str] = arguments.sources
     label = getattr(arguments, "label_column", None)
     wanted = Wanted(arguments.id_column, label, tuple(arguments.drop_column))
-    if any(source.lower().endswith(_ROWS) for source in sources):
+    of_classes = getattr(arguments, "class_folders", False)
+    if any(source.lower().endswith(_ROWS) and not os.path.isdir(source) for source in sources):
         if len(sources) > 1:
             raise errors.several_sources(len(sources), _ROWS)
+        if of_classes:
+            raise errors.no_folder_of_classes(sources)
         return _rows(sources[0], wanted)
     if wanted.any:
         raise errors.columns_of_no_table(_options(wanted), sources[0])
-    if getattr(arguments, "class_folders", False):
+    if of_classes:
         return _class_folders(sources)
     paths = _image_paths(sources)
     return Source(paths, paths, paths, "path")
@@ -58,7 +61,7 @@ def open_classes(arguments: argparse.Namespace) -> Source:
         if not os.path.exists(source):
             raise errors.missing_sources([source])
         raise errors.no_class_folder(source)
-    arguments.sources, arguments.class_folders = [source], True
+    arguments.sources, arguments.class_folders = [source], os.path.isdir(source)
     return open_sources(arguments)
 
 
@@ -117,7 +120,7 @@ def _check_image(path: str) -> None:
 def _class_folders(sources: Sequence[str]) -> Source:
     """Take the images below the subfolders of a folder, whose names are the classes."""
     if len(sources) > 1 or not os.path.isdir(sources[0]):
-        raise errors.several_class_folders(len(sources))
+        raise errors.no_folder_of_classes(sources)
     folder = sources[0]
     paths = _image_paths(sources)
     parts = [Path(path).relative_to(folder).parts for path in paths]

@@ -100,7 +100,11 @@ def test_report_refuses_what_cannot_be_written_or_read(photos, row_model, tmp_pa
         assert message in text
     code, text = code_and_message([*report, photos / "odd", "--class-folders"], capsys)
     assert code == 2
-    assert "--class-folders with 2 sources; expected one folder whose subfolders are" in text
+    assert "--class-folders needs one folder whose subfolders are the classes, and got" in text
+    rows = row_model.with_name("rows.csv")
+    code, text = code_and_message(["report", row_model, rows, "--class-folders"], capsys)
+    assert code == 2
+    assert "The classes of a table are named by --label-column" in text
     code, text = code_and_message([*report, "--out", tmp_path / "x.html"], capsys)
     assert code == 1  # images for a model of rows
     assert not (tmp_path / "x.html").exists()
