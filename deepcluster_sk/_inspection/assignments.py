@@ -128,7 +128,8 @@ def features(estimator: Any, X: Any) -> np.ndarray:
     """
     final = final_estimator(estimator)
     best = _unwrapped(estimator)
-    check_is_fitted(best)
+    if hasattr(best, "fit"):
+        check_is_fitted(best)
     if _encodes(final):
         values = method_of(best, "transform")(X)
     elif isinstance(best, Pipeline) and len(best) > 1:

@@ -97,7 +97,9 @@ def cluster_table(
     known = found.labels >= 0
     second = _second_clusters(probabilities, found)
     columns = {
-        "sample": _sample_column(samples, len(known)) if names is None else list(names),
+        "sample": _text_column(
+            _sample_column(samples, len(known)) if names is None else list(names)
+        ),
         "cluster": found.labels,
         "confidence": np.where(known, found.confidence, np.nan),
         "typicality": _typicality(estimator, samples, len(known)),
@@ -262,6 +264,17 @@ def _sample_column(samples: Any, n_samples: int) -> Any:
     if paths is not None:
         return paths
     return samples.index if hasattr(samples, "iloc") else np.arange(n_samples)
+
+
+def _text_column(values: Any) -> Any:
+    """Return a column whose texts may be names of files that are no valid text."""
+    try:
+        "".join(value for value in values if isinstance(value, str)).encode("utf-8")
+    except UnicodeEncodeError:  # pandas has a type for texts that refuses them
+        from pandas import Series
+
+        return Series(values, dtype=object)
+    return values
 
 
 def _typicality(estimator: Any, samples: Any, n_samples: int) -> np.ndarray:
