@@ -18,12 +18,12 @@ class UsageError(Exception):
 
 def not_positive(text: str) -> argparse.ArgumentTypeError:
     """Return the error for what is no integer of at least 1."""
-    return argparse.ArgumentTypeError(f"{text!r}, expected an integer of at least 1, such as 10")
+    return argparse.ArgumentTypeError(f"{text!r}, expected a positive integer, such as 10")
 
 
 def no_number_of_clusters(text: str) -> argparse.ArgumentTypeError:
     """Return the error for what is neither an integer of at least 1 nor ``auto``."""
-    return argparse.ArgumentTypeError(f"{text!r}, expected an integer of at least 1, or auto")
+    return argparse.ArgumentTypeError(f"{text!r}, expected auto, or an integer from 1 on")
 
 
 def no_size(text: str) -> argparse.ArgumentTypeError:
