@@ -170,14 +170,18 @@ def test_pages_have_code_that_is_run():
     assert sum(len(code_blocks(path)) for path in PAGES) > 30
 
 
-@pytest.mark.parametrize("command", ["fit", "predict"])
+COMMANDS = ["fit", "predict", "report", "evaluate", "similar", "duplicates"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_command_line_page_names_every_option(command, capsys):
     with pytest.raises(SystemExit):
         main([command, "--help"])
-    options = set(re.findall(r"--[a-z][a-z-]+", capsys.readouterr().out)) - {"--help"}
+    options = set(re.findall(r"--[a-z][a-z-]*", capsys.readouterr().out)) - {"--help"}
     assert len(options) >= 6
     page = (DOCS / "command_line.md").read_text("utf-8")
     assert [option for option in options if f"| `{option}" not in page] == []
+    assert f"| `deepcluster-sk {command} " in page
 
 
 def needs(*modules):

@@ -16,7 +16,7 @@ TESTS = next(folder for folder in Path(__file__).parents if folder.name == "test
 PLACES = ("errors", "_errors")  # names of a folder's module; a module of no folder has its own
 LISTED = {  # exceptions that are built elsewhere, and why
     ("__init__", "AttributeError"): "what Python expects of a module's __getattr__",
-    ("_cli", "argparse.ArgumentTypeError"): "argparse words it; tests of the command match it",
+    ("_cli.csv_files", "_fault"): "the function of errors for the first fault of a table",
     ("_runtime.distributed", "outcome[1]"): "the error of rank 0, raised again in the other ranks",
     ("_training.interrupts", "KeyboardInterrupt"): "Ctrl-C that waited for the end of an epoch",
     ("_training.objective", "AttributeError"): "what Python expects of a read-only attribute",

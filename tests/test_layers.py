@@ -39,7 +39,10 @@ MAY_IMPORT = {
     "model_selection": {"_inspection", "metrics"},
     "display": {"_inspection", "model_selection", "metrics"},
     "_loading": {"exceptions", "_runtime", "_estimator", "methods"},
-    "_cli": {"_version", "_inspection", "_loading", "_runtime", "encoders", "methods"},
+    "_cli": {
+        *("_version", "_data", "_inspection", "_loading", "_runtime"),
+        *("encoders", "methods", "metrics"),
+    },
     "__main__": {"_cli"},
 }
 MOST_LEVELS = 10

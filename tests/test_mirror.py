@@ -14,7 +14,7 @@ TESTS = Path(__file__).parent
 
 # modules without a test file of their name: where they are tested
 TESTED_IN = {
-    "__main__": "test_cli",
+    "__main__": "cli/test_parser",
     "_loading": "estimator/test_saving",
     "_version": "test_public_surface",
     "datasets": "data/test_image_files",
@@ -36,6 +36,16 @@ TESTED_IN = {
     "display/_sizes": "test_display",
     "display/_style": "test_display",
     "display/_tree": "test_display",
+    "_cli/argument_types": "cli/test_parser",
+    "_cli/array_files": "cli/test_sources",
+    "_cli/errors": "test_errors",
+    "_cli/columns": "cli/test_csv_files",
+    "_cli/duplicates": "cli/test_similar",
+    "_cli/libraries": "cli/test_parquet_files",
+    "_cli/models": "cli/test_predict",
+    "_cli/report": "cli/test_predict",
+    "_cli/tables_out": "cli/test_output",
+    "_cli/wording": "cli/test_parser",
     "_data/errors": "test_errors",
     "_data/pillow": "data/test_image_files",
     "_data/preprocessing": "estimator/test_validation",
