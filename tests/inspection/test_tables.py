@@ -103,6 +103,15 @@ def test_what_is_not_known_is_missing(soft):
     assert (alone["confidence"] == 1).all()
 
 
+def test_outliers_have_no_cluster(few_images):
+    model = ContrastiveClustering(3, max_epochs=2, outlier_fraction=0.1, random_state=0)
+    table = cluster_table(model.fit(few_images), few_images)
+    np.testing.assert_array_equal(table["cluster"], model.predict(few_images))
+    assert (table["cluster"] < 0).sum() == 6
+    assert table["confidence"].isna().sum() == 6
+    assert table["typicality"].notna().all()
+
+
 def test_typical_members_point_in_the_mean_direction(soft):
     estimator, X = soft
     labels = cluster_table(estimator, X)["cluster"].to_numpy()
