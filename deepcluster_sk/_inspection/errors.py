@@ -91,7 +91,9 @@ def too_few_others(n: int, n_others: int) -> ValueError:
 
 def no_queries() -> ValueError:
     """Return the error for an empty list of queries."""
-    return ValueError("queries are empty; expected at least one sample, or one row number of X.")
+    return ValueError(
+        "There is nothing to search for: queries has neither samples nor row numbers."
+    )
 
 
 def bad_row_numbers(queries: np.ndarray, n_samples: int) -> ValueError:
@@ -129,8 +131,8 @@ def bad_threshold(threshold: Any) -> ValueError:
 def missing_package(package: str, what: str) -> ImportError:
     """Return the error for a package of the extra for tables."""
     return ImportError(
-        f"{what} needs {package}, which is not installed. Install it with pip install {package}, "
-        "or this package with its extra: pip install 'deepcluster_sk[tables]'."
+        f"{what} needs the package {package}, which the extra for tables contains: pip install "
+        "'deepcluster_sk[tables]'."
     )
 
 
@@ -161,8 +163,8 @@ def missing_columns(missing: Sequence[str], columns: Sequence[str]) -> ValueErro
 def missing_folder(path: Path) -> FileNotFoundError:
     """Return the error for a file in a folder that does not exist."""
     return FileNotFoundError(
-        f"{os.fspath(path)!r} cannot be written: its folder {os.fspath(path.parent)!r} does not "
-        "exist. Create it first."
+        f"The folder {os.fspath(path.parent)!r} is missing; make it before writing "
+        f"{os.fspath(path.name)!r} to it."
     )
 
 

@@ -12,7 +12,14 @@ from sklearn.utils.validation import check_consistent_length, column_or_1d
 
 from .._runtime.files import ANY_NAME, special_target
 from . import errors
-from .assignments import Assignments, features, from_probabilities, method_of, soft_assignments
+from .assignments import (
+    Assignments,
+    features,
+    final_estimator,
+    from_probabilities,
+    method_of,
+    soft_assignments,
+)
 from .names import paths_of
 from .pictures import as_samples
 from .search import directions, exact_products
@@ -51,7 +58,8 @@ def cluster_table(
         In the order of X, with the columns
 
         - ``sample``: path, name or row number;
-        - ``cluster``: int64; -1 for image files that were skipped;
+        - ``cluster``: int64; -1 for image files that were skipped, and for what an estimator with
+          `outlier_fraction` puts in no cluster;
         - ``confidence``: float64 in [0, 1], the probability of the sample's own cluster; 1 where
           the clusterer has labels alone;
         - ``typicality``: float32, ``score_samples`` of the estimator, higher is more typical; NaN
@@ -93,7 +101,8 @@ def cluster_table(
     samples = as_samples(X)
     probabilities = soft_assignments(estimator, samples)
     check_consistent_length(probabilities, y, names)
-    found = from_probabilities(probabilities)
+    scores = _typicality(estimator, samples, len(probabilities))
+    found = _without_outliers(from_probabilities(probabilities), scores, estimator)
     known = found.labels >= 0
     second = _second_clusters(probabilities, found)
     columns = {
@@ -102,7 +111,7 @@ def cluster_table(
         ),
         "cluster": found.labels,
         "confidence": np.where(known, found.confidence, np.nan),
-        "typicality": _typicality(estimator, samples, len(known)),
+        "typicality": scores,
         "second_cluster": pd.array(second, dtype="Int64"),
         "exemplar_distance": _exemplar_distances(directions(features(estimator, samples)), found),
     }
@@ -282,6 +291,14 @@ def _typicality(estimator: Any, samples: Any, n_samples: int) -> np.ndarray:
     if not hasattr(estimator, "score_samples"):
         return np.full(n_samples, np.nan, dtype=np.float32)
     return np.asarray(method_of(estimator, "score_samples")(samples), dtype=np.float32)
+
+
+def _without_outliers(found: Assignments, scores: np.ndarray, estimator: Any) -> Assignments:
+    """Take the clusters from samples that ``predict`` puts in none."""
+    offset = getattr(final_estimator(estimator), "offset_", None)
+    if offset is None:
+        return found
+    return found._replace(labels=np.where(scores < offset, -1, found.labels))
 
 
 def _second_clusters(probabilities: np.ndarray, found: Assignments) -> np.ndarray:

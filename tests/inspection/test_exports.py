@@ -175,7 +175,7 @@ def test_bad_tables_are_refused(which, table, tmp_path):
         export(which, [], path)
     with pytest.raises(ValueError, match="has 2 names, but the table has cluster 2; expected at"):
         export(which, table, path, cluster_names=["a", "b"])
-    with pytest.raises(FileNotFoundError, match="cannot be written: its folder"):
+    with pytest.raises(FileNotFoundError, match="is missing; make it before writing"):
         export(which, table, tmp_path / "none" / "x.json")
     assert not path.exists()
 

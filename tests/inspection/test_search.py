@@ -178,7 +178,7 @@ def test_rows_that_are_not_there_are_refused(queries, cloud):
 
 def test_queries_of_another_kind_are_refused(cloud):
     for empty in ([], np.empty((0, 6)), ()):
-        with pytest.raises(ValueError, match="queries are empty; expected at least one sample"):
+        with pytest.raises(ValueError, match="There is nothing to search for: queries has"):
             similar(Given(), cloud, empty)
     with pytest.raises(TypeError, match="queries are booleans; expected row numbers, such as"):
         similar(Given(), cloud, np.arange(80) > 70)
