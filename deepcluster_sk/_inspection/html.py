@@ -69,7 +69,7 @@ def _button(row: int, listed: Listed, places: Places) -> str:
     label = escape(f"Enlarge {os.path.basename(listed.names[row])}")
     return (
         f'<button type="button" class="tile s{places[row][0]}" style="{_place(places[row])}" '
-        f'data-sample="{listed.index(row)}" aria-label="{label}"></button>'
+        f'data-sample="{listed.number_of(row)}" aria-label="{label}"></button>'
     )
 
 

@@ -3,25 +3,16 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.utils.validation import check_consistent_length, column_or_1d
 
 from . import errors
-from .assignments import (
-    Assignments,
-    from_probabilities,
-    is_calibrated,
-    soft_assignments,
-    trained_estimator,
-)
-from .html import Places, section
-from .map_positions import map_positions
-from .names import sample_names
-from .pictures import as_samples, is_image
-from .report_data import Listed, listed_rows, packed_samples, second_choice, shortened
+from .assignments import Assignments, is_calibrated, trained_estimator
+from .clustering import Clustering, clustering, listed_samples, pictures_of
+from .html import Places
+from .report_data import Listed, packed_samples
 from .report_page import page, template
 from .report_parts import cluster_details, cluster_section, facts, features_that_stand_out
 from .report_samples import map_section, samples_section
@@ -35,7 +26,6 @@ from .report_unusual import (
     same_section,
     typicality,
 )
-from .sprites import Sprites, chosen_rows, sprites
 from .summaries import agreement_in_words
 
 _PICTURES = 2000  # in all
@@ -53,25 +43,6 @@ _GALLERY_TEXT = {
     True: "Typical members are those with the highest confidence. Open a cluster to see more.",
     False: "Open a cluster to see the features that tell it from the others, and its members.",
 }
-
-
-class Clustering(NamedTuple):
-    """A fitted estimator, samples, and what it says of them."""
-
-    estimator: Any
-    fitted: Any
-    """The one that clusters: the last step of a pipeline, the best of a search."""
-    samples: Any
-    found: Assignments
-    probabilities: np.ndarray
-    features: np.ndarray | None
-    classes: np.ndarray | None
-    names: list[str]
-
-    @property
-    def image(self) -> bool:
-        """Tell whether the samples can be shown as pictures."""
-        return is_image(self.samples, self.fitted.input_shape_)
 
 
 def report(
@@ -148,7 +119,8 @@ def report(
     from .._runtime.file_format import check_target  # only now: torch takes its time
 
     check_target(path)
-    text = _whole_page(clustering(estimator, X, y, names), X)
+    fitted = trained_estimator(estimator)
+    text = _whole_page(clustering(estimator, X, y, names), fitted, X)
     from .._runtime.process_group import may_write  # only now: torch takes its time
 
     if may_write():
@@ -156,54 +128,9 @@ def report(
     return path
 
 
-def clustering(
-    estimator: Any, X: Any, y: ArrayLike | None, names: Sequence[str] | None
-) -> Clustering:
-    """Ask a fitted estimator about samples, and check what comes with them."""
-    fitted = trained_estimator(estimator)
-    probabilities = soft_assignments(estimator, X)
-    samples = as_samples(X)
-    check_consistent_length(probabilities, samples, y, names)
-    features = None
-    if hasattr(estimator, "transform"):
-        features = np.asarray(estimator.transform(X), dtype=np.float32)
-    return Clustering(
-        estimator,
-        fitted,
-        samples,
-        from_probabilities(probabilities),
-        probabilities,
-        features,
-        None if y is None else column_or_1d(y).astype(str),
-        [shortened(str(n)) for n in (sample_names(samples) if names is None else names)],
-    )
-
-
-def pictures_of(known: Clustering, wanted: list[np.ndarray], most: int, most_bytes: int) -> Sprites:
-    """Render pictures of the wanted samples and of others, or none for rows of features."""
-    if not known.image:
-        return Sprites("", {})
-    readable = np.isfinite(known.probabilities).all(axis=1)
-    rows = chosen_rows(wanted, known.found, readable, most)
-    shape = known.fitted.input_shape_
-    return sprites(known.samples, rows, known.found, input_shape=shape, most_bytes=most_bytes)
-
-
-def listed_samples(known: Clustering, wanted: list[np.ndarray]) -> Listed:
-    """Return the samples that a page lists, with their places on the map."""
-    return Listed(
-        rows=listed_rows(known.found, np.unique(np.concatenate([[], *wanted]).astype(np.intp))),
-        found=known.found,
-        names=known.names,
-        classes=known.classes,
-        second=second_choice(known.probabilities, known.found),
-        positions=None if known.features is None else map_positions(known.features),
-    )
-
-
-def _whole_page(known: Clustering, X: Any) -> str:
+def _whole_page(known: Clustering, fitted: Any, X: Any) -> str:
     """Compute what the sections show, and put them together."""
-    found, fitted = known.found, known.fitted
+    found = known.found
     typical = typicality(known.estimator, X)
     odd = odd_rows(found, typical)
     every_group = [] if known.features is None else same_groups(known.estimator, X)
@@ -215,15 +142,15 @@ def _whole_page(known: Clustering, X: Any) -> str:
     shown = pictures_of(known, wanted, _PICTURES, _PICTURE_BYTES)
     listed = listed_samples(known, [*wanted, *groups, np.fromiter(shown.places, np.intp)])
     sets = {
-        "odd": [[listed.index(row) for row in odd]],
-        "same": [[listed.index(row) for row in group] for group in groups],
+        "odd": [[listed.number_of(row) for row in odd]],
+        "same": [[listed.number_of(row) for row in group] for group in groups],
     }
     data, longest = packed_samples(listed, {r: n for r, (_, n) in shown.places.items()}, sets)
     losses = {"loss": fitted.loss_curve_, **fitted.history_}
     sections = [
         facts(found, fitted.n_iter_, known.classes),
-        cluster_section(found, known.classes, _agreement_text(known)),
-        map_section(listed, pictures=bool(shown.places)),
+        cluster_section(found, known.classes, _agreement_text(known, fitted)),
+        map_section(listed, shown.places),
         _gallery_section(known, examples, listed, shown.places),
         odd_section(odd, typical, listed, shown.places),
         same_section(every_group, listed, shown.places),
@@ -253,13 +180,13 @@ def _gallery_section(
     )
 
 
-def _agreement_text(known: Clustering) -> str:
+def _agreement_text(known: Clustering, fitted: Any) -> str:
     """Say what the confidences on the page mean."""
     found = known.found
     assigned = found.labels >= 0
     if not assigned.any():
         return ""
-    if not is_calibrated(known.fitted):
+    if not is_calibrated(fitted):
         return (
             "Confidence is the probability that the network gives to a sample's own cluster. It is "
             "not calibrated: it may be near 100% for clusters that mean nothing."

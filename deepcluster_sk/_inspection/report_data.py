@@ -34,7 +34,7 @@ class Listed(NamedTuple):
     positions: np.ndarray | None
     """Places of all samples on the map, shape (n, 2)."""
 
-    def index(self, row: int) -> int:
+    def number_of(self, row: int) -> int:
         """Return the number of a sample on the page."""
         return int(np.searchsorted(self.rows, row))
 
@@ -131,7 +131,9 @@ def packed(header: Mapping[str, Any], columns: Mapping[str, Sequence[int] | np.n
     layout = [[name, f"{kinds[v.dtype.type]}Array", len(v)] for name, v in arrays.items()]
     text = json.dumps({**header, "columns": layout}, separators=(",", ":"), allow_nan=False)
     parts = [_padded(text.encode("ascii"), b" ")]
-    parts += [_padded(v.astype(v.dtype.newbyteorder("<")).tobytes(), b"\0") for v in arrays.values()]
+    parts += [
+        _padded(v.astype(v.dtype.newbyteorder("<")).tobytes(), b"\0") for v in arrays.values()
+    ]
     whole = len(parts[0]).to_bytes(4, "little") + b"".join(parts)
     return base64.b64encode(zlib.compress(whole, 9)).decode("ascii")
 

@@ -7,7 +7,10 @@ from string import Template
 
 from .._version import __version__
 
-_SCRIPTS = ("base", "names", "viewer", "canvas", "map", "selection", "gallery", "samples", "start")
+_SCRIPTS = (
+    *("base", "names", "viewer", "canvas", "map", "selection"),
+    *("gallery", "samples", "start"),
+)
 
 
 def template(name: str, **values: str) -> str:
@@ -27,6 +30,7 @@ def page(
     data: str,
     sprites: str = "",
     nav: Sequence[tuple[str, str]] = (),
+    scripts: Sequence[str] = _SCRIPTS,
 ) -> str:
     """Put a page together.
 
@@ -41,6 +45,8 @@ def page(
         Styles of the pictures.
     nav : sequence of (str, str), default=()
         Identifier and title of sections; those that the page lacks are left out.
+    scripts : sequence of str, default=all
+        Which files of the templates, in this order.
     """
     body = "\n".join(filter(None, sections))
     links = [
@@ -55,5 +61,5 @@ def page(
         nav="\n".join(links),
         sections=body,
         data=data,
-        js="\n".join(source(f"{name}.js") for name in _SCRIPTS),
+        js="\n".join(source(f"{name}.js") for name in scripts),
     )

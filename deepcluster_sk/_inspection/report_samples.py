@@ -1,6 +1,6 @@
 """The map and the table of samples on the report."""
 
-from .html import sort_head
+from .html import Places, sort_head
 from .report_data import Listed
 from .report_page import template
 
@@ -12,13 +12,16 @@ _MAP_TEXT = (
 )
 
 
-def map_section(listed: Listed, *, pictures: bool) -> str:
+def map_section(listed: Listed, places: Places) -> str:
     """Render the frame of the map; nothing if samples have no places."""
     if listed.positions is None:
         return ""
     n_listed, n_samples = len(listed.rows), len(listed.found.labels)
-    which = "" if n_listed == n_samples else f" {n_listed:,} of the {n_samples:,} samples are shown."
-    seen = " The page has pictures of some of them." if pictures else ""
+    which = (
+        "" if n_listed == n_samples else f" {n_listed:,} of the {n_samples:,} samples are shown."
+    )
+    n_seen = len(places)
+    seen = f" {n_seen:,} of them have a picture." if 0 < n_seen < n_listed else ""
     return template("map.html", text=f"{_MAP_TEXT}{which}{seen}")
 
 
@@ -33,7 +36,10 @@ def samples_section(listed: Listed, *, pictures: bool, longest: int | None) -> s
     longest : int or None
         Characters that names were shortened to, if so; 0 if only row numbers had room.
     """
-    heads = [sort_head(text, "ascending" if key == "confidence" else None) for key, text in _HEADS.items()]
+    heads = [
+        sort_head(text, "ascending" if key == "confidence" else None)
+        for key, text in _HEADS.items()
+    ]
     if listed.second is not None:
         heads.append(sort_head("second choice"))
     if listed.classes is not None:

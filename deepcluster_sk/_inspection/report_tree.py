@@ -8,8 +8,8 @@ from .html import called, scrolled, section
 
 _MOST = 200  # clusters; of more of them, no tree is drawn
 _LINE = 24  # pixels from leaf to leaf
-_WIDTH = 480
-_NAME = 220  # pixels for the names
+_WIDTH = 400
+_NAME = 170  # pixels for the names
 
 _TEXT = (
     "Clusters that join further to the right are less alike. Where two that mean the same join "

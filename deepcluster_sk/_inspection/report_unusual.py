@@ -63,10 +63,13 @@ def odd_section(
     else:
         text, values = _BY_TYPICALITY, [f"{value:.3g}" for value in typical[rows]]
     shown = {
-        int(row): f"{_cluster(row, listed)} {value}" for row, value in zip(rows, values, strict=True)
+        int(row): f"{_cluster(row, listed)} {value}"
+        for row, value in zip(rows, values, strict=True)
     }
     button = f"<p>{_select_button('odd', 0, 'these samples')}</p>"
-    return section("odd", "Fits nowhere", f"<p>{text}</p>\n{button}\n{tiles(shown, listed, places, shown)}")
+    return section(
+        "odd", "Fits nowhere", f"<p>{text}</p>\n{button}\n{tiles(shown, listed, places, shown)}"
+    )
 
 
 def same_section(groups: list[np.ndarray], listed: Listed, places: Places) -> str:

@@ -62,7 +62,7 @@ def sprites(
     rows: np.ndarray,
     found: Assignments,
     *,
-    input_shape: tuple[int, ...],
+    input_shape: tuple[int, ...] | None,
     most_bytes: int,
 ) -> Sprites:
     """Render the pictures of some rows, small enough for the page."""
@@ -89,7 +89,7 @@ def _rendered(
     samples: Any,
     rows: np.ndarray,
     ends: np.ndarray,
-    input_shape: tuple[int, ...],
+    input_shape: tuple[int, ...] | None,
     most_bytes: int,
 ) -> tuple[tuple[int, int], list[str]]:
     """Return height and width of a picture, and the images, of the best quality that has room."""
@@ -102,11 +102,11 @@ def _rendered(
 
 
 def _likely(
-    samples: Any, rows: np.ndarray, input_shape: tuple[int, ...], most_bytes: int
+    samples: Any, rows: np.ndarray, input_shape: tuple[int, ...] | None, most_bytes: int
 ) -> list[tuple[int, int]]:
     """Return the qualities to try: not those for which some of the pictures show no room."""
     few = rows[np.linspace(0, len(rows) - 1, min(len(rows), _PROBED)).astype(np.intp)]
-    sides = [length for length in input_shape if length > 4]
+    sides = [length for length in input_shape or () if length > 4]
     largest = max(_ENOUGH, 2 * max(sides, default=_ENOUGH))
     tried = [pair for pair in _QUALITIES if pair[0] <= largest]
     probe = pictures(samples, few, input_shape=input_shape, side=tried[0][0])

@@ -30,7 +30,10 @@ function fromHue(hue, saturation, lightness) {
 }
 function clusterColour(cluster) {
   if (cluster < 0) return [128, 128, 128];
-  if (cluster < firstColours.length) return firstColours[cluster];
+  if (cluster < firstColours.length) {
+    const lighter = isDark() ? 40 : 0;
+    return firstColours[cluster].map((part) => Math.min(255, part + lighter));
+  }
   const lightness = (isDark() ? [0.62, 0.75, 0.5] : [0.45, 0.6, 0.32])[cluster % 3];
   return fromHue((cluster * 137.508) % 360, 0.65, lightness);
 }
@@ -78,8 +81,8 @@ const toScreen = (x, y) => [
   seen.width / 2 + (x - seen.x) * scale(), seen.height / 2 + (y - seen.y) * scale()];
 const toMap = (x, y) => [
   seen.x + (x - seen.width / 2) / scale(), seen.y + (y - seen.height / 2) / scale()];
-const pointRadius = () => Math.min(9, Math.max(1.2, 0.3 * Math.sqrt(seen.width * seen.height / points.length))
-  ** 0.8 * seen.zoom ** 0.35);
+const pointRadius = () => Math.min(9, Math.min(5, Math.max(1.2, 0.3 * Math.sqrt(seen.width * seen.height / points.length))
+  ** 0.8) * seen.zoom ** 0.35);
 
 // a grid of cells, to find what is near a place: the points of cell c are members[starts[c]...]
 const nCells = 256;
@@ -202,10 +205,12 @@ function drawNames() {
   const taken = [];
   middles.forEach(({ cluster, x, y }) => {
     if (broughtOut.size && !broughtOut.has(cluster)) return;
-    const [sx, sy] = toScreen(x, y);
+    const [middle, sy] = toScreen(x, y);
     const name = clusterName(cluster);
     const text = name.length > 26 ? `${name.slice(0, 25)}…` : name;
     const half = context.measureText(text).width / 2 + 3;
+    if (middle < -half || middle > seen.width + half || sy < 0 || sy > seen.height) return;
+    const sx = Math.min(Math.max(middle, half), seen.width - half);
     if (taken.some(([tx, ty, th]) => Math.abs(tx - sx) < th + half && Math.abs(ty - sy) < 16)) return;
     taken.push([sx, sy, half]);
     context.strokeText(text, sx, sy);

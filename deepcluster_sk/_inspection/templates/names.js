@@ -30,7 +30,9 @@ function kept() {
 
 function showNames() {
   document.querySelectorAll("[data-called]").forEach((place) => {
-    place.textContent = clusterName(Number(place.dataset.called), "long" in place.dataset);
+    const name = clusterName(Number(place.dataset.called), "long" in place.dataset);
+    const most = place instanceof SVGElement ? 22 : 70; // the tree has little room
+    place.textContent = name.length > most ? `${name.slice(0, most - 1)}…` : name;
   });
   document.querySelectorAll("input.cluster-name").forEach((field) => {
     const name = names.get(Number(field.dataset.cluster)) || "";
