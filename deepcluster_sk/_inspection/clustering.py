@@ -8,7 +8,6 @@ from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
 from .assignments import Assignments, from_probabilities, input_shape, soft_assignments
-from .map_positions import map_positions
 from .names import sample_names
 from .pictures import as_samples, is_image
 from .report_data import Listed, listed_rows, second_choice, shortened
@@ -67,13 +66,15 @@ def pictures_of(known: Clustering, wanted: list[np.ndarray], most: int, most_byt
     )
 
 
-def listed_samples(known: Clustering, wanted: list[np.ndarray]) -> Listed:
-    """Return the samples that a page lists, with their places on the map."""
+def listed_samples(
+    known: Clustering, wanted: list[np.ndarray], positions: np.ndarray | None
+) -> Listed:
+    """Return the samples that a page lists, among them those wanted, with their places."""
     return Listed(
         rows=listed_rows(known.found, np.unique(np.concatenate([[], *wanted]).astype(np.intp))),
         found=known.found,
         names=known.names,
         classes=known.classes,
         second=second_choice(known.probabilities, known.found),
-        positions=None if known.features is None else map_positions(known.features),
+        positions=positions,
     )

@@ -10,7 +10,6 @@ _SPREAD = 3.0  # of the middle 98 %, to either side: beyond it, samples are move
 MAX_EMBEDDED = 20_000  # rows; others are put between their nearest ones of these
 _ANCHORS = 5  # nearest embedded rows of another one
 _JITTER = 0.2  # of the distance to the nearest of them
-NOWHERE = 0xFFFF  # as coordinate of samples without features
 
 
 def map_positions(features: np.ndarray) -> np.ndarray:
@@ -86,13 +85,3 @@ def _turned(places: np.ndarray) -> np.ndarray:
         turned, middle - _SPREAD * (middle - low), middle + _SPREAD * (high - middle)
     )
     return inside.astype(np.float32)
-
-
-def quantized(positions: np.ndarray) -> np.ndarray:
-    """Return places as integers (n, 2), uint16, on the same scale in both directions."""
-    known = np.isfinite(positions).all(axis=1)
-    whole = np.full(positions.shape, NOWHERE, np.uint16)
-    if known.any():
-        places = positions[known] - positions[known].min(axis=0)
-        whole[known] = np.round(places * ((NOWHERE - 1) / (places.max() or 1)))
-    return whole

@@ -12,6 +12,7 @@ from . import errors
 from .assignments import Assignments, is_calibrated, trained_estimator
 from .clustering import Clustering, clustering, listed_samples, pictures_of
 from .html import Places
+from .map_positions import map_positions
 from .report_data import Listed, packed_samples
 from .report_page import page, template
 from .report_parts import cluster_details, cluster_section, facts, features_that_stand_out
@@ -140,7 +141,9 @@ def _whole_page(known: Clustering, fitted: Any, X: Any) -> str:
     first = [group[:10] for group in groups]
     wanted = [np.concatenate(pair) for pair in examples] + [odd, uncertain, *first]
     shown = pictures_of(known, wanted, _PICTURES, _PICTURE_BYTES)
-    listed = listed_samples(known, [*wanted, *groups, np.fromiter(shown.places, np.intp)])
+    positions = None if known.features is None else map_positions(known.features)
+    pictured = np.fromiter(shown.places, np.intp)
+    listed = listed_samples(known, [*wanted, *groups, pictured], positions)
     sets = {
         "odd": [[listed.number_of(row) for row in odd]],
         "same": [[listed.number_of(row) for row in group] for group in groups],

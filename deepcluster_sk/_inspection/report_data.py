@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .assignments import Assignments
-from .map_positions import quantized
 
 MAX_LISTED = 100_000  # samples
 MAX_DATA_BYTES = 1_700_000  # as text
 _LEAST_CERTAIN = 20_000  # of more samples, these and an even share of the others
 _LENGTHS = (250, 80, 40, 20)  # characters of a name; of a longer one the end is shown
 _FULL = 65535  # a confidence of one
+_NOWHERE = 0xFFFF  # as coordinate of samples without a place
 
 
 class Listed(NamedTuple):
@@ -113,6 +113,16 @@ def _columns(listed: Listed, tiles: Mapping[int, int]) -> dict[str, np.ndarray]:
     if listed.positions is not None:
         columns["x"], columns["y"] = quantized(listed.positions)[rows].T
     return columns
+
+
+def quantized(positions: np.ndarray) -> np.ndarray:
+    """Return places as integers (n, 2), uint16, on the same scale in both directions."""
+    known = np.isfinite(positions).all(axis=1)
+    whole = np.full(positions.shape, _NOWHERE, np.uint16)
+    if known.any():
+        places = positions[known] - positions[known].min(axis=0)
+        whole[known] = np.round(places * ((_NOWHERE - 1) / (places.max() or 1)))
+    return whole
 
 
 def shortened(name: str, length: int = _LENGTHS[0]) -> str:

@@ -53,7 +53,7 @@ def page(
         f'<a href="#{name}">{escape(text)}</a>' for name, text in nav if f'id="{name}"' in body
     ]
     return template(
-        "page.html",
+        "report.html",
         version=__version__,
         title=escape(title),
         css=source("report.css"),

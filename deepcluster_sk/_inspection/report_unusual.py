@@ -41,7 +41,7 @@ def odd_rows(found: Assignments, typical: np.ndarray | None) -> np.ndarray:
 
 def same_groups(estimator: Any, X: Any) -> list[np.ndarray]:
     """Return the row numbers of samples that are nearly the same, the largest group first."""
-    from .search import near_duplicates  # only now: it needs what the report alone may lack
+    from .duplicates import near_duplicates
 
     return [np.asarray(group) for group in near_duplicates(estimator, X)]
 

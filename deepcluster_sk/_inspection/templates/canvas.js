@@ -98,7 +98,7 @@ for (let cell = 0; cell < nCells * nCells; cell += 1) starts[cell + 1] += starts
 function nearest(screenX, screenY, within) {
   const [x, y] = toMap(screenX, screenY);
   const reach = within / scale();
-  const cell = (value) => Math.min(Math.max(value >> 8, 0), nCells - 1);
+  const cell = (value) => Math.min(Math.max(Math.floor(value / nCells), 0), nCells - 1);
   let best = -1;
   let bestSquare = reach * reach;
   for (let row = cell(y - reach); row <= cell(y + reach); row += 1) {
@@ -112,13 +112,16 @@ function nearest(screenX, screenY, within) {
   return best;
 }
 
-// pixels of a disc with soft edges: offsets from its middle, and how much of each is covered
+// pixels of a disc: offsets from its middle, and how much of each is covered. Edges are soft where
+// there are not so many that it takes too long
+const softMost = 20000;
 function disc(radius) {
   const reach = Math.ceil(radius + 0.5);
   const pixels = [];
   for (let dy = -reach; dy <= reach; dy += 1) {
     for (let dx = -reach; dx <= reach; dx += 1) {
-      const cover = Math.min(1, Math.max(0, radius + 0.5 - Math.hypot(dx, dy)));
+      const soft = Math.min(1, Math.max(0, radius + 0.5 - Math.hypot(dx, dy)));
+      const cover = points.length > softMost ? Math.round(soft) : soft;
       if (cover > 0) pixels.push([dx, dy, cover]);
     }
   }

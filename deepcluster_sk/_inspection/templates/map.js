@@ -2,18 +2,32 @@
 // ---- the map: moving around, pointing, and selecting on it
 
 let asked = false; // for a new drawing
+let stale = true; // whether the points have to be drawn again, not only what lies above them
 let pointed = -1; // the sample under the mouse, or the one that the keys have reached
 let outline = []; // of the lasso, in pixels
 let lassoMode = false;
 const drawTimes = []; // milliseconds of the last drawings
 
-function redraw() {
+function redraw(points = true) {
+  stale ||= points;
   if (asked || !hasMap) return;
   asked = true;
   requestAnimationFrame(() => { asked = false; draw(); });
 }
 function draw() {
   const begin = performance.now();
+  if (stale) paintPoints();
+  stale = false;
+  context.setTransform(1, 0, 0, 1, 0, 0);
+  context.putImageData(image, 0, 0);
+  context.setTransform(seen.ratio, 0, 0, seen.ratio, 0, 0);
+  drawNames();
+  if (pointed >= 0) drawRing(pointed);
+  if (outline.length) drawOutline();
+  drawTimes.push(performance.now() - begin);
+  if (drawTimes.length > 200) drawTimes.shift();
+}
+function paintPoints() {
   words.fill(word(background));
   const radius = pointRadius() * seen.ratio;
   const selecting = selection.length > 0;
@@ -24,14 +38,6 @@ function draw() {
     drawPoints((i) => !isOut(i), radius, 0.28);
     drawPoints(isOut, radius * 1.15, 1);
   }
-  context.setTransform(1, 0, 0, 1, 0, 0);
-  context.putImageData(image, 0, 0);
-  context.setTransform(seen.ratio, 0, 0, seen.ratio, 0, 0);
-  drawNames();
-  if (pointed >= 0) drawRing(pointed);
-  if (outline.length) drawOutline();
-  drawTimes.push(performance.now() - begin);
-  if (drawTimes.length > 200) drawTimes.shift();
 }
 function drawRing(i) {
   context.beginPath();
@@ -84,7 +90,7 @@ function showAll() {
 function point(i, x, y) {
   if (i !== pointed) {
     pointed = i;
-    redraw();
+    redraw(false);
   }
   const tip = byId("map-tip");
   tip.hidden = i < 0;
@@ -174,7 +180,7 @@ function pointerMove(event) {
     moveBy(dx / 2, dy / 2);
   } else if (outline.length) {
     outline.push(place);
-    redraw();
+    redraw(false);
   } else if (dragged > 4) {
     point(-1);
     moveBy(dx, dy);
@@ -192,7 +198,7 @@ function pointerUp(event) {
     else { select([i]); enlarge(i); }
   }
   outline = [];
-  redraw();
+  redraw(false);
 }
 // samples inside of an outline, by how often a ray to the left crosses it
 function inside(polygon) {
@@ -234,6 +240,10 @@ function startMap() {
     point(-1);
     zoomAt(Math.exp(-Math.sign(event.deltaY) * Math.min(Math.abs(event.deltaY), 120) / 400), ...placeOf(event));
   }, { passive: false });
+  document.addEventListener("times", ({ detail }) => { detail.times = drawTimes.splice(0); });
+  document.addEventListener("locate", ({ detail }) => { // asks where a sample is
+    [detail.x, detail.y] = toScreen(columns.x[detail.sample], columns.y[detail.sample]);
+  });
   byId("zoom-in").addEventListener("click", () => zoomAt(1.5));
   byId("zoom-out").addEventListener("click", () => zoomAt(1 / 1.5));
   byId("zoom-all").addEventListener("click", showAll);
