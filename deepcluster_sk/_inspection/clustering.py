@@ -7,7 +7,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
-from .assignments import Assignments, from_probabilities, input_shape, soft_assignments
+from .assignments import (
+    Assignments,
+    final_estimator,
+    from_probabilities,
+    input_shape,
+    soft_assignments,
+)
 from .names import sample_names
 from .pictures import as_samples, is_image
 from .report_data import Listed, listed_rows, second_choice, shortened
@@ -47,12 +53,19 @@ def clustering(
         estimator,
         input_shape(estimator),
         samples,
-        from_probabilities(probabilities),
+        _with_outliers(from_probabilities(probabilities), estimator, X),
         probabilities,
         features,
         None if y is None else column_or_1d(y).astype(str),
         [shortened(str(n)) for n in (sample_names(samples) if names is None else names)],
     )
+
+
+def _with_outliers(found: Assignments, estimator: Any, X: Any) -> Assignments:
+    """Take samples out of their clusters that the estimator counts as outliers."""
+    if getattr(final_estimator(estimator), "outlier_fraction", None) is None:
+        return found
+    return found._replace(labels=np.where(estimator.predict(X) < 0, -1, found.labels))
 
 
 def pictures_of(known: Clustering, wanted: list[np.ndarray], most: int, most_bytes: int) -> Sprites:

@@ -10,14 +10,14 @@ from PIL import Image
 
 from .assignments import Assignments
 from .html import SPRITE_COLUMNS
-from .pictures import pictures
+from .pictures import are_files, pictures
 
 # pixels, WebP quality: the first that has room
 _QUALITIES = [
     *((144, 75), (112, 75), (96, 75), (72, 78)),
     *((56, 70), (40, 60), (32, 40), (24, 20)),
 ]
-_ENOUGH = 72  # pixels of small images
+_ENOUGH = 72  # pixels of arrays that have less than half of it
 _PROBED = 64  # pictures that tell how much room all of them take
 
 
@@ -106,9 +106,9 @@ def _likely(
 ) -> list[tuple[int, int]]:
     """Return the qualities to try: not those for which some of the pictures show no room."""
     few = rows[np.linspace(0, len(rows) - 1, min(len(rows), _PROBED)).astype(np.intp)]
-    sides = [length for length in input_shape or () if length > 4]
-    largest = max(_ENOUGH, 2 * max(sides, default=_ENOUGH))
-    tried = [pair for pair in _QUALITIES if pair[0] <= largest]
+    largest = max(_ENOUGH, 2 * max(input_shape or (_ENOUGH,)))
+    # files may have more pixels than what an encoder sees of them
+    tried = [pair for pair in _QUALITIES if pair[0] <= largest or are_files(samples)]
     probe = pictures(samples, few, input_shape=input_shape, side=tried[0][0])
     for start, (side, quality) in enumerate(tried):
         if len(_webp(_resized(probe, side), quality)) * len(rows) <= most_bytes * len(few):

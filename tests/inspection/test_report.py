@@ -254,6 +254,17 @@ def test_huge_groups_are_cut_to_what_has_room():
     assert [len(group) for group in report_unusual.kept_groups(groups)] == [15_000, 5_000]
 
 
+def test_outliers_of_the_estimator_belong_to_no_cluster(tmp_path):
+    model = fixed(np.arange(20) % 2, np.full(20, 0.9))
+    model.outlier_fraction = 0.1
+    model.predict = lambda X: np.where(np.arange(20) < 2, -1, np.arange(20) % 2)
+    page = Page(report(model, np.zeros((20, 8, 8)), tmp_path / "page.html"))
+    assert page.data[1]["cluster"].tolist() == [-1, -1, *np.arange(2, 20) % 2]
+    assert re.search(r"without a cluster\s+2\b", page.text)
+    assert ".s2{background" in page.source  # their pictures
+    assert page.data[1]["tile"][:2].tolist() == [0, 1]
+
+
 def leaves(page):
     return [int(n) for n in re.findall(r'<text [^>]*data-called="(\d+)"', page.part("tree"))]
 
