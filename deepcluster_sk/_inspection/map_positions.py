@@ -3,6 +3,7 @@
 import numpy as np
 from sklearn.decomposition import PCA
 
+_FEATURES = 64  # that neighbours are searched in
 _NEIGHBORS = 10
 _STEPS = 200
 _SEED = 0
@@ -33,8 +34,20 @@ def map_positions(features: np.ndarray) -> np.ndarray:
         return positions
     if rows.shape[1] == 1:
         rows = np.pad(rows, ((0, 0), (0, 1)))
-    positions[known] = _turned(_placed(rows))
+    positions[known] = _turned(_placed(_fewer_features(rows)))
     return positions
+
+
+def _fewer_features(rows: np.ndarray) -> np.ndarray:
+    """Return principal components of rows that have very many features."""
+    from .._runtime.threads import libraries_in_one_thread  # only now: torch takes its time
+
+    n_components = min(_FEATURES, *rows.shape)
+    if rows.shape[1] <= _FEATURES:
+        return rows
+    with libraries_in_one_thread():
+        fewer: np.ndarray = PCA(n_components, random_state=_SEED).fit_transform(rows)
+    return fewer
 
 
 def _placed(rows: np.ndarray) -> np.ndarray:

@@ -58,7 +58,7 @@ def test_samples_without_features_have_no_place():
     )
 
 
-@pytest.mark.parametrize("shape", [(0, 3), (1, 3), (2, 3), (3, 3), (4, 1), (30, 1)])
+@pytest.mark.parametrize("shape", [(0, 3), (1, 3), (2, 3), (3, 3), (4, 1), (30, 1), (5, 200)])
 def test_few_samples_and_few_features_have_places(shape):
     places = map_positions(np.random.default_rng(0).normal(size=shape).astype(np.float32))
     assert places.shape == (shape[0], 2)

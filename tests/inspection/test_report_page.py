@@ -215,9 +215,9 @@ def n_selected(page):
 
 
 def colours(page):
-    """Number of colours that cover some of the map."""
+    """The most frequent colours of the map, without those of its ground and of soft edges."""
     shot = Image.open(io.BytesIO(page.locator("#map-canvas").screenshot())).convert("RGB")
-    return sum(n > 20 for n, _ in shot.getcolors(2**24))
+    return {colour for n, colour in shot.getcolors(2**24) if n > 40 and np.ptp(colour) > 30}
 
 
 def saved(page, button):
@@ -242,10 +242,16 @@ def lasso(page, *corners):
 def test_map_draws_all_clusters_and_follows_the_colours(page):
     page.locator("#legend button").nth(11).wait_for()
     assert page.inner_text("#map-count") == "200 samples"
-    assert colours(page) >= 10
+    swatches = page.eval_on_selector_all(
+        "#legend .swatch", "all => all.map(e => getComputedStyle(e).backgroundColor)"
+    )
+    first = {tuple(map(int, text[4:-1].split(","))) for text in swatches[:4]}  # the largest ones
+    assert len(first) == 4
+    assert first <= colours(page)
     page.select_option("#colour-by", "class")
-    page.wait_for_timeout(100)
-    assert 3 <= colours(page) < 10
+    page.wait_for_timeout(200)
+    assert {(0, 114, 178), (230, 159, 0)} <= colours(page)
+    assert not (first - {(0, 114, 178), (230, 159, 0)}) & colours(page)
 
 
 def test_mouse_over_a_sample_tells_what_it_is(page):
