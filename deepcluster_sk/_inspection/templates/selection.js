@@ -18,7 +18,7 @@ function toggle(i) {
 }
 function showSelection() {
   const n = selection.length;
-  const more = n > listedMost ? `, the first ${listedMost} are shown; files have all` : "";
+  const more = n > listedMost ? `, the first ${listedMost} are shown; the files have all` : "";
   byId("selection-count").textContent = `${n.toLocaleString("en")} ${n === 1 ? "sample" : "samples"}${more}`;
   ["selection-csv", "selection-json", "selection-clear"].forEach((id) => { byId(id).disabled = n === 0; });
   const list = byId("selection-list");
