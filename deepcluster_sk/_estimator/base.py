@@ -1,6 +1,7 @@
 """The scikit-learn face that all methods share."""
 
 import os
+from collections.abc import Iterable
 from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
@@ -11,16 +12,17 @@ from sklearn.base import (
     TransformerMixin,
 )
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils.validation import check_is_fitted
 
 from .._runtime.isolation import isolating
 from .._runtime.process_group import together
 from .._runtime.threads import libraries_in_one_thread
 from .._runtime.warnings import warn_user
-from .._training.frozen import assign, assign_and_encode, encode
+from .._training.frozen import assign, assign_and_encode, assign_and_score, encode, scores
 from .._training.interrupts import Interrupts
 from .._training.objective import Objective
 from ..metrics import embedding_silhouette_score
-from . import fitting, kinds, saving
+from . import errors, fitting, kinds, merging, saving
 from .fitted import Online, unchanged_on_error
 from .onnx import Dtype
 from .papers import Preset
@@ -57,7 +59,7 @@ class BaseDeepClusterer(
     _online: ClassVar[Online | None] = None
     """What the next ``partial_fit`` goes on from, in addition to the networks."""
 
-    n_clusters: kinds.PositiveInt = positional(default=8, kw_only=False)
+    n_clusters: kinds.Clusters = positional(default=8, kw_only=False)
     encoder: kinds.Encoder = "auto"
     freeze_encoder: kinds.BooleanOrAuto = "auto"
     augmentation: kinds.Augment = "auto"
@@ -65,6 +67,7 @@ class BaseDeepClusterer(
     image_shape: kinds.ImageShape = None
     image_size: kinds.ImageSize = "auto"
     on_error: Annotated[str, kinds.one_of("raise", "skip")] = "raise"
+    outlier_fraction: kinds.FractionOrNone = None
     cluster_start: kinds.Fraction = 0.3
     n_neighbors: kinds.Neighbors = "auto"
     neighbor_start: kinds.Fraction = 0.6
@@ -183,9 +186,131 @@ class BaseDeepClusterer(
         -------
         labels : ndarray of shape (n_samples,), int64
             Cluster numbers; cluster 0 was the largest one in training. -1 for image files that
-            were skipped.
+            were skipped and, with `outlier_fraction`, for samples whose score is below `offset_`.
         """
-        return hard_labels(self.predict_proba(X))
+        if getattr(self, "offset_", None) is None:
+            return hard_labels(self.predict_proba(X))
+        outputs = infer(self, X, assign_and_score)
+        return np.where(outputs[:, -1] < self.offset_, -1, hard_labels(outputs[:, :-1]))
+
+    @isolating
+    def score_samples(self, X: Any) -> np.ndarray:
+        """Tell how typical samples are of the training set.
+
+        The score is the logarithm of a density in the encoder's features, up to a constant: of a
+        mixture of von Mises-Fisher distributions [1]_ over the directions of the features, with one
+        component for each cluster and one concentration for all. It depends on the distances to the
+        centres of the clusters, and on their sizes. Scores of two estimators cannot be compared.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, *input_shape_) or (n_samples, n_features_in_); folder \
+                or paths of image files; or torch.utils.data.Dataset
+            Samples of the fitted shape, or the same flattened; files are resized to it.
+
+        Returns
+        -------
+        scores : ndarray of shape (n_samples,), float32
+            Higher is more typical. NaN for image files that were skipped.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted, or has been through :meth:`partial_fit` alone.
+
+        See Also
+        --------
+        sklearn.ensemble.IsolationForest : Outliers without clusters.
+
+        Notes
+        -----
+        The mixture is fitted at the end of :meth:`fit`; :meth:`partial_fit` leaves it as it is.
+
+        References
+        ----------
+        .. [1] Banerjee, Dhillon, Ghosh and Sra, "Clustering on the unit hypersphere using von
+           Mises-Fisher distributions", JMLR 2005.
+        """
+        scored: np.ndarray = infer(self, X, scores)[:, 0]
+        return scored
+
+    @property
+    def linkage_(self) -> np.ndarray:
+        """Tree of the clusters, computed when it is asked for; see the attributes of the class."""
+        check_is_fitted(self)
+        tree: np.ndarray | None = self._objective.linkage()
+        if tree is None:
+            raise errors.no_tree(self.n_clusters_)
+        return tree
+
+    @isolating
+    def merge_clusters(self, groups: Iterable[Iterable[int]]) -> Self:
+        """Return a fitted copy in which the clusters of each group are one.
+
+        It predicts, saves and exports as any other fitted estimator, and :meth:`partial_fit` goes
+        on from it. A sample belongs to a merged cluster if it belonged to one of its members. The
+        probability of a merged cluster is the largest one of its members, over the sum of these for
+        all clusters.
+
+        Parameters
+        ----------
+        groups : iterable of iterables of int
+            Such as ``[[0, 3], [5, 7]]``. Clusters in no group stay as they are.
+
+        Returns
+        -------
+        merged : object
+            Of the same class. Its clusters are numbered by decreasing size again; its parameter
+            `n_clusters` is their number. This estimator stays as it is.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        TypeError
+            If `groups` are not groups of integers.
+        ValueError
+            If a group is empty, or a cluster does not exist or is named twice.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_digits
+        >>> from deepcluster_sk import ContrastiveClustering
+        >>> images = load_digits().images
+        >>> model = ContrastiveClustering(10, max_epochs=4, random_state=0).fit(images)
+        >>> model.merge_clusters([[0, 3], [5, 7, 8]]).predict_proba(images).shape
+        (1797, 7)
+        """
+        merged: Self = merging.merged(self, groups)
+        return merged
+
+    @isolating
+    def cut(self, n_clusters: int) -> Self:
+        """Return a fitted copy with fewer clusters, joined along the tree :attr:`linkage_`.
+
+        Parameters
+        ----------
+        n_clusters : int
+            In ``[1, n_clusters_]``.
+
+        Returns
+        -------
+        coarser : object
+            Of the same class, as :meth:`merge_clusters` returns it.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        TypeError
+            If `n_clusters` is not an integer.
+        ValueError
+            If `n_clusters` is out of range.
+        AttributeError
+            If there is no tree: after :meth:`partial_fit` alone, or with more than 500 clusters.
+        """
+        coarser: Self = merging.cut(self, n_clusters)
+        return coarser
 
     @isolating
     def predict_proba(self, X: Any) -> np.ndarray:
@@ -372,7 +497,7 @@ class BaseDeepClusterer(
         n_empty = int((self.cluster_sizes_ == 0).sum())
         if n_empty:
             warn_user(
-                f"{n_empty} of {self.n_clusters} clusters are empty after {self.n_iter_} epochs. "
+                f"{n_empty} of {self.n_clusters_} clusters are empty after {self.n_iter_} epochs. "
                 f"Try another random_state, more max_epochs,{self._against_empty} or a smaller "
                 "n_clusters.",
                 ConvergenceWarning,

@@ -8,8 +8,10 @@ from . import errors
 SHARED = """
 Parameters
 ----------
-n_clusters : int, default=8
-    Number of clusters K, at least 1.
+n_clusters : int or "auto", default=8
+    Number of clusters K, at least 1. ``"auto"`` trains ``min(50, n_samples // 20)`` clusters, and
+    joins them at the end along the graph of the neighbours, as far as that raises a modularity of
+    the graph: see :doc:`/choosing_n_clusters`. How many are left is `n_clusters_`.
 encoder : str, torch.nn.Module or callable, default="auto"
     Maps a batch to features (n, feature_dim).
 
@@ -79,6 +81,10 @@ image_size : int, tuple of 2 ints or "auto", default="auto"
 on_error : {"raise", "skip"}, default="raise"
     What to do about image files that cannot be read: an error that names all of them, or a
     warning and the label -1.
+outlier_fraction : float or None, default=None
+    Share of the training samples that belong to no cluster, in (0, 1): those with the lowest
+    ``score_samples``. They and new samples with a score below `offset_` get the label -1. None puts
+    every sample into a cluster.
 cluster_start : float, default=0.3
     Share of the epochs after which the clusters begin to be learned, in [0, 1).
 n_neighbors : int or "auto", default="auto"
@@ -160,9 +166,18 @@ Attributes
 ----------
 labels_ : ndarray of shape (n_samples,), int64
     Clusters of the training samples, numbered by decreasing size; equal to ``predict`` of them.
-    -1 for files that were skipped.
-cluster_sizes_ : ndarray of shape (n_clusters,), int64
+    -1 for files that were skipped and, with `outlier_fraction`, for the least typical samples.
+n_clusters_ : int
+    Number of clusters.
+cluster_sizes_ : ndarray of shape (n_clusters_,), int64
     Training samples per cluster, decreasing; empty clusters come last.
+linkage_ : ndarray of shape (n_clusters_ - 1, 4), float64
+    Tree of the clusters in the format of :mod:`scipy.cluster.hierarchy`. In each step, the two are
+    joined that lose least mutual information of the clusters of neighbours; the heights are the
+    information lost so far, in nats. Computed when it is asked for, in seconds for hundreds of
+    clusters; missing after `partial_fit` alone and with more than 500 clusters.
+offset_ : float or None
+    With `outlier_fraction`, the score below which samples belong to no cluster.
 n_iter_ : int
     Number of epochs run.
 loss_curve_ : list of float

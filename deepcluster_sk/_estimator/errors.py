@@ -23,6 +23,67 @@ def other_n_clusters(n_clusters: int, n_before: int) -> ValueError:
     )
 
 
+def merged_and_warm_start(n_clusters: int) -> ValueError:
+    """Say that whole trainings do not go on with merged clusters."""
+    return ValueError(
+        f"warm_start=True goes on from {n_clusters} clusters that were merged after the training. "
+        "Pass warm_start=False to train that many from the start, or call partial_fit, which keeps "
+        "what was merged."
+    )
+
+
+def no_tree(n_clusters: int) -> AttributeError:
+    """Say that it is not known which clusters are close."""
+    return AttributeError(
+        f"There is no linkage_ for these {n_clusters} clusters: it is learned at the end of fit, "
+        "for up to 500 clusters. Call fit, or merge clusters by merge_clusters."
+    )
+
+
+def number_is_no_integer(n_clusters: object) -> TypeError:
+    """Say that a number of clusters is something else."""
+    return TypeError(f"n_clusters={n_clusters!r} is no integer. Pass a number of clusters.")
+
+
+def bad_cut(n_clusters: int, n_now: int) -> ValueError:
+    """Say that a tree cannot be cut into so many branches."""
+    return ValueError(
+        f"n_clusters={n_clusters}, expected a number in [1, {n_now}]: a tree of {n_now} clusters "
+        "has no more branches."
+    )
+
+
+def no_groups(groups: object) -> TypeError:
+    """Say that groups of clusters are something else."""
+    return TypeError(
+        f"groups={groups!r}, expected groups of cluster numbers, such as [[0, 3], [5, 7]]. A "
+        "single group is [[0, 3]]."
+    )
+
+
+def empty_group(groups: object) -> ValueError:
+    """Say that a group has no cluster."""
+    return ValueError(f"groups={groups!r} has an empty group. Leave it out.")
+
+
+def unknown_clusters(unknown: list[int], n_clusters: int) -> ValueError:
+    """Say that clusters do not exist."""
+    return ValueError(f"There are no clusters {unknown}, expected numbers in [0, {n_clusters}).")
+
+
+def cluster_in_two_groups(clusters: list[int]) -> ValueError:
+    """Say that clusters are named twice."""
+    return ValueError(f"Clusters {clusters} are named more than once. Name each of them once.")
+
+
+def auto_in_partial_fit() -> ValueError:
+    """Say that a single pass cannot find the number of clusters."""
+    return ValueError(
+        "n_clusters='auto' in the first partial_fit, but the number of clusters is found at the "
+        "end of fit. Pass a number, or call fit first."
+    )
+
+
 def other_freeze_encoder(freeze_encoder: bool, was_frozen: bool) -> ValueError:
     """Say that a training cannot go on with an encoder that is frozen now, or no more."""
     return ValueError(
@@ -246,9 +307,16 @@ def bad_labels(n_clusters: int) -> ValueError:
     return ValueError(f"labels_ are not all in [0, {n_clusters})")
 
 
-def bad_cluster_order(n_clusters: int) -> ValueError:
-    """Say that the order of the clusters in a file leaves some out."""
-    return ValueError(f"cluster_order does not name each of the {n_clusters} clusters once")
+def bad_cluster_numbers(numbers: torch.Tensor) -> ValueError:
+    """Say that the numbers of the clusters in a file leave some out."""
+    return ValueError(
+        f"cluster_of is {numbers.tolist()}, expected all integers from 0 to the largest"
+    )
+
+
+def bad_number_of_clusters(n_found: int, n_expected: int) -> ValueError:
+    """Say that the parts of a file have different numbers of clusters."""
+    return ValueError(f"there are {n_found} clusters, expected {n_expected}")
 
 
 def labels_of_other_files() -> ValueError:

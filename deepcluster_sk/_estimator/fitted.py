@@ -1,6 +1,6 @@
 """The attributes of a fitted estimator, from what a training leaves."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple
@@ -21,6 +21,8 @@ from .._training.frozen import (
     frozen_encoder,
     give_back_encoder,
     network_of,
+    scores,
+    scores_encoded,
 )
 from .._training.inference import default_batch_size, map_batches
 from .._training.objective import Objective
@@ -94,7 +96,8 @@ def lasting_attributes(
         "device_": str(plan.device),
         "precision_": plan.config.precision,
         "labels_": samples.with_skipped(labels, -1),
-        "cluster_sizes_": np.bincount(labels, minlength=plan.params.n_clusters),
+        "cluster_sizes_": np.bincount(labels[labels >= 0], minlength=objective.n_clusters),
+        "n_clusters_": objective.n_clusters,
         "skipped_": list(samples.skipped.values()),
     }
 
@@ -136,6 +139,7 @@ def assigned_labels(
     opened: Opened,
     features: Tensor | None = None,
     *,
+    offset: float | None = None,
     by_size: bool = False,
 ) -> np.ndarray:
     """Return the labels of the rows, with the same bits as those of ``predict``.
@@ -147,11 +151,13 @@ def assigned_labels(
     opened : Opened
     features : Tensor of shape (n, feature_dim) or None, default=None
         What the encoder of the objective returns for all rows, if it is known.
+    offset : float or None, default=None
+        Rows with a lower score belong to no cluster: -1.
     by_size : bool, default=False
         Whether the clusters get new numbers, by decreasing size.
     """
     labels, tied = [], []
-    for batch in _assignments(plan, objective, opened, features):
+    for batch in _outputs(plan, objective, opened, features, assign, assign_encoded):
         if not batch.isfinite().all():
             raise errors.assignments_diverged(plan.params.learning_rate)
         is_largest = (batch == batch.amax(dim=1, keepdim=True)).byte()
@@ -159,31 +165,60 @@ def assigned_labels(
         labels.append(batch.argmax(dim=1))
         tied.append((is_tied, is_largest[is_tied]))
     numbers = torch.cat(labels)
+    belongs = torch.ones_like(numbers, dtype=torch.bool)
+    if offset is not None:
+        belongs = _scores(plan, objective, opened, features) >= offset
     if by_size:
-        sizes = torch.bincount(numbers, minlength=plan.params.n_clusters)
+        sizes = torch.bincount(numbers[belongs], minlength=objective.n_clusters)
         order = sizes.argsort(descending=True, stable=True)
-        objective.cluster_order.copy_(objective.cluster_order[order])
+        objective.regroup(order.argsort())
         numbers = order.argsort()[numbers]
         # of equal values, predict takes the first one
         is_tied, is_largest = map(torch.cat, zip(*tied, strict=True))
         numbers[is_tied] = is_largest[:, order].argmax(dim=1)
-    return numbers.cpu().numpy()
+    return numbers.where(belongs, -1).cpu().numpy()
 
 
-def _assignments(
+def score_offset(
     plan: Plan, objective: Objective, opened: Opened, features: Tensor | None
+) -> float | None:
+    """Return the score below which samples belong to no cluster; None if all of them do."""
+    fraction = plan.params.outlier_fraction
+    if fraction is None:
+        return None
+    scores = _scores(plan, objective, opened, features).cpu().numpy()
+    # between two scores: rounding decides about no row
+    return float(np.quantile(scores, fraction, method="midpoint"))
+
+
+def _scores(plan: Plan, objective: Objective, opened: Opened, features: Tensor | None) -> Tensor:
+    """Return the scores of all rows (n,)."""
+    batches = _outputs(plan, objective, opened, features, scores, scores_encoded)
+    return torch.cat(list(batches))[:, 0]
+
+
+def _outputs(
+    plan: Plan,
+    objective: Objective,
+    opened: Opened,
+    features: Tensor | None,
+    of_features: Callable[[Objective, Tensor], Tensor],
+    of_encoded: Callable[[Objective, Tensor], Tensor],
 ) -> Iterator[Tensor]:
-    """Yield the soft assignments of all rows, batch by batch as ``predict`` computes them."""
+    """Yield a function of the objective for all rows, batch by batch as predictions compute it.
+
+    `of_features` takes features as users see them, `of_encoded` those in `features`.
+    """
     _, training, _ = opened
 
-    def assigned(x: Tensor) -> Tensor:
-        return assign(objective, features_of(objective, training.preprocess(x)))
+    def from_samples(x: Tensor) -> Tensor:
+        return of_features(objective, features_of(objective, training.preprocess(x)))
 
     if features is None:
-        source, function = training.source, assigned
+        source, function = training.source, from_samples
     else:
         source = open_source(features.cpu().numpy(), device=plan.device)
-        function = partial(assign_encoded, objective)
+        function = partial(of_encoded, objective)
     return map_batches(
         function,
         source,

@@ -47,6 +47,7 @@ from .fitted import (
     course,
     lasting_attributes,
     longer_course,
+    score_offset,
     set_fitted,
 )
 from .identity import feature_cache, fit_identity
@@ -68,6 +69,8 @@ def fit(estimator: Any, X: Any, y: Any) -> Interrupts:
     checkpoint = _open_checkpoint(estimator)
     samples = read(estimator, X, goes_on=goes_on)
     check_n_samples(len(samples.rows), estimator.n_clusters)
+    if goes_on and is_merged(estimator):
+        raise errors.merged_and_warm_start(estimator.n_clusters_)
 
     def seeds() -> Seeds:
         drawn = drawn_seeds(estimator)
@@ -89,9 +92,11 @@ def fit(estimator: Any, X: Any, y: Any) -> Interrupts:
 
     def attributes(trained: Trained, state: TrainState) -> Attributes:
         objective, features = trained
-        labels = assigned_labels(plan, objective, opened, features, by_size=True)
+        offset = score_offset(plan, objective, opened, features)
+        labels = assigned_labels(plan, objective, opened, features, offset=offset, by_size=True)
         return {
             **lasting_attributes(plan, objective, feature_dim, opened, labels),
+            "offset_": offset,
             **course(state.history),
         }
 
@@ -111,6 +116,8 @@ def fit(estimator: Any, X: Any, y: Any) -> Interrupts:
 def partial_fit(estimator: Any, X: Any) -> None:
     """Train for one epoch of a training without a known end."""
     first = not hasattr(estimator, "_objective")
+    if first and estimator.n_clusters == "auto":
+        raise errors.auto_in_partial_fit()
     check_same(_joint_identity(estimator, goes_on=not first))
     samples = read(estimator, X, goes_on=not first)
     if first:
@@ -143,10 +150,12 @@ def partial_fit(estimator: Any, X: Any) -> None:
             before=before.steps if before is not None and same_optimizer else None,
             starts=first,
         )
-        labels = assigned_labels(plan, objective, opened)
+        offset = getattr(estimator, "offset_", None)
+        labels = assigned_labels(plan, objective, opened, offset=offset)
         fitted = {
             **lasting_attributes(plan, objective, feature_dim, opened, labels),
             **longer_course(None if first else estimator, record),
+            "offset_": offset,
             "_online": Online(plan.seeds.entropy, estimator.optimizer, after.cpu()),
         }
     set_fitted(estimator, fitted)
@@ -161,11 +170,16 @@ def read(estimator: Any, X: Any, *, goes_on: bool) -> Samples:
     return check_new_input(estimator, X, estimator._preprocessor.layout, files=files)
 
 
+def is_merged(estimator: Any) -> bool:
+    """Tell whether clusters were merged after the training."""
+    objective: Objective = estimator._objective
+    return objective.n_clusters < len(objective.cluster_of)
+
+
 def _check_goes_on(estimator: Any) -> None:
     """Refuse parameters that a training cannot go on with."""
-    n_before = len(estimator.cluster_sizes_)
-    if estimator.n_clusters != n_before:
-        raise errors.other_n_clusters(estimator.n_clusters, n_before)
+    if estimator.n_clusters not in ("auto", estimator.n_clusters_):
+        raise errors.other_n_clusters(estimator.n_clusters, estimator.n_clusters_)
     was_frozen = frozen_encoder(estimator._objective) is not None
     if freezes_encoder(estimator) != was_frozen:
         raise errors.other_freeze_encoder(estimator.freeze_encoder, was_frozen)

@@ -20,6 +20,7 @@ def one_of(*names: str) -> StrOptions:
 
 _positive_int = Interval(Integral, 1, None, closed="left")
 _positive_float = Interval(Real, 0, None, closed="neither")
+_open_fraction = Interval(Real, 0, 1, closed="neither")
 _closed_fraction = Interval(Real, 0, 1, closed="both")
 
 Boolean = Annotated[bool, "boolean"]
@@ -29,8 +30,10 @@ NonNegativeInt = Annotated[int, Interval(Integral, 0, None, closed="left")]
 PositiveFloat = Annotated[float, _positive_float]
 NonNegativeFloat = Annotated[float, Interval(Real, 0, None, closed="left")]
 Fraction = Annotated[float, Interval(Real, 0, 1, closed="left")]
+FractionOrNone = Annotated[float | None, _open_fraction, None]
 ClosedFraction = Annotated[float, _closed_fraction]
 
+Clusters = Annotated[int | str, _positive_int, one_of("auto")]
 Encoder = Annotated[str | nn.Module | Callable[[], nn.Module], str, nn.Module, callable]
 Augment = Annotated[str | Callable[[Tensor], Tensor], one_of("auto", *RECIPES), callable]
 Neighbors = Annotated[int | str, Interval(Integral, 0, None, closed="left"), one_of("auto")]

@@ -20,6 +20,7 @@ from .plan import freezes_encoder, neighbor_space
 _AUTO_NEIGHBORS = {"inputs": 15, "features": 10}
 _OF_OBJECTIVE = (
     "n_clusters",
+    "join",
     "cluster_start",
     "n_neighbors",
     "neighbor_start",

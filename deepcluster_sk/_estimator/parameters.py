@@ -71,9 +71,19 @@ def with_parameters(cls: type[T]) -> type[T]:
     return cls
 
 
-def parameters_of(estimator: Any) -> Settings:
-    """Return all parameters of an estimator, also those that a subclass hides from users."""
-    return Settings(**{name: getattr(estimator, name) for name in estimator._parameter_fields})
+def resolved(estimator: Any, n_clusters: int, *, join: bool) -> Settings:
+    """Return all parameters of an estimator, also those that a subclass hides from users.
+
+    Parameters
+    ----------
+    estimator : object
+    n_clusters : int
+        How many clusters are trained.
+    join : bool
+        Whether some of them may be joined in the end.
+    """
+    values = {name: getattr(estimator, name) for name in estimator._parameter_fields}
+    return Settings(**{**values, "n_clusters": n_clusters, "join": join})
 
 
 def own_parameters(cls: Any) -> list[str]:

@@ -17,8 +17,10 @@ from .._runtime.random import Seeds, draw_entropy
 from .._training.objective import Settings
 from .._training.state import TrainConfig
 from . import errors
-from .parameters import parameters_of
+from .parameters import resolved
 from .samples import Samples, row_multiple
+
+_MOST_CLUSTERS, _LEAST_MEMBERS = 50, 20  # of n_clusters="auto"
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Plan:
     method: type
     """The class of the estimator."""
     params: Settings
-    """Its constructor parameters."""
+    """Its constructor parameters; `n_clusters` of them are trained, and joined later if `join`."""
     samples: Samples
     """X, checked."""
     preprocessor: Preprocessor
@@ -101,11 +103,15 @@ def make_plan(
     device = resolve_device(estimator.device)
     if goes_on:
         preprocessor = estimator._preprocessor
+        before = estimator._objective.settings
+        trained, join = before.n_clusters, before.join
     else:
         preprocessor = learned_scale(samples.rows, samples.layout, estimator.scale)
+        join = estimator.n_clusters == "auto"
+        trained = over_clustered(len(samples.rows)) if join else estimator.n_clusters
     return Plan(
         method=type(estimator),
-        params=parameters_of(estimator),
+        params=resolved(estimator, trained, join=join),
         samples=samples,
         preprocessor=preprocessor,
         device=device,
@@ -141,6 +147,11 @@ def _train_config(
         max_time=estimator.max_time,
         row_multiple=row_multiple(layout),
     )
+
+
+def over_clustered(n_samples: int) -> int:
+    """Return how many clusters are trained where their number is unknown, to be joined later."""
+    return min(_MOST_CLUSTERS, max(2, n_samples // _LEAST_MEMBERS))
 
 
 def default_epochs(n_samples: int, batch_size: int, *, by_graph: bool = False) -> int:

@@ -29,14 +29,16 @@ from .fitted import scale_of_rows
 from .identity import plain
 from .networks import build_objective
 from .onnx import Dtype, PredictProba, write_onnx
-from .parameters import parameters_of
+from .parameters import resolved
 
 _CUSTOM = ("encoder", "augmentation")  # parameters that may be code
+_TRAINED = ("n_clusters", "join")  # settings of the objective that parameters do not tell
 _SAVED = (
     "n_features_in_",
     "feature_names_in_",
     "_n_features_out",
     "n_iter_",
+    "offset_",
     "loss_curve_",
     "history_",
     "device_",
@@ -72,6 +74,7 @@ def save(estimator: Any, path: str | os.PathLike[str]) -> None:
         "encoder_size": getattr(network, "size", None) if name is not None else None,
         "kept_contiguous": is_kept_contiguous(network),
         "kept_float32": is_kept_float32(network),
+        "trained": {name: getattr(estimator._objective.settings, name) for name in _TRAINED},
         "fitted": fitted,
     }
     write_file(path, header, tensors)
@@ -86,7 +89,7 @@ def to_onnx(estimator: Any, path: str | os.PathLike[str], *, dtype: Dtype) -> No
         return
     metadata = {
         "class": type(estimator).__name__,
-        "n_clusters": str(len(estimator.cluster_sizes_)),
+        "n_clusters": str(estimator.n_clusters_),
         "deepcluster_sk": __version__,
     }
     flattened = estimator.image_shape is not None
@@ -124,13 +127,30 @@ def from_saved(
     model.scale_ = scale_of_rows(model._preprocessor, objective)
     model.encoder_ = network_of(objective)
     model.labels_ = tensors["labels_"].numpy()
+    model.n_clusters_ = objective.n_clusters
     assigned = model.labels_[model.labels_ != -1]
-    if not ((assigned >= 0) & (assigned < model.n_clusters)).all():
-        raise errors.bad_labels(model.n_clusters)
-    if len(model.labels_) - len(assigned) != len(model.skipped_):
+    if not ((assigned >= 0) & (assigned < model.n_clusters_)).all():
+        raise errors.bad_labels(model.n_clusters_)
+    model.offset_ = getattr(model, "offset_", None)  # files of version 0.1.0 have none
+    n_outliers = len(model.labels_) - len(assigned) - len(model.skipped_)
+    if n_outliers < 0 or (n_outliers and model.offset_ is None):
         raise errors.labels_of_other_files()
-    model.cluster_sizes_ = np.bincount(assigned, minlength=model.n_clusters)
+    model.cluster_sizes_ = np.bincount(assigned, minlength=model.n_clusters_)
     return model
+
+
+def check_clusters(model: Any, objective: Objective) -> None:
+    """Refuse clusters in a file that do not follow from each other."""
+    numbers = objective.cluster_of
+    known = set(range(objective.n_clusters))
+    if numbers.is_floating_point() or set(numbers.tolist()) != known:
+        raise errors.bad_cluster_numbers(numbers)
+    if model.n_clusters not in ("auto", objective.n_clusters):
+        raise errors.bad_number_of_clusters(objective.n_clusters, model.n_clusters)
+    with torch.inference_mode():
+        shape = objective.probabilities(torch.zeros(1, model._n_features_out)).shape
+    if shape != (1, objective.n_clusters):
+        raise errors.bad_number_of_clusters(shape[1], objective.n_clusters)
 
 
 def _preprocessor(layout: Layout, tensors: dict[str, Tensor]) -> Preprocessor:
@@ -169,7 +189,8 @@ def _parameters(
 def _objective(model: Any, header: dict[str, Any], tensors: dict[str, Tensor]) -> Objective:
     """Build the networks of a model, with the weights of a file."""
     layout = model._preprocessor.layout
-    params = parameters_of(model)
+    trained = header.get("trained", {"n_clusters": model.n_clusters, "join": False})
+    params = resolved(model, int(trained["n_clusters"]), join=bool(trained["join"]))
     foreign = not isinstance(model.encoder, str)
     with Seeds(0).drawing("init", foreign=foreign):  # weights are drawn in vain
         size = header.get("encoder_size")
@@ -184,9 +205,7 @@ def _objective(model: Any, header: dict[str, Any], tensors: dict[str, Tensor]) -
     state = _with_prefix("objective.", tensors)
     objective.adapt_to(state)
     objective.load_state_dict(state, assign=True)
-    order = objective.cluster_order
-    if order.is_floating_point() or sorted(order.tolist()) != list(range(model.n_clusters)):
-        raise errors.bad_cluster_order(model.n_clusters)
+    check_clusters(model, objective)
     if header["kept_contiguous"]:
         keep_contiguous(network)
     elif layout.is_image:  # as in training: for the same speed, and the same bits

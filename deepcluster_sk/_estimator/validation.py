@@ -151,7 +151,7 @@ def _flattened(X: Any) -> Any:
     return X.reshape(len(X), math.prod(X.shape[1:]))
 
 
-def check_n_samples(n_samples: int, n_clusters: int) -> None:
+def check_n_samples(n_samples: int, n_clusters: int | str) -> None:
     """Refuse a training set with fewer samples than clusters."""
-    if n_samples < n_clusters:
+    if not isinstance(n_clusters, str) and n_samples < n_clusters:
         raise errors.fewer_samples_than_clusters(n_samples, n_clusters)

@@ -17,6 +17,8 @@ from scipy.sparse import csr_array
 from scipy.special import softmax
 from torch import Tensor, nn
 
+from .._training.objective import take_shapes
+
 _LOWEST, _HIGHEST = np.log(0.1), np.log(1000.0)  # logarithms of the common temperature
 _HALVINGS = 24  # to a precision of 1e-6
 _MOST_ROWS = 20_000
@@ -33,7 +35,8 @@ class Calibration(nn.Module):
 
         softmax(z / T(z)),  log T(z) = sum_k softmax(z / t)_k log t_k.
 
-    A sample is divided by one positive number: no label changes, but for ties by rounding.
+    A sample is divided by one positive number: no label changes, but for ties by rounding. Before
+    that, the assignments of clusters that were joined are summed.
 
     Parameters
     ----------
@@ -42,15 +45,19 @@ class Calibration(nn.Module):
 
     common: Tensor
     of_clusters: Tensor
+    group_of: Tensor
+    """Numbers of the clusters, equal for those that are joined to one, int64."""
 
     def __init__(self, n_clusters: int) -> None:
         super().__init__()
         self.register_buffer("common", torch.zeros(()))
         self.register_buffer("of_clusters", torch.zeros(n_clusters))
+        self.register_buffer("group_of", torch.arange(n_clusters))
         self.changes = False
 
     def forward(self, assignments: Tensor) -> Tensor:
-        """Map soft assignments (n, n_clusters) to calibrated ones."""
+        """Map soft assignments (n, n_clusters) to calibrated ones (n, n_groups)."""
+        assignments = self.summed(assignments)
         if not self.changes:
             return assignments
         logits = assignments.clamp_min(_TINY).log()
@@ -59,12 +66,26 @@ class Calibration(nn.Module):
         temperatures = (weights * self.of_clusters).sum(dim=1, keepdim=True).exp()
         return (logits / temperatures).softmax(dim=1)
 
+    def summed(self, assignments: Tensor) -> Tensor:
+        """Map soft assignments (n, n_clusters) to those of joined clusters (n, n_groups)."""
+        n_groups = len(self.of_clusters)
+        if n_groups == len(self.group_of):
+            return assignments
+        return assignments.new_zeros(len(assignments), n_groups).scatter_reduce(
+            1, self.group_of.expand_as(assignments), assignments, "sum"
+        )
+
+    def join(self, numbers: Tensor) -> None:
+        """Join the clusters (n_clusters,) that have equal numbers."""
+        self.group_of = numbers
+        self.of_clusters = self.of_clusters.new_zeros(int(numbers.max()) + 1)
+
     def fit(self, assignments: Tensor, agreed: np.ndarray) -> None:
         """Choose the temperatures.
 
         Parameters
         ----------
-        assignments : Tensor of shape (n, n_clusters)
+        assignments : Tensor of shape (n, n_groups)
             Not calibrated.
         agreed : ndarray of shape (n,)
             What the confidence is to be in the mean, in (0, 1].
@@ -89,9 +110,9 @@ class Calibration(nn.Module):
         self.changes = True
 
     def reset(self) -> None:
-        """Leave soft assignments as they are."""
+        """Leave soft assignments as they are, and no clusters joined."""
         self.common.zero_()
-        self.of_clusters.zero_()
+        self.join(torch.arange(len(self.group_of), device=self.group_of.device))
         self.changes = False
 
     def _load_from_state_dict(
@@ -99,9 +120,10 @@ class Calibration(nn.Module):
     ) -> None:
         # files of version 0.1.0 have no temperatures
         state_dict.setdefault(f"{prefix}common", torch.zeros(()))
-        of_clusters = state_dict.setdefault(
-            f"{prefix}of_clusters", torch.zeros(len(self.of_clusters))
-        )
+        n_clusters = len(self.group_of)
+        of_clusters = state_dict.setdefault(f"{prefix}of_clusters", torch.zeros(n_clusters))
+        state_dict.setdefault(f"{prefix}group_of", torch.arange(n_clusters))
+        take_shapes(self, state_dict, prefix, "of_clusters")
         super()._load_from_state_dict(state_dict, prefix, *rest, **kwargs)
         self.changes = bool(of_clusters.any())
 

@@ -1,6 +1,7 @@
 """The part of a training in which the second view shows a neighbour."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,16 +12,20 @@ from torch import Tensor, nn
 from .._data.protocols import MapAll
 from .._runtime.distributed import on_first, world_size
 from .._runtime.threads import blas_in_one_thread, libraries_in_one_thread
-from .._training.objective import Objective, Settings
+from .._training.objective import Objective, Settings, take_shapes
 from .calibration import Calibration, agreement
 from .centroids import gather_around_centroids, spherical_kmeans
+from .cluster_tree import joined, linkage
 from .neighbors import SEARCH_DIM, NeighborGraph, NeighborSearch
-from .partition import partitions
+from .partition import BALANCES, edge_shares, partitions
+from .typicality import Typicality
 
 _FEWEST = 3  # neighbours: with fewer, the graph falls apart
 # most neighbours, as a share of the mean size of a cluster: trained features need fewer
 _AMONG_INPUTS, _AMONG_FEATURES = 1 / 2, 1 / 12
 _SMALL = 120  # rows in a cluster, in the mean
+_LINKED_ROWS, _LINKS = 10_000, 10  # of the graph that tells which clusters are close, if any
+_MOST_LINKED = 500  # clusters that have a tree: the time it takes grows with their cube
 _STATE = "neighbors."  # prefix of the names of what is kept in checkpoints
 
 
@@ -44,6 +49,7 @@ class NeighborStage:
         self.n_neighbors: int = settings.n_neighbors
         self.among_inputs = settings.neighbor_space == "inputs"
         self.n_clusters: int = settings.n_clusters
+        self.join: bool = settings.join
         self.graph: NeighborGraph | None = None
         self.partitions: Tensor | None = None
         self._nearest: Tensor | None = None
@@ -96,7 +102,9 @@ class NeighborStage:
         is_last = self._n_searches == len(self._times)
         if is_last and (self.among_inputs or mean_size < _SMALL):
             edges, rows = self.graph.edges, search.rows
-            found = partitions(edges, rows, self.n_clusters, map_all.seed)
+            # clusters that are joined later are to be even, so that some cover every class
+            balances = (1.0,) if self.join else BALANCES
+            found = partitions(edges, rows, self.n_clusters, map_all.seed, balances=balances)
             self.partitions = torch.from_numpy(found)
         self._sampled = map_all.sampled
         if self._sampled is not None:
@@ -160,7 +168,9 @@ class NeighborStage:
             second = self._sampled[self._nearest[plan, choice].long()]
         return torch.stack([plan, second], dim=1)
 
-    def agreement(self, labels: Tensor, features: Tensor, seed: int) -> np.ndarray | None:
+    def agreement(
+        self, labels: Tensor, features: Tensor, n_clusters: int, seed: int
+    ) -> np.ndarray | None:
         """Return how far the sampled rows belong to their clusters, by their graph.
 
         Parameters
@@ -168,6 +178,8 @@ class NeighborStage:
         labels : Tensor of shape (n,), int64
         features : Tensor of shape (n, d)
             From which partitions of the graph start, if there are none.
+        n_clusters : int
+            Of these partitions.
         seed : int
 
         Returns
@@ -177,11 +189,24 @@ class NeighborStage:
         """
         if self.graph is None:
             return None
-        found = None if self.partitions is None else self.partitions.numpy()
-        if found is None:
+        if self.partitions is not None and n_clusters == self.n_clusters:
+            found = self.partitions.numpy()
+        else:
             rows = NeighborSearch(F.normalize(features, dim=1), 1).rows
-            found = partitions(self.graph.edges, rows, self.n_clusters, seed, n_starts=1)
+            found = partitions(self.graph.edges, rows, n_clusters, seed, n_starts=1)
         return agreement(labels.cpu().numpy(), self.graph.edges, list(found))
+
+    def links(self, labels: Tensor, features: Tensor) -> np.ndarray:
+        """Return the shares of edges between the clusters (n_clusters, n_clusters) of sampled rows.
+
+        Those of the graph, or, if training had none, of one of the features of some of the rows.
+        """
+        graph = self.graph
+        if graph is None:
+            every = -(-len(features) // _LINKED_ROWS)
+            labels, features = labels[::every], features[::every]
+            graph = NeighborGraph.among(F.normalize(features, dim=1), _LINKS)
+        return edge_shares(graph.edges, labels.cpu().numpy(), self.n_clusters)
 
     def end(self) -> None:
         """Forget the neighbours: they are as many as the training set."""
@@ -209,21 +234,27 @@ class NeighborStage:
 class NeighborObjective(Objective):
     """An objective whose second view shows a neighbour in the last part of the training.
 
-    The graph of the neighbours also tells how sure an assignment may be.
+    The graph of the neighbours also tells how sure an assignment may be, which clusters are close
+    to each other, and, with ``settings.join``, which of them are one.
     """
+
+    links: Tensor
+    """Shares of edges between calibrated clusters; of shape (0, 0) if unknown."""
 
     def __init__(self, encoder: nn.Module, feature_dim: int, settings: Settings) -> None:
         super().__init__(encoder, feature_dim, settings)
         self.neighbors = NeighborStage(settings)
         self.calibration = Calibration(settings.n_clusters)
+        self.typical = Typicality(settings.n_clusters, feature_dim)
+        self.register_buffer("links", torch.zeros(0, 0))
 
     def calibrated(self, assignments: Tensor) -> Tensor:
-        """Make the confidence of assignments that of their neighbours."""
+        """Sum the assignments of joined clusters, and make the confidence that of neighbours."""
         calibrated: Tensor = self.calibration(assignments)
         return calibrated
 
     def end_stage(self, features: Tensor, seed: int) -> None:
-        """Calibrate the final assignments of the sampled rows, and forget the neighbours.
+        """Join clusters, calibrate the assignments of the sampled rows, and forget the neighbours.
 
         Parameters
         ----------
@@ -233,12 +264,35 @@ class NeighborObjective(Objective):
             Of the partitions of the graph that the assignments are compared with.
         """
         assignments = self.assign(features)
-        labels = assignments.argmax(dim=1)
         self.calibration.reset()
-        agreed = self.neighbors.agreement(labels, features, seed)
+        if self.settings.n_clusters <= _MOST_LINKED:
+            links = self.neighbors.links(assignments.argmax(dim=1), features)
+            if self.settings.join:
+                links = self._join(on_first(lambda: joined(links)), links)
+                assignments = self.calibration.summed(assignments)
+            self.links = torch.from_numpy(links).to(self.links)
+        labels, n_clusters = assignments.argmax(dim=1), assignments.shape[1]
+        self.typical.fit(features, labels, n_clusters)
+        agreed = self.neighbors.agreement(labels, features, n_clusters, seed)
         if agreed is not None and len(torch.unique(labels)) > 1:
             self.calibration.fit(assignments, agreed)
         self.neighbors.end()
+
+    def _join(self, numbers: np.ndarray, links: np.ndarray) -> np.ndarray:
+        """Join the clusters that have equal numbers (n,); return the links between the new ones."""
+        self.calibration.join(torch.from_numpy(numbers).to(self.cluster_of.device))
+        groups = np.eye(numbers.max() + 1)[numbers]
+        self.n_clusters = groups.shape[1]
+        self.cluster_of = torch.arange(self.n_clusters, device=self.cluster_of.device)
+        between: np.ndarray = groups.T @ links @ groups
+        return between
+
+    def linkage(self) -> np.ndarray | None:
+        """Return the tree of the clusters, by the neighbour graph."""
+        if not len(self.links):
+            return None
+        groups = np.eye(self.n_clusters)[self.cluster_of.numpy()]
+        return linkage(groups.T @ self.links.double().numpy() @ groups)
 
     def view_rows(self, plan: Tensor, generator: torch.Generator) -> Tensor:
         """Show a neighbour in the second view, once there are neighbours."""
@@ -251,6 +305,21 @@ class NeighborObjective(Objective):
     def state(self) -> dict[str, Tensor]:
         """Return how far the stage has come, and the neighbours."""
         return {f"{_STATE}{name}": tensor for name, tensor in self.neighbors.state().items()}
+
+    def typicality(self, features: Tensor) -> Tensor | None:
+        """Return log-densities of features (B, feature_dim): (B,), after a whole training."""
+        if not self.typical.concentration:
+            return None
+        density: Tensor = self.typical(features)
+        return density
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *rest: Any, **kwargs: Any
+    ) -> None:
+        # files of version 0.1.0 have none
+        state_dict.setdefault(f"{prefix}links", torch.zeros(0, 0))
+        take_shapes(self, state_dict, prefix, "links")
+        super()._load_from_state_dict(state_dict, prefix, *rest, **kwargs)
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Go on from what :meth:`state` returned."""

@@ -20,7 +20,8 @@ again.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -30,7 +31,7 @@ from .._runtime.threads import libraries_in_one_thread
 from .neighbor_embedding import embedded
 
 _STARTS = 6
-_BALANCES = (1.0, 0.9, 0.8, 0.7, 0.6)  # below, most clusters stay empty
+BALANCES = (1.0, 0.9, 0.8, 0.7, 0.6)  # below, most clusters stay empty
 _SMALL_CLUSTERS = 8  # per cluster that is asked for
 _MOST_SMALL = 256  # the time of merging grows with the cube
 _SMALL_SIZE = 12  # rows: smaller ones follow chance
@@ -44,7 +45,13 @@ _SMOOTHING = 1e-3  # share of edges that are spread over all pairs of clusters
 
 
 def partitions(
-    edges: csr_array, rows: np.ndarray, n_clusters: int, seed: int, *, n_starts: int = _STARTS
+    edges: csr_array,
+    rows: np.ndarray,
+    n_clusters: int,
+    seed: int,
+    *,
+    n_starts: int = _STARTS,
+    balances: Sequence[float] = BALANCES,
 ) -> np.ndarray:
     """Search partitions whose clusters have few edges between them.
 
@@ -58,6 +65,8 @@ def partitions(
     seed : int
     n_starts : int, default=6
         Every second one is in an embedding of the graph.
+    balances : sequence of float, default=(1.0, 0.9, 0.8, 0.7, 0.6)
+        Those that are tried.
 
     Returns
     -------
@@ -72,14 +81,14 @@ def partitions(
         (_small_clusters(edges, spaces[number % len(spaces)], n_clusters, start), start)
         for number, start in enumerate(seeds)
     ]
-    found = {balance: _partitions_at(edges, starts, n_clusters, balance) for balance in _BALANCES}
+    found = {balance: _partitions_at(edges, starts, n_clusters, balance) for balance in balances}
     mutual = csr_array((edges.data > 1, edges.indices, edges.indptr), shape=edges.shape)
     cuts = {
         balance: cut(edge_shares(mutual, labels[0], n_clusters))
         for balance, labels in found.items()
     }
-    taken = min(b for b in _BALANCES if cuts[b] <= _TOLERATED * min(cuts.values()))
-    order = sorted(_BALANCES, key=lambda balance: (balance != taken, cuts[balance]))
+    taken = min(b for b in balances if cuts[b] <= _TOLERATED * min(cuts.values()))
+    order = sorted(balances, key=lambda balance: (balance != taken, cuts[balance]))
     return np.concatenate([found[balance] for balance in order])
 
 
@@ -223,20 +232,34 @@ def merge(shares: np.ndarray, n_clusters: int, balance: float) -> np.ndarray:
         The new number of each cluster.
     """
     members = [[cluster] for cluster in range(len(shares))]
+    for a, b, _ in islice(merges(shares, balance), max(len(shares) - n_clusters, 0)):
+        members[a] += members.pop(b)
+    new = np.empty(len(shares), dtype=np.int64)
+    for number, merged in enumerate(members):
+        new[merged] = number
+    return new
+
+
+def merges(shares: np.ndarray, balance: float) -> Iterator[tuple[int, int, np.ndarray]]:
+    """Merge pairs of clusters, each time the pair that costs least, until one is left.
+
+    Yields
+    ------
+    a, b : int
+        The places of the two among the clusters that are left, a < b: b is dropped from these.
+    shares : ndarray of shape (k, k), float64
+        Those between the k clusters that are left then.
+    """
     # changes[a, b]: what summing columns a and b changes in the first term, over all rows
     changes = np.stack([_joining(row, shares).sum(axis=1) for row in shares])
-    while len(members) > n_clusters:
+    while len(shares) > 1:
         a, b = _cheapest_pair(shares, changes, balance)
         x, y = shares[:, a], shares[:, b]
         changes += _joining_pairs(x + y) - _joining_pairs(x) - _joining_pairs(y)
         shares = _summed(shares, a, b)
         changes = np.delete(np.delete(changes, b, axis=0), b, axis=1)
         changes[a] = changes[:, a] = _joining(shares[a], shares).sum(axis=1)
-        members[a] += members.pop(b)
-    new = np.empty(sum(map(len, members)), dtype=np.int64)
-    for number, merged in enumerate(members):
-        new[merged] = number
-    return new
+        yield a, b, shares
 
 
 def _cheapest_pair(shares: np.ndarray, changes: np.ndarray, balance: float) -> tuple[int, int]:

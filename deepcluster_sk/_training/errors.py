@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from sklearn.exceptions import NotFittedError
 
 from ..exceptions import DivergenceError, EncoderError, ResumeError
 
@@ -77,6 +78,14 @@ def other_fit(path: Path, name: str, there: Any, here: Any) -> ResumeError:
         f"Cannot resume from {os.fspath(path)!r}: it was written with {name}={there!r}, this fit "
         f"has {name}={here!r}. Restore it, delete the file to start again, or pass another "
         "checkpoint."
+    )
+
+
+def typicality_unknown() -> NotFittedError:
+    """Say that nothing is known about the features of the training set."""
+    return NotFittedError(
+        "How typical samples are is learned at the end of fit, and this estimator has been through "
+        "partial_fit alone, or was saved by version 0.1.0. Call fit."
     )
 
 

@@ -183,6 +183,34 @@ def assign(objective: Objective, features: Tensor) -> Tensor:
     return assign_encoded(objective, features)
 
 
+def scores(objective: Objective, features: Tensor) -> Tensor:
+    """Return how typical samples with these features are, (B, 1).
+
+    Raises
+    ------
+    NotFittedError
+        If the objective does not know.
+    """
+    encoder = objective.encoder
+    if isinstance(encoder, FrozenEncoder):
+        features = encoder.rescale(features.float())
+    return scores_encoded(objective, features)
+
+
+def scores_encoded(objective: Objective, features: Tensor) -> Tensor:
+    """Return the same of what the objective's own encoder returned."""
+    with one_thread():
+        typical = objective.typicality(features)
+    if typical is None:
+        raise errors.typicality_unknown()
+    return typical[:, None]
+
+
+def assign_and_score(objective: Objective, features: Tensor) -> Tensor:
+    """Return assignments and scores side by side."""
+    return torch.cat([assign(objective, features), scores(objective, features)], dim=1)
+
+
 def assign_and_encode(objective: Objective, features: Tensor) -> Tensor:
     """Return both side by side."""
     return torch.cat([assign(objective, features), features], dim=1)

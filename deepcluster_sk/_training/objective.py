@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -68,6 +69,16 @@ def detached(**terms: Tensor) -> dict[str, Tensor]:
     return {name: term.detach() for name, term in terms.items()}
 
 
+def take_shapes(module: nn.Module, state_dict: dict[str, Any], prefix: str, *names: str) -> None:
+    """Let buffers have the shapes that they have in a state dict that is loaded next."""
+    for name in names:
+        saved, buffer = state_dict[f"{prefix}{name}"], getattr(module, name)
+        if saved.shape != buffer.shape:
+            setattr(
+                module, name, torch.empty(saved.shape, dtype=buffer.dtype, device=buffer.device)
+            )
+
+
 class Objective(nn.Module, ABC):
     """Networks and loss of one method.
 
@@ -85,14 +96,17 @@ class Objective(nn.Module, ABC):
     """How many views of a row the default ``view_rows`` asks for."""
     multiply_adds: int | None = None
     """Of the encoder, for one sample; None until it is asked for."""
-    cluster_order: Tensor
-    """The cluster that users see as number k is that of column ``cluster_order[k]``."""
+    n_clusters: int
+    """Number of clusters that users see."""
+    cluster_of: Tensor
+    """The number that users see of each column of :meth:`calibrated`, int64."""
 
     def __init__(self, encoder: nn.Module, feature_dim: int, settings: Settings) -> None:
         super().__init__()
         self.encoder = encoder
         self.settings = settings
-        self.register_buffer("cluster_order", torch.arange(settings.n_clusters))
+        self.n_clusters = settings.n_clusters
+        self.register_buffer("cluster_of", torch.arange(settings.n_clusters))
 
     @abstractmethod
     def forward(self, batch: Batch) -> LossOutput:
@@ -105,13 +119,33 @@ class Objective(nn.Module, ABC):
     def calibrated(self, assignments: Tensor) -> Tensor:
         """Map soft assignments (B, n_clusters) to those whose values can be trusted.
 
-        Labels stay the same, but for ties by rounding. By default, all stays as it is.
+        Some clusters may be joined to one. By default, all stays as it is.
         """
         return assignments
 
     def probabilities(self, features: Tensor) -> Tensor:
         """Map features (B, feature_dim) to the assignments that users see (B, n_clusters)."""
-        return self.calibrated(self.assign(features))[:, self.cluster_order]
+        assignments = self.calibrated(self.assign(features))
+        if self.n_clusters == len(self.cluster_of):
+            return assignments[:, self.cluster_of.argsort()]
+        # not the sums: the most probable cluster stays that of the most probable column
+        largest = assignments.new_zeros(len(assignments), self.n_clusters).scatter_reduce(
+            1, self.cluster_of.expand_as(assignments), assignments, "amax"
+        )
+        return largest / largest.sum(dim=1, keepdim=True)
+
+    def regroup(self, numbers: Tensor) -> None:
+        """Give the clusters that users see new numbers (n_clusters,); equal ones become one."""
+        self.cluster_of = numbers[self.cluster_of]
+        self.n_clusters = int(numbers.max()) + 1
+
+    def linkage(self) -> np.ndarray | None:
+        """Return the tree of the clusters in SciPy's format, (n_clusters - 1, 4), if it is known."""
+        return None
+
+    def typicality(self, features: Tensor) -> Tensor | None:
+        """Tell how typical features (B, feature_dim) are, if it is known: (B,), higher for more."""
+        return None
 
     def sample_noise(self, batch_size: int, generator: torch.Generator) -> tuple[Tensor, ...]:
         """Draw what the loss needs beside the views. Runs before each step."""
@@ -173,5 +207,8 @@ class Objective(nn.Module, ABC):
         self, state_dict: dict[str, Any], prefix: str, *rest: Any, **kwargs: Any
     ) -> None:
         # files of version 0.1.0 have heads whose columns are in the final order
-        state_dict.setdefault(f"{prefix}cluster_order", torch.arange(len(self.cluster_order)))
+        name = f"{prefix}cluster_of"
+        numbers = state_dict.setdefault(name, torch.arange(self.settings.n_clusters))
+        take_shapes(self, state_dict, prefix, "cluster_of")
+        self.n_clusters = int(numbers.max()) + 1
         super()._load_from_state_dict(state_dict, prefix, *rest, **kwargs)
