@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # what type checkers cannot know of __getattr__
     from . import display as display
     from . import encoders as encoders
     from . import exceptions as exceptions
+    from . import inspection as inspection
     from . import losses as losses
     from . import metrics as metrics
     from . import model_selection as model_selection
@@ -29,8 +30,8 @@ if TYPE_CHECKING:  # what type checkers cannot know of __getattr__
 
 _FUNCTIONS = {"load": "_loading", "report": "_inspection.report"}
 _SUBMODULES = (
-    *("augmentations", "callbacks", "datasets", "display", "encoders", "exceptions", "losses"),
-    *("methods", "metrics", "model_selection"),
+    *("augmentations", "callbacks", "datasets", "display", "encoders", "exceptions"),
+    *("inspection", "losses", "methods", "metrics", "model_selection"),
 )
 
 __all__ = sorted(["__version__", *METHODS, *_FUNCTIONS])

@@ -233,13 +233,22 @@ SHOWN = {
 
 
 @pytest.mark.parametrize("shown", ["gallery", "sizes", "embedding"])
-@pytest.mark.parametrize("in_pipeline", [False, True])
-def test_an_estimator_without_probabilities_is_refused(shown, in_pipeline, blobs):
-    kmeans = KMeans(3, n_init=1)
-    estimator = make_pipeline(StandardScaler(), kmeans) if in_pipeline else kmeans
-    name = type(estimator).__name__
-    with pytest.raises(TypeError, match=rf"{name} has no method predict_proba\. .*from_predic"):
-        SHOWN[shown](estimator.fit(blobs[0]), blobs[0])
+def test_an_estimator_without_probabilities_is_refused(shown, blobs):
+    with pytest.raises(TypeError, match=r"KMeans has no method predict_proba\. .*from_predic"):
+        SHOWN[shown](KMeans(3, n_init=1).fit(blobs[0]), blobs[0])
+
+
+@pytest.mark.parametrize("shown", ["gallery", "sizes"])
+def test_a_pipeline_that_ends_in_labels_alone_is_drawn(shown, blobs):
+    X = blobs[0]
+    estimator = make_pipeline(StandardScaler(), KMeans(3, n_init=1, random_state=0)).fit(X)
+    display = SHOWN[shown](estimator, X)
+    np.testing.assert_array_equal(display.sizes, np.bincount(estimator.predict(X)))
+
+
+def test_a_pipeline_that_ends_without_predictions_is_refused(blobs):
+    with pytest.raises(TypeError, match=r"DBSCAN has no method predict\. .*from_predictions"):
+        assign(make_pipeline(StandardScaler(), DBSCAN()).fit(blobs[0]), blobs[0])
 
 
 def test_an_estimator_without_features_is_refused(blobs):

@@ -35,6 +35,7 @@ MAY_IMPORT = {
         *("augmentations", "losses"),
     },
     "_inspection": {"exceptions", "_version", "_runtime", "_data", "_networks", "metrics"},
+    "inspection": {"_inspection"},
     "model_selection": {"_inspection", "metrics"},
     "display": {"_inspection", "model_selection", "metrics"},
     "_loading": {"exceptions", "_runtime", "_estimator", "methods"},

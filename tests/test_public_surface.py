@@ -30,7 +30,10 @@ def test_all_names_are_importable_and_nothing_else_is_public():
     "module",
     [
         f"deepcluster_sk{name}"
-        for name in ("", ".metrics", ".display", ".model_selection", "._inspection.report")
+        for name in (
+            *("", ".metrics", ".display", ".inspection", ".model_selection"),
+            "._inspection.report",
+        )
     ],
 )
 def test_importing_does_not_import_torch(module):

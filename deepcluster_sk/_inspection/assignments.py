@@ -7,7 +7,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import MetaEstimatorMixin
 from sklearn.pipeline import Pipeline
-from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
+from sklearn.utils.validation import (
+    check_array,
+    check_consistent_length,
+    check_is_fitted,
+    column_or_1d,
+)
 
 from . import errors
 
@@ -86,13 +91,59 @@ def assign(estimator: Any, X: Any) -> Assignments:
 def soft_assignments(estimator: Any, X: Any) -> np.ndarray:
     """Return what a fitted estimator predicts: (n_samples, n_clusters), float.
 
+    Where the last step of a pipeline has labels alone, such as k-means, each sample belongs to one
+    cluster with a probability of one.
+
     Raises
     ------
     TypeError
-        If it has no probabilities.
+        If it has no probabilities, and is no pipeline that has labels.
     """
+    if isinstance(_unwrapped(estimator), Pipeline) and not hasattr(estimator, "predict_proba"):
+        if not hasattr(final_estimator(estimator), "predict"):
+            raise errors.missing_method(final_estimator(estimator), "predict")
+        found = from_labels(estimator.predict(X))
+        n_clusters = getattr(final_estimator(estimator), "n_clusters", None)
+        n_columns = max(found.n_clusters, n_clusters if isinstance(n_clusters, int) else 1)
+        # a label of -1 is no column: its row is of zeros
+        one_hot: np.ndarray = (found.labels[:, None] == np.arange(n_columns)).astype(np.float32)
+        return one_hot
     probabilities: np.ndarray = method_of(estimator, "predict_proba")(X)
     return probabilities
+
+
+def features(estimator: Any, X: Any) -> np.ndarray:
+    """Return the features that clusters were found in: (n_samples, n_features), float32.
+
+    These are what ``transform`` returns: NaN for image files that were skipped. Where the last step
+    of a pipeline clusters and has no encoder, such as k-means, they are what it gets from the steps
+    before it.
+
+    Raises
+    ------
+    TypeError
+        If there are no features, or the estimator is a class.
+    NotFittedError
+        If it is not fitted.
+    """
+    final = final_estimator(estimator)
+    best = _unwrapped(estimator)
+    if hasattr(best, "fit"):
+        check_is_fitted(best)
+    if _encodes(final):
+        values = method_of(best, "transform")(X)
+    elif isinstance(best, Pipeline) and len(best) > 1:
+        values = best[:-1].transform(X)
+    else:
+        raise errors.missing_features(final)
+    found: np.ndarray = check_array(values, dtype=np.float32, ensure_all_finite="allow-nan")
+    return found
+
+
+def _encodes(final: Any) -> bool:
+    """Tell encoders from estimators whose ``transform`` measures distances to clusters."""
+    clusters = hasattr(final, "predict")
+    return hasattr(final, "transform") and (not clusters or hasattr(final, "predict_proba"))
 
 
 def method_of(estimator: Any, name: str) -> Callable[..., Any]:
@@ -121,13 +172,17 @@ def final_estimator(estimator: Any) -> Any:
     NotFittedError
         If a search has no best estimator.
     """
+    estimator = _unwrapped(estimator)
+    return final_estimator(estimator[-1]) if isinstance(estimator, Pipeline) else estimator
+
+
+def _unwrapped(estimator: Any) -> Any:
+    """Return the best estimator of a search; anything else as it is."""
     if isinstance(estimator, type):
         raise errors.class_in_place_of_instance(estimator)
-    if isinstance(estimator, Pipeline):
-        return final_estimator(estimator[-1])
-    if isinstance(estimator, MetaEstimatorMixin):
+    if isinstance(estimator, MetaEstimatorMixin) and not isinstance(estimator, Pipeline):
         if hasattr(estimator, "best_estimator_"):
-            return final_estimator(estimator.best_estimator_)
+            return _unwrapped(estimator.best_estimator_)
         if hasattr(estimator, "refit"):
             raise errors.search_without_best(estimator)
     return estimator

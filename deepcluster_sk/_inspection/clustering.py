@@ -9,6 +9,7 @@ from sklearn.utils.validation import check_consistent_length, column_or_1d
 
 from .assignments import (
     Assignments,
+    features,
     final_estimator,
     from_probabilities,
     input_shape,
@@ -40,22 +41,32 @@ class Clustering(NamedTuple):
 
 
 def clustering(
-    estimator: Any, X: Any, y: ArrayLike | None, names: Sequence[str] | None
+    estimator: Any,
+    X: Any,
+    y: ArrayLike | None,
+    names: Sequence[str] | None,
+    *,
+    placed: bool = False,
 ) -> Clustering:
-    """Ask a fitted estimator about samples, and check what comes with them."""
+    """Ask a fitted estimator about samples, and check what comes with them.
+
+    Parameters
+    ----------
+    estimator, X, y, names
+        As in :func:`report`.
+    placed : bool, default=False
+        Whether to refuse an estimator without features, which has no map.
+    """
     probabilities = soft_assignments(estimator, X)
     samples = as_samples(X)
     check_consistent_length(probabilities, samples, y, names)
-    features = None
-    if hasattr(estimator, "transform"):
-        features = np.asarray(estimator.transform(X), dtype=np.float32)
     return Clustering(
         estimator,
         input_shape(estimator),
         samples,
         _with_outliers(from_probabilities(probabilities), estimator, X),
         probabilities,
-        features,
+        features(estimator, X) if placed or hasattr(estimator, "transform") else None,
         None if y is None else column_or_1d(y).astype(str),
         [shortened(str(n)) for n in (sample_names(samples) if names is None else names)],
     )

@@ -1,6 +1,7 @@
 """The errors of displays, scorers and the report: each function builds one of them."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,15 @@ def class_in_place_of_instance(estimator: type) -> TypeError:
 def missing_method(estimator: Any, method: str) -> TypeError:
     """Return the error for an estimator of another package that lacks a method."""
     return TypeError(f"{type(estimator).__name__} has no method {method}. {_WAY_OUT}")
+
+
+def missing_features(estimator: Any) -> TypeError:
+    """Return the error for an estimator of another package that compares no features."""
+    return TypeError(
+        f"{type(estimator).__name__} has no features of samples to compare. Pass a fitted "
+        "estimator of deepcluster_sk, or a Pipeline whose steps before the last one transform "
+        "samples to features."
+    )
 
 
 def missing_training(estimator: Any) -> TypeError:
@@ -63,4 +73,122 @@ def missing_report_folder(path: Path) -> FileNotFoundError:
     return FileNotFoundError(
         f"The report cannot be written to {os.fspath(path)!r}: there is no folder "
         f"{os.fspath(path.parent)!r}. Create it first."
+    )
+
+
+def bad_count(n: Any) -> ValueError:
+    """Return the error for a number of samples to find."""
+    return ValueError(f"n={n!r}, expected an integer of at least 1.")
+
+
+def too_few_others(n: int, n_others: int) -> ValueError:
+    """Return the error for more neighbours than there are."""
+    return ValueError(
+        f"n={n}, but a query can be compared with only {n_others} other samples of X. Ask for at "
+        "most as many."
+    )
+
+
+def no_queries() -> ValueError:
+    """Return the error for an empty list of queries."""
+    return ValueError("queries are empty; expected at least one sample, or one row number of X.")
+
+
+def bad_row_numbers(queries: np.ndarray, n_samples: int) -> ValueError:
+    """Return the error for queries that are no rows of X."""
+    wrong = queries[(queries < 0) | (queries >= n_samples)]
+    return ValueError(
+        f"queries name row {wrong[0]}, but X has {n_samples} samples; expected row numbers in "
+        f"[0, {n_samples})."
+    )
+
+
+def boolean_queries() -> TypeError:
+    """Return the error for a mask in place of row numbers."""
+    return TypeError(
+        "queries are booleans; expected row numbers, such as np.flatnonzero(mask), or samples."
+    )
+
+
+def different_features(n_found: int, n_expected: int) -> ValueError:
+    """Return the error for features of queries that cannot be compared with those of X."""
+    return ValueError(
+        f"The features of queries have {n_found} columns, those of X {n_expected}; expected "
+        "samples of the same kind."
+    )
+
+
+def bad_threshold(threshold: Any) -> ValueError:
+    """Return the error for a distance that cosine distances never have."""
+    return ValueError(
+        f"threshold={threshold!r}, expected 'auto' or a cosine distance in [0, 2]; most "
+        "near-duplicates are below 0.1."
+    )
+
+
+def missing_package(package: str, what: str) -> ImportError:
+    """Return the error for a package of the extra for tables."""
+    return ImportError(
+        f"{what} needs {package}, which is not installed. Install it with pip install {package}, "
+        "or this package with its extra: pip install 'deepcluster_sk[tables]'."
+    )
+
+
+def unknown_suffix(path: Path, suffixes: Sequence[str]) -> ValueError:
+    """Return the error for a table in a format that is not written."""
+    return ValueError(
+        f"{os.fspath(path)!r} has the suffix {path.suffix!r}, expected one of "
+        f"{', '.join(suffixes)} for a table."
+    )
+
+
+def no_table(table: Any) -> TypeError:
+    """Return the error for something in place of a table."""
+    return TypeError(
+        f"table is of type {type(table).__name__}, expected a DataFrame such as cluster_table "
+        "returns."
+    )
+
+
+def missing_columns(missing: Sequence[str], columns: Sequence[str]) -> ValueError:
+    """Return the error for a table without the columns of ours."""
+    return ValueError(
+        f"The table has no column {', '.join(map(repr, missing))}; it has "
+        f"{', '.join(map(repr, columns))}. Pass what cluster_table returns."
+    )
+
+
+def missing_folder(path: Path) -> FileNotFoundError:
+    """Return the error for a file in a folder that does not exist."""
+    return FileNotFoundError(
+        f"{os.fspath(path)!r} cannot be written: its folder {os.fspath(path.parent)!r} does not "
+        "exist. Create it first."
+    )
+
+
+def no_regular_file(path: Path, kind: str) -> OSError:
+    """Return the error for a target that a file must not replace."""
+    return OSError(f"{os.fspath(path)!r} is {kind}; name a regular file to write the table to.")
+
+
+def samples_without_files(sample: Any) -> ValueError:
+    """Return the error for an export of samples that are not image files."""
+    return ValueError(
+        f"The column 'sample' has {sample!r}, expected paths of image files, which the other "
+        "program opens. Make the table from a folder or from paths, or pass these as names."
+    )
+
+
+def outside_of_root(path: str, root: str) -> ValueError:
+    """Return the error for a file that is not below the folder that others see."""
+    return ValueError(
+        f"The file {path!r} is not inside root={root!r}. Name a folder that contains all files."
+    )
+
+
+def too_few_cluster_names(n_names: int, n_clusters: int) -> ValueError:
+    """Return the error for clusters that have no name."""
+    return ValueError(
+        f"cluster_names has {n_names} names, but the table has cluster {n_clusters - 1}; expected "
+        f"at least {n_clusters}."
     )

@@ -29,3 +29,14 @@ def _with_drive_as_folder(path: str) -> str:
     """Turn ``C:/photos/a.png`` into ``C/photos/a.png``, which has a place below any folder."""
     drive, rest = os.path.splitdrive(path)
     return os.path.join(drive.replace(":", "").strip("\\/"), rest.strip("\\/"))
+
+
+def paths_of(samples: Any) -> list[str] | None:
+    """Return the paths that samples consist of; None for everything else."""
+    shape = getattr(samples, "shape", None)
+    if len(shape) != 1 if shape is not None else not isinstance(samples, list | tuple):
+        return None
+    values = samples.to_numpy() if hasattr(samples, "to_numpy") else samples
+    if len(values) == 0 or not all(isinstance(value, str | os.PathLike) for value in values):
+        return None
+    return [os.fspath(value) for value in values]

@@ -1,7 +1,11 @@
-"""What is at a path: reading a pipe waits forever, and replacing a device destroys it."""
+"""What is at a path, where reading may wait forever and writing destroy; names of any bytes."""
 
+import codecs
 import os
 import stat
+
+ANY_NAME = "deepcluster_sk.any_name"
+"""Handler of errors for text files that hold names of files: it writes every name."""
 
 _KINDS = {
     stat.S_IFDIR: "a folder",
@@ -30,3 +34,14 @@ def special_target(path: str | os.PathLike[str]) -> str | None:
         return special_kind(path)
     except OSError:
         return None
+
+
+def _any_name(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Encode what an encoding lacks: bytes of a file name as they were, characters escaped."""
+    try:
+        return codecs.lookup_error("surrogateescape")(error)
+    except UnicodeError:
+        return codecs.lookup_error("backslashreplace")(error)
+
+
+codecs.register_error(ANY_NAME, _any_name)

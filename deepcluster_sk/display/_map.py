@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .._inspection.assignments import method_of
 from .._inspection.clustering import clustering
 from .._inspection.map_page import map_page
 
@@ -33,10 +32,10 @@ def cluster_map(
     Parameters
     ----------
     estimator : object
-        A fitted estimator with ``predict_proba`` and ``transform``, or a pipeline or search that
-        ends in one.
+        A fitted estimator of this package, or a pipeline or search that ends in one. Of a pipeline
+        that ends in another one, such as k-means, the features before the last step are shown.
     X : array-like
-        What these methods accept.
+        What ``estimator.predict`` accepts.
     y : array-like of shape (n_samples,) or None, default=None
         Classes, if they are known: the map shows them, and can be coloured by them.
     names : sequence of str or None, default=None
@@ -54,7 +53,7 @@ def cluster_map(
     NotFittedError
         If the estimator is not fitted.
     TypeError
-        If it has no ``transform`` or no ``predict_proba``.
+        If it has no features or no labels to show.
     ValueError
         If `y` or `names` have another length than X.
 
@@ -68,8 +67,7 @@ def cluster_map(
     >>> cluster_map(model, X).positions.shape
     (150, 2)
     """
-    method_of(estimator, "transform")
-    html, listed = map_page(clustering(estimator, X, y, names))
+    html, listed = map_page(clustering(estimator, X, y, names, placed=True))
     return ClusterMap(html, np.asarray(listed.positions), listed.found.labels, height=height)
 
 

@@ -6,9 +6,12 @@ from html import unescape
 import numpy as np
 import pytest
 from report_pages import Page, fixed, placed
+from sklearn.cluster import KMeans
 from sklearn.datasets import load_wine
 from sklearn.exceptions import NotFittedError
 from sklearn.mixture import GaussianMixture
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from deepcluster_sk import ContrastiveClustering
 from deepcluster_sk.display import cluster_map
@@ -54,11 +57,20 @@ def test_rows_have_a_map():
     assert cluster_map(model, wine).positions.shape == (len(wine), 2)
 
 
+def test_a_pipeline_that_ends_in_k_means_has_a_map(blobs):
+    X = blobs[0]
+    pipeline = make_pipeline(StandardScaler(), KMeans(3, n_init=1, random_state=0)).fit(X)
+    shown = cluster_map(pipeline, X)
+    np.testing.assert_array_equal(shown.labels, pipeline.predict(X))
+    assert np.isfinite(shown.positions).all()
+
+
 def test_estimators_without_features_are_refused(few_images):
-    with pytest.raises(TypeError, match=r"Fixed has no method transform\. "):
+    with pytest.raises(TypeError, match="Fixed has no features of samples to compare"):
         cluster_map(fixed([0, 1], [0.9, 0.9]), np.zeros((2, 8, 8)))
-    with pytest.raises(TypeError, match=r"GaussianMixture has no method transform\. "):
-        cluster_map(GaussianMixture(2), few_images.reshape(60, 64))
+    flat = few_images.reshape(60, 64)
+    with pytest.raises(TypeError, match="GaussianMixture has no features of samples to compare"):
+        cluster_map(GaussianMixture(2).fit(flat), flat)
     with pytest.raises(NotFittedError):
         cluster_map(ContrastiveClustering(), few_images)
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):

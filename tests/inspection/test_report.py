@@ -249,6 +249,22 @@ def test_groups_that_are_nearly_the_same_are_shown(tmp_path, monkeypatch):
     assert shown == [str(i) for i in (*groups[0][:10], 2, 3)]
 
 
+def test_copies_of_images_are_found(model, few_images, tmp_path):
+    X = np.concatenate([few_images, few_images[[4, 4, 9]]])
+    page = Page(report(model, X, tmp_path / "page.html"))
+    groups = [set(group) for group in page.data[0]["same"]]
+    assert any({4, 60, 61} <= group for group in groups)
+    assert any({9, 62} <= group for group in groups)
+
+
+def test_tree_and_typicality_are_those_of_the_estimator(model, few_images, tmp_path):
+    page = Page(report(model, few_images, tmp_path / "page.html"))
+    assert leaves(page) == leaves_list(model.linkage_).tolist()
+    assert odd_names(page)[:9] == [
+        str(i) for i in np.argsort(model.score_samples(few_images), kind="stable")[:9]
+    ]
+
+
 def test_huge_groups_are_cut_to_what_has_room():
     groups = [np.arange(15_000), np.arange(9_000), np.arange(10)]
     assert [len(group) for group in report_unusual.kept_groups(groups)] == [15_000, 5_000]
