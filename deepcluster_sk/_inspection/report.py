@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from . import errors
 from .assignments import Assignments, is_calibrated, trained_estimator
 from .clustering import Clustering, clustering, listed_samples, pictures_of
+from .duplicates import near_duplicates
 from .html import Places
 from .map_positions import map_positions
 from .report_data import Listed, packed_samples
@@ -23,7 +24,6 @@ from .report_unusual import (
     kept_groups,
     odd_rows,
     odd_section,
-    same_groups,
     same_section,
     typicality,
 )
@@ -134,7 +134,7 @@ def _whole_page(known: Clustering, fitted: Any, X: Any) -> str:
     found = known.found
     typical = typicality(known.estimator, X)
     odd = odd_rows(found, typical)
-    every_group = [] if known.features is None else same_groups(known.estimator, X)
+    every_group = [] if known.features is None else near_duplicates(known.estimator, X)
     groups = kept_groups(every_group)
     examples = [_examples(found, cluster) for cluster in range(found.n_clusters)]
     uncertain = np.argsort(found.confidence, kind="stable")[:_UNCERTAIN]

@@ -39,13 +39,6 @@ def odd_rows(found: Assignments, typical: np.ndarray | None) -> np.ndarray:
     return rows[np.argsort(typical[rows], kind="stable")][:_ODD]
 
 
-def same_groups(estimator: Any, X: Any) -> list[np.ndarray]:
-    """Return the row numbers of samples that are nearly the same, the largest group first."""
-    from .duplicates import near_duplicates
-
-    return [np.asarray(group) for group in near_duplicates(estimator, X)]
-
-
 def kept_groups(groups: list[np.ndarray]) -> list[np.ndarray]:
     """Return the groups that have room on the page, the largest ones; a huge one is cut."""
     room = np.cumsum([0, *map(len, groups)])

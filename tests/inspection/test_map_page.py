@@ -65,12 +65,11 @@ def test_a_pipeline_that_ends_in_k_means_has_a_map(blobs):
     assert np.isfinite(shown.positions).all()
 
 
-def test_estimators_without_features_are_refused(few_images):
+def test_estimators_without_features_are_refused(few_images, blobs):
     with pytest.raises(TypeError, match="Fixed has no features of samples to compare"):
         cluster_map(fixed([0, 1], [0.9, 0.9]), np.zeros((2, 8, 8)))
-    flat = few_images.reshape(60, 64)
     with pytest.raises(TypeError, match="GaussianMixture has no features of samples to compare"):
-        cluster_map(GaussianMixture(2).fit(flat), flat)
+        cluster_map(GaussianMixture(3).fit(blobs[0]), blobs[0])
     with pytest.raises(NotFittedError):
         cluster_map(ContrastiveClustering(), few_images)
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):

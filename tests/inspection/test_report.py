@@ -240,7 +240,7 @@ def test_what_fits_nowhere_is_the_least_typical(tmp_path):
 
 def test_groups_that_are_nearly_the_same_are_shown(tmp_path, monkeypatch):
     groups = [np.array([5, 1, 9, *range(20, 32)]), np.array([2, 3])]
-    monkeypatch.setattr("deepcluster_sk._inspection.report.same_groups", lambda e, X: groups)
+    monkeypatch.setattr("deepcluster_sk._inspection.report.near_duplicates", lambda e, X: groups)
     model = placed(np.arange(40) % 3, np.linspace(0.6, 1, 40))
     page = Page(report(model, np.zeros((40, 8, 8)), tmp_path / "page.html"))
     assert page.data[0]["same"] == [group.tolist() for group in groups]
