@@ -56,7 +56,7 @@ def odd_section(
     else:
         text, values = _BY_TYPICALITY, [f"{value:.3g}" for value in typical[rows]]
     shown = {
-        int(row): f"{_cluster(row, listed)} {value}"
+        int(row): f"{_cluster(row, listed)} · {value}"
         for row, value in zip(rows, values, strict=True)
     }
     button = f"<p>{_select_button('odd', 0, 'these samples')}</p>"

@@ -26,7 +26,7 @@ function showSelection() {
     const name = nameOf(i);
     return element("li", {}, ...(hasPicture(i) ? [pictureButton(i)] : []),
       element("span", { className: "name", title: name, textContent: name.slice(name.lastIndexOf("/") + 1) }),
-      element("span", { className: "soft", textContent: `${clusterName(columns.cluster[i], true)} ${percent(confidenceOf(i))}` }));
+      element("span", { className: "soft", textContent: `${clusterName(columns.cluster[i], true)} · ${percent(confidenceOf(i))}` }));
   }));
   oneTabStop(list);
 }
