@@ -34,7 +34,7 @@ MAY_IMPORT = {
         *("_runtime", "_data", "_networks", "_training", "_estimator"),
         *("augmentations", "losses"),
     },
-    "_inspection": {"exceptions", "_version", "_runtime", "_data", "metrics"},
+    "_inspection": {"exceptions", "_version", "_runtime", "_data", "_networks", "metrics"},
     "inspection": {"_inspection"},
     "model_selection": {"_inspection", "metrics"},
     "display": {"_inspection", "model_selection", "metrics"},

@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from .._runtime.device import available_memory
+from .._runtime.progress import progress_bar
 from . import errors
 from .pillow import SUFFIXES, decoding_bytes, is_transparent, opened_image
 from .preprocessing import Layout
@@ -360,9 +361,7 @@ class _Bar:
     def __init__(self, total: int, verbose: bool) -> None:
         self._bar = None
         if verbose:
-            from tqdm.auto import tqdm
-
-            self._bar = tqdm(total=total, desc="Reading images", unit="file", leave=False)
+            self._bar = progress_bar(total=total, desc="Reading images", unit="file", leave=False)
 
     def __enter__(self) -> "_Bar":
         return self

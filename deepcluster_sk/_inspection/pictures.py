@@ -28,6 +28,11 @@ def is_image(X: Any, input_shape: tuple[int, ...] | None) -> bool:
     return _is_path(first) or np.ndim(first) > 1
 
 
+def are_files(X: Any) -> bool:
+    """Tell whether the samples of X are paths of files."""
+    return _is_path(_take(X, [0])[0])
+
+
 def feature_table(X: Any) -> tuple[list[str], np.ndarray]:
     """Return the names of the features, and the rows (n_samples, n_features), float64."""
     rows = [np.asarray(row) for row in _take(X, range(len(X)))] if _is_dataset(X) else X

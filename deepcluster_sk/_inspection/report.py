@@ -1,52 +1,45 @@
-"""One page that shows a clustering: pictures, numbers and tables, without any network."""
+"""One page that shows a clustering: a map, pictures, numbers and tables, without any network."""
 
-import base64
-import io
 import os
 from collections.abc import Sequence
-from html import escape
-from importlib.resources import files
 from pathlib import Path
-from string import Template
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from PIL import Image
-from sklearn.utils.validation import check_consistent_length, column_or_1d
 
-from .._version import __version__
 from . import errors
-from .assignments import (
-    Assignments,
-    from_probabilities,
-    is_calibrated,
-    soft_assignments,
-    trained_estimator,
-)
-from .names import sample_names
-from .pictures import as_samples, is_image, pictures
-from .report_parts import (
-    SPRITE_COLUMNS,
-    cluster_details,
-    cluster_table,
-    curves,
-    facts,
-    features_that_stand_out,
-    loss_table,
-    match_section,
-    parameter_table,
-    sample_table,
+from .assignments import Assignments, is_calibrated, trained_estimator
+from .clustering import Clustering, clustering, listed_samples, pictures_of
+from .duplicates import near_duplicates
+from .html import Places
+from .map_positions import map_positions
+from .report_data import Listed, packed_samples
+from .report_page import page, template
+from .report_parts import cluster_details, cluster_section, facts, features_that_stand_out
+from .report_samples import map_section, samples_section
+from .report_training import loss_section, match_section, parameter_section
+from .report_tree import tree_section
+from .report_unusual import (
+    kept_groups,
+    odd_rows,
+    odd_section,
+    same_section,
+    typicality,
 )
 from .summaries import agreement_in_words
 
-_PICTURES = 1500  # in all
+_PICTURES = 2000  # in all
+_IN_GALLERY = 1500
 _PER_CLUSTER = 36
-_NAME = 250  # characters; of a longer name the end is shown
-_LISTED = 100  # samples that the table begins with, and has pictures of
-_PICTURE_BYTES = 2_700_000  # of all pictures together, as text
-_QUALITIES = [(72, 80), (56, 70), (40, 60), (32, 40), (24, 20)]  # pixels, WebP quality
+_UNCERTAIN = 100  # samples that the table begins with, which all have pictures
+_PICTURE_BYTES = 2_300_000  # of all pictures together, as text
 
+_NAV = [
+    *(("clusters", "Clusters"), ("map", "Map"), ("gallery", "Gallery"), ("odd", "Fits nowhere")),
+    *(("same", "Nearly the same"), ("tree", "Tree"), ("samples", "Samples")),
+    *(("match", "Classes"), ("losses", "Losses"), ("parameters", "Parameters")),
+]
 _GALLERY_TEXT = {
     True: "Typical members are those with the highest confidence. Open a cluster to see more.",
     False: "Open a cluster to see the features that tell it from the others, and its members.",
@@ -61,15 +54,22 @@ def report(
     *,
     names: Sequence[str] | None = None,
 ) -> Path:
-    """Write a page for the browser that shows the clusters of a fitted estimator.
+    """Write a page for the browser to look at and to work on the clusters of a fitted estimator.
 
-    The page has everything in it and loads nothing: galleries of the clusters with their most
-    typical and least certain members, sizes and confidences, a table of samples to search and
-    sort, the losses and the parameters. For rows of features, the galleries name the features
-    that tell a cluster from the others.
+    The page has everything in it and loads nothing:
 
-    To keep the page below 5 MB, at most 36 pictures per cluster and 1,500 in all are shown, of 72
-    pixels or smaller, and at most 20,000 samples are listed, the least certain ones.
+    - a map of the samples, on which those with similar features are near each other, to look at,
+      to select from, and to download what is selected;
+    - galleries of the clusters with their most typical and least certain members; for rows of
+      features, the features that tell a cluster from the others;
+    - fields for names of clusters, which the browser keeps; they can be downloaded and read again;
+    - the samples that fit nowhere, those that are nearly the same, and the tree of the clusters if
+      the estimator has a ``linkage_``;
+    - a table of samples to search and sort, sizes, confidences, the losses and the parameters.
+
+    To keep the page below 5 MB, at most 36 pictures per cluster and 2,000 in all are on it, of 144
+    pixels or smaller. Of more than 100,000 samples, the 20,000 least certain ones and an even
+    share of the others are listed and on the map. Long names are shortened if there are many.
 
     Parameters
     ----------
@@ -121,126 +121,87 @@ def report(
 
     check_target(path)
     fitted = trained_estimator(estimator)
-    probabilities = soft_assignments(estimator, X)
-    samples = as_samples(X)
-    check_consistent_length(probabilities, samples, y, names)
-    found = from_probabilities(probabilities)
-    texts = [_shortened(str(n)) for n in (sample_names(samples) if names is None else names)]
-    classes = None if y is None else column_or_1d(y).astype(str)
-    image = is_image(samples, fitted.input_shape_)
-    losses = {"loss": fitted.loss_curve_, **fitted.history_}
-    chosen = [_examples(found, cluster) for cluster in range(found.n_clusters)]
-    sprites, places = _sprites(samples, found, chosen, fitted.input_shape_) if image else ("", {})
-    stand_out = {} if image else features_that_stand_out(samples, found)
-    page = _template("report.html").substitute(
-        version=__version__,
-        title=escape(f"Clusters of {type(fitted).__name__}"),
-        css=_template("report.css").template,
-        js=_template("report.js").template,
-        sprites=sprites,
-        nav="" if classes is None else '<a href="#match">Classes</a>',
-        facts=facts(found, fitted.n_iter_, classes),
-        agreement=escape(_agreement_text(found, calibrated=is_calibrated(fitted), image=image)),
-        clusters=cluster_table(found, classes),
-        gallery_text=_GALLERY_TEXT[image],
-        what="number or name" if classes is None else "number, class or name",
-        what_sample="name" if classes is None else "name or class",
-        gallery="\n".join(
-            cluster_details(found, cluster, pair, texts, classes, places, stand_out.get(cluster))
-            for cluster, pair in enumerate(chosen)
-        ),
-        match="" if classes is None else match_section(found, classes),
-        curves=curves(losses),
-        losses=loss_table(losses),
-        parameters=parameter_table(estimator, fitted),
-        **sample_table(found, probabilities, texts, classes, places),
-    )
+    text = _whole_page(clustering(estimator, X, y, names), fitted, X)
     from .._runtime.process_group import may_write  # only now: torch takes its time
 
     if may_write():
-        path.write_text(page, encoding="utf-8", errors="replace", newline="\n")
+        path.write_text(text, encoding="utf-8", errors="replace", newline="\n")
     return path
 
 
-def _agreement_text(found: Assignments, *, calibrated: bool, image: bool) -> str:
+def _whole_page(known: Clustering, fitted: Any, X: Any) -> str:
+    """Compute what the sections show, and put them together."""
+    found = known.found
+    typical = typicality(known.estimator, X)
+    odd = odd_rows(found, typical)
+    every_group = [] if known.features is None else near_duplicates(known.estimator, X)
+    groups = kept_groups(every_group)
+    examples = [_examples(found, cluster) for cluster in range(found.n_clusters)]
+    uncertain = np.argsort(found.confidence, kind="stable")[:_UNCERTAIN]
+    first = [group[:10] for group in groups]
+    wanted = [np.concatenate(pair) for pair in examples] + [odd, uncertain, *first]
+    shown = pictures_of(known, wanted, _PICTURES, _PICTURE_BYTES)
+    positions = None if known.features is None else map_positions(known.features)
+    pictured = np.fromiter(shown.places, np.intp)
+    listed = listed_samples(known, [*wanted, *groups, pictured], positions)
+    sets = {
+        "odd": [[listed.number_of(row) for row in odd]],
+        "same": [[listed.number_of(row) for row in group] for group in groups],
+    }
+    data, longest = packed_samples(listed, {r: n for r, (_, n) in shown.places.items()}, sets)
+    losses = {"loss": fitted.loss_curve_, **fitted.history_}
+    sections = [
+        facts(found, fitted.n_iter_, known.classes),
+        cluster_section(found, known.classes, _agreement_text(known, fitted)),
+        map_section(listed, shown.places),
+        _gallery_section(known, examples, listed, shown.places),
+        odd_section(odd, typical, listed, shown.places),
+        same_section(every_group, listed, shown.places),
+        tree_section(getattr(fitted, "linkage_", None), found.n_clusters),
+        samples_section(listed, pictures=bool(shown.places), longest=longest),
+        "" if known.classes is None else match_section(found, known.classes),
+        loss_section(losses),
+        parameter_section(known.estimator, fitted),
+    ]
+    title = f"Clusters of {type(fitted).__name__}"
+    return page(title, sections, data=data, sprites=shown.css, nav=_NAV)
+
+
+def _gallery_section(
+    known: Clustering, examples: list[tuple[np.ndarray, ...]], listed: Listed, places: Places
+) -> str:
+    """Render the clusters with their members."""
+    stand_out = {} if known.image else features_that_stand_out(known.samples, known.found)
+    return template(
+        "gallery.html",
+        text=_GALLERY_TEXT[known.image],
+        what="number or name" if known.classes is None else "number, class or name",
+        gallery="\n".join(
+            cluster_details(cluster, pair, listed, places, stand_out.get(cluster))
+            for cluster, pair in enumerate(examples)
+        ),
+    )
+
+
+def _agreement_text(known: Clustering, fitted: Any) -> str:
     """Say what the confidences on the page mean."""
-    known = found.labels >= 0
-    if not known.any():
+    found = known.found
+    assigned = found.labels >= 0
+    if not assigned.any():
         return ""
-    if not calibrated:
+    if not is_calibrated(fitted):
         return (
             "Confidence is the probability that the network gives to a sample's own cluster. It is "
             "not calibrated: it may be near 100% for clusters that mean nothing."
         )
-    words = agreement_in_words(float(found.confidence[known].mean()), images=image)
+    words = agreement_in_words(float(found.confidence[assigned].mean()), images=known.image)
     return (
         "Confidence is the share of a cluster that is expected to belong together with a sample, "
         f"as far as its neighbours tell. In all: {words}{'' if words.endswith('.') else '.'}"
     )
 
 
-def _shortened(name: str) -> str:
-    return name if len(name) <= _NAME else f"…{name[1 - _NAME :]}"
-
-
-def _template(name: str) -> Template:
-    return Template((files(__package__) / "templates" / name).read_text("utf-8"))
-
-
 def _examples(found: Assignments, cluster: int) -> tuple[np.ndarray, ...]:
     """Row numbers of the typical and of the uncertain members that are shown."""
-    shown = min(_PER_CLUSTER, _PICTURES // found.n_clusters)
+    shown = min(_PER_CLUSTER, _IN_GALLERY // found.n_clusters)
     return found.examples(cluster, shown - shown // 3, shown // 3)
-
-
-def _sprites(
-    samples: Any,
-    found: Assignments,
-    chosen: list[tuple[np.ndarray, ...]],
-    input_shape: tuple[int, ...],
-) -> tuple[str, dict[int, tuple[int, int]]]:
-    """Render pictures of each cluster into one image: its examples, and what the table begins with.
-
-    Returns
-    -------
-    css : str
-        A class ``s0``, ``s1``, ... per cluster with its image, small enough for the page.
-    places : dict of int to (int, int)
-        By row number: cluster, and number of the picture within its image.
-    """
-    first = np.argsort(found.confidence, kind="stable")[:_LISTED]
-    rows = []
-    for cluster, pair in enumerate(chosen):
-        examples = np.concatenate(pair)
-        listed = np.setdiff1d(first[found.labels[first] == cluster], examples)
-        rows.append(np.append(examples, listed))
-    places = {int(r): (c, i) for c, members in enumerate(rows) for i, r in enumerate(members)}
-    if not places:
-        return "", {}
-    ends = np.cumsum([len(members) for members in rows])[:-1]
-    for side, quality in _QUALITIES:
-        shown = pictures(samples, np.concatenate(rows), input_shape=input_shape, side=side)
-        images = [_webp(part, quality) if len(part) else "" for part in np.split(shown, ends)]
-        if sum(map(len, images)) <= _PICTURE_BYTES:
-            break
-    height, width = shown.shape[1] / max(shown.shape[1:3]), shown.shape[2] / max(shown.shape[1:3])
-    rules = [f":root{{--w:{width:.4f};--h:{height:.4f};--columns:{SPRITE_COLUMNS}}}"]
-    rules += [
-        f".s{cluster}{{background-image:url(data:image/webp;base64,{image})}}"
-        for cluster, image in enumerate(images)
-        if image
-    ]
-    return "\n".join(rules), places
-
-
-def _webp(tiles: np.ndarray, quality: int) -> str:
-    """Encode pictures (m, h, w[, 3]) as one image of ten columns, in base64."""
-    height, width = tiles.shape[1:3]
-    n_rows = -(-len(tiles) // SPRITE_COLUMNS)
-    sprite = np.zeros((n_rows * height, SPRITE_COLUMNS * width, *tiles.shape[3:]), np.uint8)
-    for i, tile in enumerate(tiles):
-        y, x = i // SPRITE_COLUMNS * height, i % SPRITE_COLUMNS * width
-        sprite[y : y + height, x : x + width] = tile
-    file = io.BytesIO()
-    Image.fromarray(sprite).save(file, "WEBP", quality=quality)
-    return base64.b64encode(file.getvalue()).decode("ascii")

@@ -26,7 +26,14 @@ _NEAR = 1e-3  # squared distance below which rows do not push each other further
 _AT_ONCE = 512  # rows: the same pieces, whatever the number of threads
 
 
-def embedded(edges: csr_array, rows: np.ndarray, seed: int) -> np.ndarray:
+def embedded(
+    edges: csr_array,
+    rows: np.ndarray,
+    seed: int,
+    *,
+    n_components: int = _DIM,
+    n_steps: int = _STEPS,
+) -> np.ndarray:
     """Embed the rows of a graph.
 
     Parameters
@@ -36,26 +43,29 @@ def embedded(edges: csr_array, rows: np.ndarray, seed: int) -> np.ndarray:
     rows : ndarray of shape (n, d), float32
         The embedding starts from their principal components.
     seed : int
+    n_components : int, default=10
+        At most; not more than n or d.
+    n_steps : int, default=100
 
     Returns
     -------
-    embedding : ndarray of shape (n, min(n, d, 10)), float32
+    embedding : ndarray of shape (n, min(n, d, n_components)), float32
     """
     rng = np.random.default_rng(seed)
-    embedding = _start(rows, rng)
+    embedding = _start(rows, n_components, rng)
     n_rows, mean_degree = len(rows), edges.nnz / len(rows)
     edges = csr_array(edges * np.float32(edges.nnz / edges.sum()), dtype=np.float32)
     pieces = [(piece, edges[piece]) for piece in gen_batches(n_rows, _AT_ONCE)]
     speed = np.zeros_like(embedding)
     with blas_in_one_thread():
-        for step in range(_STEPS):
+        for step in range(n_steps):
             others = rng.integers(n_rows, size=_COMPARED)
             gradients = map_in_threads(
                 partial(_gradient_of_piece, embedding, others), pieces, len(pieces)
             )
             # each pair moves both of its ends
             speed = _MOMENTUM * speed + 2 / mean_degree * np.concatenate(list(gradients))
-            rate = 1 - step / _STEPS
+            rate = 1 - step / n_steps
             embedding = embedding - np.float32(rate) * np.clip(speed, -_FARTHEST, _FARTHEST)
     return embedding
 
@@ -101,9 +111,9 @@ def _gradient_of_piece(
     return gradient(embedding, *part, others)
 
 
-def _start(rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _start(rows: np.ndarray, n_components: int, rng: np.random.Generator) -> np.ndarray:
     """Return principal components of the rows, with little noise: equal rows have to part."""
-    components = PCA(min(_DIM, *rows.shape), svd_solver="covariance_eigh")
+    components = PCA(min(n_components, *rows.shape), svd_solver="covariance_eigh")
     with libraries_in_one_thread(), np.errstate(invalid="ignore"):  # of rows that are all alike
         start = components.fit_transform(rows)
     start /= max(np.abs(start).max(), np.finfo(np.float32).tiny)

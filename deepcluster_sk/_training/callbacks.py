@@ -5,6 +5,7 @@ from collections.abc import Callable
 from torch import Tensor
 
 from .._runtime.distributed import alone, on_first, rank
+from .._runtime.progress import progress_bar
 from .state import Trained, TrainState
 
 
@@ -46,9 +47,7 @@ class ProgressBar(Callback):
 
     def on_fit_begin(self, state: TrainState) -> None:
         """Open the bar."""
-        from tqdm.auto import tqdm
-
-        self._bar = tqdm(
+        self._bar = progress_bar(
             total=state.max_epochs,
             initial=len(state.history),
             desc=self._name,

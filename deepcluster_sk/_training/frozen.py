@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from .._data.preprocessing import Layout, Preprocessor
 from .._data.protocols import DataSource
+from .._runtime.progress import progress_bar
 from .._runtime.random import is_foreign
 from .._runtime.threads import one_thread
 from . import errors
@@ -150,9 +151,8 @@ def compute_features(
 
 def _with_progress(batches: Iterable[Tensor], n_samples: int) -> Iterator[Tensor]:
     """Show a progress bar over batches of features."""
-    from tqdm.auto import tqdm
-
-    with tqdm(total=n_samples, desc="Computing features", unit="sample", leave=False) as bar:
+    options = {"desc": "Computing features", "unit": "sample", "leave": False}
+    with progress_bar(total=n_samples, **options) as bar:
         for batch in batches:
             yield batch
             bar.update(len(batch))

@@ -1,0 +1,3 @@
+
+showNames();
+document.documentElement.dataset.ready = "";
