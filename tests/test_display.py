@@ -561,5 +561,7 @@ def test_what_has_no_tree_is_refused(model, few_images):
         ClusterTreeDisplay.from_estimator(ContrastiveClustering())
     with pytest.raises(ValueError, match="has a single cluster; a tree needs at least two"):
         ClusterTreeDisplay.from_estimator(model.cut(1))
-    with pytest.raises(ValueError, match="2 names for 3 clusters"):
+    with pytest.raises(
+        ValueError, match=r"2 names for 3 clusters\. Pass one name for each cluster"
+    ):
         ClusterTreeDisplay.from_estimator(model, names=["a", "b"])

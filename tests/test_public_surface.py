@@ -60,7 +60,7 @@ def test_every_parameter_has_a_constraint(estimator):
 def test_docstring_documents_every_fitted_attribute(estimator, few_images):
     documented = {p.name for p in NumpyDocString(estimator.__doc__)["Attributes"]}
     fitted = estimator(2, max_epochs=1, random_state=0).fit(few_images)
-    present = {n for n in vars(fitted) if n.endswith("_") and not n.startswith("_")}
+    present = {n for n in dir(fitted) if n.endswith("_") and not n.startswith("_")}
     assert documented == present | {"feature_names_in_"}
 
 

@@ -10,7 +10,6 @@ import numpy as np
 from scipy.sparse import issparse
 
 from .names import paths_of
-from .search import pieces
 
 _ROWS = 1024  # read at once
 
@@ -56,7 +55,7 @@ def _keys_of_files(paths: list[str], rows: np.ndarray) -> Iterator[Hashable]:
 def _keys_of_rows(samples: Any, rows: np.ndarray) -> Iterator[Hashable]:
     """Yield a digest of the values of each row."""
     read = _reader(samples)
-    for piece in pieces(len(rows), _ROWS):
+    for piece in gen_batches(len(rows), _ROWS):
         for values in read(rows[piece]):
             yield hashlib.blake2b(_as_bytes(values), digest_size=16).digest()
 

@@ -1,11 +1,11 @@
 """The samples that are most similar to others, by the direction of their features."""
 
 import os
-from collections.abc import Iterator
 from numbers import Integral
 from typing import Any, NamedTuple
 
 import numpy as np
+from sklearn.utils import gen_batches
 
 from . import errors
 from .assignments import features
@@ -129,11 +129,6 @@ def _query_samples(queries: Any) -> Any:
     return as_samples(queries)
 
 
-def pieces(n: int, size: int) -> Iterator[slice]:
-    """Cut n rows into slices."""
-    return (slice(start, min(start + size, n)) for start in range(0, n, size))
-
-
 def directions(features: np.ndarray) -> np.ndarray:
     """Return features scaled to a length of one, as a new array; those of length zero stay zero."""
     lengths = np.sqrt(np.einsum("ij,ij->i", features, features, dtype=np.float64))
@@ -146,7 +141,7 @@ def exact_products(unit: np.ndarray, rows: np.ndarray, target: np.ndarray) -> np
     """Return the products of some rows with a vector, in float64: equal ones for equal rows."""
     products = [
         (unit[rows[piece]].astype(np.float64) * target).sum(axis=1)
-        for piece in pieces(len(rows), _ROWS)
+        for piece in gen_batches(len(rows), _ROWS)
     ]
     return np.concatenate(products)
 
@@ -168,7 +163,7 @@ def _nearest(unit: np.ndarray, targets: np.ndarray, own: np.ndarray | None, n: i
     rows = np.full((len(targets), n), -1, dtype=np.int64)
     similarity = np.full((len(targets), n), np.nan, dtype=np.float32)
     known = np.flatnonzero(np.isfinite(targets).all(axis=1))
-    for piece in pieces(len(known), max(1, _CELLS // len(unit))):
+    for piece in gen_batches(len(known), max(1, _CELLS // len(unit))):
         table = targets[known[piece]] @ unit.T
         for query, values in zip(known[piece], table, strict=True):
             if own is not None:

@@ -1,5 +1,7 @@
 """Near-duplicates: equal samples, groups around their first member, and the automatic threshold."""
 
+import io
+import os
 import shutil
 
 import h5py
@@ -120,7 +122,8 @@ def test_only_files_of_the_same_size_are_read(tmp_path, monkeypatch):
 
     def opening(path, mode):
         opened.append(path)
-        return open(path, mode)
+        assert mode == "rb"
+        return io.open_code(os.fspath(path))
 
     monkeypatch.setattr(equality, "open", opening, raising=False)
     first = first_equal([*paths, "no_file"], np.arange(5))
