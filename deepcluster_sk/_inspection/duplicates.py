@@ -4,12 +4,13 @@ from numbers import Real
 from typing import Any
 
 import numpy as np
+from sklearn.utils import gen_batches
 
 from . import errors
 from .assignments import features
 from .equality import first_equal
 from .pictures import as_samples
-from .search import directions, pieces
+from .search import directions
 
 _BLOCK = 1024  # samples that are compared at once with
 _TILE = 8192  # so many others: 32 MB of similarities
@@ -136,7 +137,7 @@ def usual_threshold(unit: np.ndarray) -> float:
 def _neighbor_distances(unit: np.ndarray, chosen: np.ndarray) -> np.ndarray:
     """Return the distances of some samples to their neighbours of two ranks: (m, 2)."""
     distances = []
-    for piece in pieces(len(chosen), max(1, _BLOCK * _TILE // len(unit))):
+    for piece in gen_batches(len(chosen), max(1, _BLOCK * _TILE // len(unit))):
         table = 1 - unit[chosen[piece]] @ unit.T
         table[np.arange(len(table)), chosen[piece]] = -np.inf  # itself is the first of all
         distances.append(np.partition(table, _RANKS, axis=1)[:, _RANKS])
@@ -162,14 +163,14 @@ def leaders(unit: np.ndarray, threshold: float) -> np.ndarray:
     if threshold <= 0:
         return leader
     limit = np.float32(1 - threshold)
-    for block in pieces(len(unit), _BLOCK):
+    for block in gen_batches(len(unit), _BLOCK):
         waiting = np.arange(block.start, block.stop)
         waiting = waiting[leader[waiting] == waiting]
         own = _leaders_in_block(unit[waiting], limit)
         leader[waiting] = waiting[own]
         leading = waiting[own == np.arange(len(own))]
         n_later = len(unit) - block.stop if len(leading) else 0
-        for tile in pieces(n_later, _TILE):
+        for tile in gen_batches(n_later, _TILE):
             others = np.arange(block.stop + tile.start, block.stop + tile.stop)
             similarity = unit[leading] @ unit[block.stop + tile.start : block.stop + tile.stop].T
             hit = (similarity.max(axis=0) > limit) & (leader[others] == others)
