@@ -170,7 +170,7 @@ def leaders(unit: np.ndarray, threshold: float) -> np.ndarray:
         leader[waiting] = waiting[own]
         leading = waiting[own == np.arange(len(own))]
         n_later = len(unit) - block.stop if len(leading) else 0
-        for tile in gen_batches(n_later, _TILE):
+        for tile in gen_batches(n_later, _TILE) if n_later else ():
             others = np.arange(block.stop + tile.start, block.stop + tile.stop)
             similarity = unit[leading] @ unit[block.stop + tile.start : block.stop + tile.stop].T
             hit = (similarity.max(axis=0) > limit) & (leader[others] == others)
