@@ -154,7 +154,6 @@ def test_files_that_were_skipped_have_no_values(tmp_path):
     assert told.found.labels[2] == -1
 
 
-@pytest.mark.filterwarnings("ignore:n_init")
 def test_last_steps_of_other_packages_are_described_by_what_they_get(blobs):
     X = blobs[0]
     pipeline = make_pipeline(StandardScaler(), KMeans(3, n_init=1, random_state=0)).fit(X)
@@ -174,7 +173,7 @@ def test_last_steps_of_other_packages_are_described_by_what_they_get(blobs):
 
 def test_outliers_of_other_packages_stay_without_a_cluster(blobs):
     X = blobs[0]
-    forest = IsolationForest(10, contamination=0.1, random_state=0)
+    forest = IsolationForest(n_estimators=10, contamination=0.1, random_state=0)
     pipeline = make_pipeline(StandardScaler(), forest).fit(X)
     assert ((described(pipeline, X).found.labels < 0) == (pipeline.predict(X) < 0)).all()
 
