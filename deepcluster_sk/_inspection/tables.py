@@ -123,7 +123,8 @@ def exemplars(estimator: Any, X: Any, n: int = 1) -> np.ndarray:
     These are the members whose features point most nearly in the mean direction of the features of
     the cluster. The members of the highest confidence, which a
     :class:`~deepcluster_sk.display.ClusterGalleryDisplay` shows, are those that are farthest from
-    other clusters, and may be extreme.
+    other clusters, and may be extreme. What an estimator with `outlier_fraction` puts in no cluster
+    is not returned. Estimators of this package encode the samples once.
 
     Parameters
     ----------
