@@ -68,7 +68,6 @@ TESTED_IN = {
     "_estimator/prediction": "training/test_inference",
     "_estimator/samples": "data/test_image_files",
     "_estimator/sklearn_callbacks": "test_callbacks",
-    "_inspection/assignments": "test_display",
     "_inspection/clustering": "inspection/test_report",
     "_inspection/equality": "inspection/test_duplicates",
     "_inspection/errors": "test_errors",

@@ -18,7 +18,7 @@ from .._runtime.isolation import isolating
 from .._runtime.process_group import together
 from .._runtime.threads import libraries_in_one_thread
 from .._runtime.warnings import warn_user
-from .._training.frozen import assign, assign_and_encode, assign_and_score, encode, scores
+from .._training.frozen import assign, assign_and_score, encode, scores
 from .._training.interrupts import Interrupts
 from .._training.objective import Objective
 from ..metrics import embedding_silhouette_score
@@ -27,7 +27,7 @@ from .fitted import Online, unchanged_on_error
 from .onnx import Dtype
 from .papers import Preset
 from .parameters import positional, with_parameters
-from .prediction import hard_labels, infer
+from .prediction import Description, description, hard_labels, infer
 from .sklearn_callbacks import CallbackSupportMixin
 from .validation import check_parameters
 
@@ -379,10 +379,9 @@ class BaseDeepClusterer(
             In [-1, 1], higher is better; -1 if fewer than two clusters, or as many clusters as
             samples, are predicted.
         """
-        outputs = infer(self, X, assign_and_encode)
-        assignments, features = np.split(outputs, [len(self.cluster_sizes_)], axis=1)
+        found = self._describe(X)
         with libraries_in_one_thread():
-            return embedding_silhouette_score(features, hard_labels(assignments))
+            return embedding_silhouette_score(found.features, hard_labels(found.assignments))
 
     @isolating
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -481,6 +480,11 @@ class BaseDeepClusterer(
             classifier on them.
         """
         return cls._paper.results()
+
+    @isolating
+    def _describe(self, X: Any) -> Description:
+        """Return what `predict_proba`, `score_samples` and `transform` do, by one encoding of X."""
+        return description(self, X)
 
     def _queues_in_use(self) -> list[str]:
         """Name the parameters of queues that losses need where batches have no negatives."""

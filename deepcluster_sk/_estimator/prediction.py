@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
@@ -12,7 +12,7 @@ from .._data.sources import open_source
 from .._runtime.device import move_to, resolve_device
 from .._runtime.distributed import alone
 from .._runtime.random import is_foreign
-from .._training.frozen import compute_features, frozen_encoder, network_of
+from .._training.frozen import compute_features, describe, frozen_encoder, network_of
 from .._training.inference import collect, default_batch_size, map_batches
 from .._training.objective import Objective
 from .._training.work import is_small
@@ -20,6 +20,25 @@ from .identity import feature_cache
 from .opening import file_options
 from .samples import row_multiple
 from .validation import check_new_input
+
+
+class Description(NamedTuple):
+    """What a fitted estimator says of samples, each with the bits of the method of its own."""
+
+    assignments: np.ndarray
+    """As ``predict_proba`` returns them: (n_samples, n_clusters), float32."""
+    scores: np.ndarray | None
+    """As ``score_samples`` returns them: (n_samples,), float32; None if it does not know."""
+    features: np.ndarray
+    """As ``transform`` returns them: (n_samples, feature_dim), float32."""
+
+
+def description(estimator: Any, X: Any) -> Description:
+    """Encode samples once for their assignments, scores and features; raises as :func:`infer`."""
+    table = infer(estimator, X, describe)
+    ends = [estimator.n_clusters_, table.shape[1] - estimator._n_features_out]
+    assignments, scores, features = map(np.ascontiguousarray, np.split(table, ends, axis=1))
+    return Description(assignments, scores[:, 0] if scores.shape[1] else None, features)
 
 
 def infer(estimator: Any, X: Any, function: Callable[[Objective, Tensor], Tensor]) -> np.ndarray:

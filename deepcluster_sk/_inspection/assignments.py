@@ -83,6 +83,70 @@ def from_labels(
     return Assignments(clusters.astype(np.int64), trust.astype(np.float64), most)
 
 
+class Described(NamedTuple):
+    """What a fitted estimator says of samples."""
+
+    probabilities: np.ndarray
+    """As :func:`soft_assignments` returns them: (n_samples, n_clusters), float."""
+    scores: np.ndarray | None
+    """How typical the samples are (n_samples,), higher is more; None if the estimator does not
+    know."""
+    features: np.ndarray | None
+    """As :func:`features` returns them: (n_samples, n_features), float32; None if it has none."""
+    offset: float | None
+    """Samples with a lower score belong to no cluster; None if all samples belong to one."""
+
+    @property
+    def found(self) -> Assignments:
+        """Labels, as ``predict`` returns them, with their confidence."""
+        found = from_probabilities(self.probabilities)
+        if self.offset is None or self.scores is None:
+            return found
+        return found._replace(labels=np.where(self.scores < self.offset, -1, found.labels))
+
+
+def described(estimator: Any, X: Any, *, need_features: bool = True) -> Described:
+    """Ask a fitted estimator for everything at once.
+
+    Estimators of this package encode the samples once. The earlier steps of a pipeline transform
+    them once.
+
+    Parameters
+    ----------
+    estimator, X
+        As in :func:`report`; the estimator may also be one of another package.
+    need_features : bool, default=True
+        Whether to refuse an estimator without features.
+
+    Raises
+    ------
+    TypeError
+        If it has no probabilities, and is no pipeline that has labels; if it has no features but
+        needs them; if it is a class.
+    NotFittedError
+        If it is not fitted.
+    """
+    final = final_estimator(estimator)
+    name = _assigning_method(estimator)
+    method = method_of(final, name)
+    if need_features and not (_encodes(final) or _is_preceded(estimator)):
+        raise errors.missing_features(final)
+    values = _before_final(estimator, X)
+    offset = getattr(final, "offset_", None)
+    if hasattr(final, "_describe"):
+        told = final._describe(values)
+        return Described(told.assignments, told.scores, told.features, offset)
+    outputs = method(values)
+    scores = np.asarray(final.score_samples(values)) if hasattr(final, "score_samples") else None
+    encoded = None
+    if _encodes(final):
+        encoded = _checked_features(final.transform(values))
+    elif _is_preceded(estimator):
+        encoded = _checked_features(values)
+    probabilities = outputs if name == "predict_proba" else _one_hot(outputs, final)
+    return Described(probabilities, scores, encoded, offset)
+
+
 def assign(estimator: Any, X: Any) -> Assignments:
     """Ask a fitted estimator."""
     return from_probabilities(soft_assignments(estimator, X))
@@ -99,17 +163,28 @@ def soft_assignments(estimator: Any, X: Any) -> np.ndarray:
     TypeError
         If it has no probabilities, and is no pipeline that has labels.
     """
-    if isinstance(_unwrapped(estimator), Pipeline) and not hasattr(estimator, "predict_proba"):
-        if not hasattr(final_estimator(estimator), "predict"):
-            raise errors.missing_method(final_estimator(estimator), "predict")
-        found = from_labels(estimator.predict(X))
-        n_clusters = getattr(final_estimator(estimator), "n_clusters", None)
-        n_columns = max(found.n_clusters, n_clusters if isinstance(n_clusters, int) else 1)
-        # a label of -1 is no column: its row is of zeros
-        one_hot: np.ndarray = (found.labels[:, None] == np.arange(n_columns)).astype(np.float32)
-        return one_hot
-    probabilities: np.ndarray = method_of(estimator, "predict_proba")(X)
-    return probabilities
+    name = _assigning_method(estimator)
+    outputs: np.ndarray = method_of(estimator, name)(X)
+    return outputs if name == "predict_proba" else _one_hot(outputs, final_estimator(estimator))
+
+
+def _assigning_method(estimator: Any) -> str:
+    """Name the method that assigns: in pipelines whose last step has labels alone, ``predict``."""
+    best, final = _unwrapped(estimator), final_estimator(estimator)
+    if not isinstance(best, Pipeline) or hasattr(final, "predict_proba"):
+        return "predict_proba"
+    if not hasattr(final, "predict"):
+        raise errors.missing_method(final, "predict")
+    return "predict"
+
+
+def _one_hot(labels: np.ndarray, final: Any) -> np.ndarray:
+    """Return labels as probabilities of zero and one; a row of zeros for a label of -1."""
+    found = from_labels(labels)
+    n_clusters = getattr(final, "n_clusters", None)
+    n_columns = max(found.n_clusters, n_clusters if isinstance(n_clusters, int) else 1)
+    one_hot: np.ndarray = (found.labels[:, None] == np.arange(n_columns)).astype(np.float32)
+    return one_hot
 
 
 def features(estimator: Any, X: Any) -> np.ndarray:
@@ -131,13 +206,30 @@ def features(estimator: Any, X: Any) -> np.ndarray:
     if hasattr(best, "fit"):
         check_is_fitted(best)
     if _encodes(final):
-        values = method_of(best, "transform")(X)
-    elif isinstance(best, Pipeline) and len(best) > 1:
-        values = best[:-1].transform(X)
-    else:
+        return _checked_features(method_of(best, "transform")(X))
+    if not _is_preceded(best):
         raise errors.missing_features(final)
-    found: np.ndarray = check_array(values, dtype=np.float32, ensure_all_finite="allow-nan")
-    return found
+    return _checked_features(_before_final(best, X))
+
+
+def _checked_features(values: Any) -> np.ndarray:
+    checked: np.ndarray = check_array(values, dtype=np.float32, ensure_all_finite="allow-nan")
+    return checked
+
+
+def _before_final(estimator: Any, X: Any) -> Any:
+    """Return what the earlier steps of a pipeline make of X for the last one."""
+    best = _unwrapped(estimator)
+    if not isinstance(best, Pipeline):
+        return X
+    check_is_fitted(best)
+    return _before_final(best[-1], best[:-1].transform(X) if len(best) > 1 else X)
+
+
+def _is_preceded(estimator: Any) -> bool:
+    """Tell pipelines with earlier steps from everything else."""
+    best = _unwrapped(estimator)
+    return isinstance(best, Pipeline) and (len(best) > 1 or _is_preceded(best[-1]))
 
 
 def _encodes(final: Any) -> bool:

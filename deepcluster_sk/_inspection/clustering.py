@@ -7,14 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
-from .assignments import (
-    Assignments,
-    features,
-    final_estimator,
-    from_probabilities,
-    input_shape,
-    soft_assignments,
-)
+from .assignments import Assignments, described, input_shape
 from .names import sample_names
 from .pictures import as_samples, is_image
 from .report_data import Listed, listed_rows, second_choice, shortened
@@ -31,6 +24,8 @@ class Clustering(NamedTuple):
     found: Assignments
     probabilities: np.ndarray
     features: np.ndarray | None
+    scores: np.ndarray | None
+    """How typical the samples are, higher is more; None if the estimator does not tell."""
     classes: np.ndarray | None
     names: list[str]
 
@@ -48,7 +43,7 @@ def clustering(
     *,
     placed: bool = False,
 ) -> Clustering:
-    """Ask a fitted estimator about samples, and check what comes with them.
+    """Ask a fitted estimator about samples once, and check what comes with them.
 
     Parameters
     ----------
@@ -57,26 +52,20 @@ def clustering(
     placed : bool, default=False
         Whether to refuse an estimator without features, which has no map.
     """
-    probabilities = soft_assignments(estimator, X)
+    known = described(estimator, X, need_features=placed)
     samples = as_samples(X)
-    check_consistent_length(probabilities, samples, y, names)
+    check_consistent_length(known.probabilities, samples, y, names)
     return Clustering(
         estimator,
         input_shape(estimator),
         samples,
-        _with_outliers(from_probabilities(probabilities), estimator, X),
-        probabilities,
-        features(estimator, X) if placed or hasattr(estimator, "transform") else None,
+        known.found,
+        known.probabilities,
+        known.features,
+        known.scores,
         None if y is None else column_or_1d(y).astype(str),
         [shortened(str(n)) for n in (sample_names(samples) if names is None else names)],
     )
-
-
-def _with_outliers(found: Assignments, estimator: Any, X: Any) -> Assignments:
-    """Take samples out of their clusters that the estimator counts as outliers."""
-    if getattr(final_estimator(estimator), "outlier_fraction", None) is None:
-        return found
-    return found._replace(labels=np.where(estimator.predict(X) < 0, -1, found.labels))
 
 
 def pictures_of(known: Clustering, wanted: list[np.ndarray], most: int, most_bytes: int) -> Sprites:

@@ -84,7 +84,14 @@ def near_duplicates(estimator: Any, X: Any, threshold: float | str = "auto") -> 
     """
     _check_threshold(threshold)
     samples = as_samples(X)
-    unit = directions(features(estimator, samples))
+    return near_duplicates_of(samples, features(estimator, samples), threshold)
+
+
+def near_duplicates_of(
+    samples: Any, encoded: np.ndarray, threshold: float | str = "auto"
+) -> list[np.ndarray]:
+    """Find the same groups, of samples whose features (n_samples, n_features) are known."""
+    unit = directions(encoded)
     known = np.flatnonzero(np.isfinite(unit).all(axis=1))
     first = first_equal(samples, known)
     different = known[first == known]

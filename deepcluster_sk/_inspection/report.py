@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from . import errors
 from .assignments import Assignments, is_calibrated, trained_estimator
 from .clustering import Clustering, clustering, listed_samples, pictures_of
-from .duplicates import near_duplicates
+from .duplicates import near_duplicates_of
 from .html import Places
 from .map_positions import map_positions
 from .report_data import Listed, packed_samples
@@ -25,7 +25,6 @@ from .report_unusual import (
     odd_rows,
     odd_section,
     same_section,
-    typicality,
 )
 from .summaries import agreement_in_words
 
@@ -121,7 +120,7 @@ def report(
 
     check_target(path)
     fitted = trained_estimator(estimator)
-    text = _whole_page(clustering(estimator, X, y, names), fitted, X)
+    text = _whole_page(clustering(estimator, X, y, names), fitted)
     from .._runtime.process_group import may_write  # only now: torch takes its time
 
     if may_write():
@@ -129,12 +128,13 @@ def report(
     return path
 
 
-def _whole_page(known: Clustering, fitted: Any, X: Any) -> str:
+def _whole_page(known: Clustering, fitted: Any) -> str:
     """Compute what the sections show, and put them together."""
     found = known.found
-    typical = typicality(known.estimator, X)
-    odd = odd_rows(found, typical)
-    every_group = [] if known.features is None else near_duplicates(known.estimator, X)
+    odd = odd_rows(found, known.scores)
+    every_group = (
+        [] if known.features is None else near_duplicates_of(known.samples, known.features)
+    )
     groups = kept_groups(every_group)
     examples = [_examples(found, cluster) for cluster in range(found.n_clusters)]
     uncertain = np.argsort(found.confidence, kind="stable")[:_UNCERTAIN]
@@ -155,7 +155,7 @@ def _whole_page(known: Clustering, fitted: Any, X: Any) -> str:
         cluster_section(found, known.classes, _agreement_text(known, fitted)),
         map_section(listed, shown.places),
         _gallery_section(known, examples, listed, shown.places),
-        odd_section(odd, typical, listed, shown.places),
+        odd_section(odd, known.scores, listed, shown.places),
         same_section(every_group, listed, shown.places),
         tree_section(getattr(fitted, "linkage_", None), found.n_clusters),
         samples_section(listed, pictures=bool(shown.places), longest=longest),

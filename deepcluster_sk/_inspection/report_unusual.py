@@ -1,7 +1,5 @@
 """Samples of the report that need a look: those that fit nowhere, and those nearly the same."""
 
-from typing import Any
-
 import numpy as np
 
 from .assignments import Assignments
@@ -21,13 +19,6 @@ _BY_CONFIDENCE = (
     "The samples with the lowest confidence, lowest first: no cluster is much more probable than "
     "another."
 )
-
-
-def typicality(estimator: Any, X: Any) -> np.ndarray | None:
-    """Return how typical samples are, higher is more; None if the estimator does not tell."""
-    if not hasattr(estimator, "score_samples"):
-        return None
-    return np.asarray(estimator.score_samples(X), dtype=np.float64)
 
 
 def odd_rows(found: Assignments, typical: np.ndarray | None) -> np.ndarray:

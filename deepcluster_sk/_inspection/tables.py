@@ -14,11 +14,7 @@ from .._runtime.files import ANY_NAME, special_target
 from . import errors
 from .assignments import (
     Assignments,
-    features,
-    final_estimator,
-    from_probabilities,
-    method_of,
-    soft_assignments,
+    described,
 )
 from .names import paths_of
 from .pictures import as_samples
@@ -37,8 +33,7 @@ def cluster_table(
 ) -> "DataFrame":
     """Return a table with one row per sample.
 
-    The samples are encoded once for the clusters and once for the distances, and once more for the
-    typicality. For large image files, a `cache` of the estimator saves the repetition.
+    Estimators of this package encode the samples once for all columns.
 
     Parameters
     ----------
@@ -63,7 +58,7 @@ def cluster_table(
         - ``confidence``: float64 in [0, 1], the probability of the sample's own cluster; 1 where
           the clusterer has labels alone;
         - ``typicality``: float32, ``score_samples`` of the estimator, higher is more typical; NaN
-          where it has no such method;
+          where it has no such method, or has been through ``partial_fit`` alone;
         - ``second_cluster``: Int64, the second most probable cluster; missing where no other
           cluster has any probability;
         - ``exemplar_distance``: float32 in [0, 2], the cosine distance to the nearest of the five
@@ -99,21 +94,22 @@ def cluster_table(
     except ImportError as error:
         raise errors.missing_package("pandas", "cluster_table") from error
     samples = as_samples(X)
-    probabilities = soft_assignments(estimator, samples)
-    check_consistent_length(probabilities, y, names)
-    scores = _typicality(estimator, samples, len(probabilities))
-    found = _without_outliers(from_probabilities(probabilities), scores, estimator)
+    told = described(estimator, samples)
+    assert told.features is not None
+    check_consistent_length(told.probabilities, y, names)
+    found = told.found
     known = found.labels >= 0
-    second = _second_clusters(probabilities, found)
+    second = _second_clusters(told.probabilities, found)
+    scores = np.full(len(known), np.nan) if told.scores is None else told.scores
     columns = {
         "sample": _text_column(
             _sample_column(samples, len(known)) if names is None else list(names)
         ),
         "cluster": found.labels,
         "confidence": np.where(known, found.confidence, np.nan),
-        "typicality": scores,
+        "typicality": scores.astype(np.float32),
         "second_cluster": pd.array(second, dtype="Int64"),
-        "exemplar_distance": _exemplar_distances(directions(features(estimator, samples)), found),
+        "exemplar_distance": _exemplar_distances(directions(told.features), found),
     }
     columns["second_cluster"][second < 0] = pd.NA
     if y is not None:
@@ -127,7 +123,8 @@ def exemplars(estimator: Any, X: Any, n: int = 1) -> np.ndarray:
     These are the members whose features point most nearly in the mean direction of the features of
     the cluster. The members of the highest confidence, which a
     :class:`~deepcluster_sk.display.ClusterGalleryDisplay` shows, are those that are farthest from
-    other clusters, and may be extreme.
+    other clusters, and may be extreme. What an estimator with `outlier_fraction` puts in no cluster
+    is not returned. Estimators of this package encode the samples once.
 
     Parameters
     ----------
@@ -165,9 +162,9 @@ def exemplars(estimator: Any, X: Any, n: int = 1) -> np.ndarray:
     """
     if isinstance(n, bool) or not isinstance(n, Integral) or n < 1:
         raise errors.bad_count(n)
-    samples = as_samples(X)
-    found = from_probabilities(soft_assignments(estimator, samples))
-    return _central_members(directions(features(estimator, samples)), found, int(n))
+    told = described(estimator, as_samples(X))
+    assert told.features is not None
+    return _central_members(directions(told.features), told.found, int(n))
 
 
 def write_table(table: "DataFrame", path: str | os.PathLike[str]) -> Path:
@@ -284,21 +281,6 @@ def _text_column(values: Any) -> Any:
 
         return Series(values, dtype=object)
     return values
-
-
-def _typicality(estimator: Any, samples: Any, n_samples: int) -> np.ndarray:
-    """Return the scores of the samples; NaN from an estimator that has none."""
-    if not hasattr(estimator, "score_samples"):
-        return np.full(n_samples, np.nan, dtype=np.float32)
-    return np.asarray(method_of(estimator, "score_samples")(samples), dtype=np.float32)
-
-
-def _without_outliers(found: Assignments, scores: np.ndarray, estimator: Any) -> Assignments:
-    """Take the clusters from samples that ``predict`` puts in none."""
-    offset = getattr(final_estimator(estimator), "offset_", None)
-    if offset is None:
-        return found
-    return found._replace(labels=np.where(scores < offset, -1, found.labels))
 
 
 def _second_clusters(probabilities: np.ndarray, found: Assignments) -> np.ndarray:

@@ -177,10 +177,7 @@ def encode(objective: Objective, features: Tensor) -> Tensor:
 
 def assign(objective: Objective, features: Tensor) -> Tensor:
     """Return the soft assignments of samples with these features."""
-    encoder = objective.encoder
-    if isinstance(encoder, FrozenEncoder):
-        features = encoder.rescale(features.float())
-    return assign_encoded(objective, features)
+    return assign_encoded(objective, _encoded(objective, features))
 
 
 def scores(objective: Objective, features: Tensor) -> Tensor:
@@ -191,29 +188,46 @@ def scores(objective: Objective, features: Tensor) -> Tensor:
     NotFittedError
         If the objective does not know.
     """
-    encoder = objective.encoder
-    if isinstance(encoder, FrozenEncoder):
-        features = encoder.rescale(features.float())
-    return scores_encoded(objective, features)
+    return scores_encoded(objective, _encoded(objective, features))
 
 
 def scores_encoded(objective: Objective, features: Tensor) -> Tensor:
     """Return the same of what the objective's own encoder returned."""
-    with one_thread():
-        typical = objective.typicality(features)
+    typical = _typicality(objective, features)
     if typical is None:
         raise errors.typicality_unknown()
-    return typical[:, None]
+    return typical
 
 
 def assign_and_score(objective: Objective, features: Tensor) -> Tensor:
     """Return assignments and scores side by side."""
-    return torch.cat([assign(objective, features), scores(objective, features)], dim=1)
+    encoded = _encoded(objective, features)
+    parts = [assign_encoded(objective, encoded), scores_encoded(objective, encoded)]
+    return torch.cat(parts, dim=1)
 
 
-def assign_and_encode(objective: Objective, features: Tensor) -> Tensor:
-    """Return both side by side."""
-    return torch.cat([assign(objective, features), features], dim=1)
+def describe(objective: Objective, features: Tensor) -> Tensor:
+    """Return assignments, scores if the objective knows them, and features side by side."""
+    encoded = _encoded(objective, features)
+    typical = _typicality(objective, encoded)
+    known = [] if typical is None else [typical]
+    return torch.cat([assign_encoded(objective, encoded), *known, features], dim=1)
+
+
+def _typicality(objective: Objective, encoded: Tensor) -> Tensor | None:
+    """Return how typical these are (B, 1), in one thread as the assignments; None if unknown."""
+    with one_thread():
+        typical = objective.typicality(encoded)
+    return None if typical is None else typical[:, None]
+
+
+def _encoded(objective: Objective, features: Tensor) -> Tensor:
+    """Return what the objective's own encoder returns where users see these features."""
+    encoder = objective.encoder
+    if not isinstance(encoder, FrozenEncoder):
+        return features
+    rescaled: Tensor = encoder.rescale(features.float())
+    return rescaled
 
 
 def assign_encoded(objective: Objective, features: Tensor) -> Tensor:

@@ -240,7 +240,7 @@ def test_what_fits_nowhere_is_the_least_typical(tmp_path):
 
 def test_groups_that_are_nearly_the_same_are_shown(tmp_path, monkeypatch):
     groups = [np.array([5, 1, 9, *range(20, 32)]), np.array([2, 3])]
-    monkeypatch.setattr("deepcluster_sk._inspection.report.near_duplicates", lambda e, X: groups)
+    monkeypatch.setattr("deepcluster_sk._inspection.report.near_duplicates_of", lambda *a: groups)
     model = placed(np.arange(40) % 3, np.linspace(0.6, 1, 40))
     page = Page(report(model, np.zeros((40, 8, 8)), tmp_path / "page.html"))
     assert page.data[0]["same"] == [group.tolist() for group in groups]
@@ -272,8 +272,8 @@ def test_huge_groups_are_cut_to_what_has_room():
 
 def test_outliers_of_the_estimator_belong_to_no_cluster(tmp_path):
     model = fixed(np.arange(20) % 2, np.full(20, 0.9))
-    model.outlier_fraction = 0.1
-    model.predict = lambda X: np.where(np.arange(20) < 2, -1, np.arange(20) % 2)
+    model.offset_ = 2.0
+    model.score_samples = lambda X: np.arange(20.0)
     page = Page(report(model, np.zeros((20, 8, 8)), tmp_path / "page.html"))
     assert page.data[1]["cluster"].tolist() == [-1, -1, *np.arange(2, 20) % 2]
     assert re.search(r"without a cluster\s+2\b", page.text)

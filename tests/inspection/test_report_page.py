@@ -36,7 +36,7 @@ def page(request, browser, tmp_path, monkeypatch):
     model = placed(labels, rng.uniform(0.6, 1, 200))
     model.linkage_ = linkage(rng.normal(size=(12, 2)), "average")
     groups = [np.array([3, 4, 70]), np.array([10, 11])]
-    monkeypatch.setattr("deepcluster_sk._inspection.report.near_duplicates", lambda e, X: groups)
+    monkeypatch.setattr("deepcluster_sk._inspection.report.near_duplicates_of", lambda *a: groups)
     path = report(
         model,
         rng.random((200, 8, 8)),
