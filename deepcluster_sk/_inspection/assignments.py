@@ -148,7 +148,9 @@ def described(estimator: Any, X: Any, *, need_features: bool = True) -> Describe
 
 
 def assign(estimator: Any, X: Any) -> Assignments:
-    """Ask a fitted estimator."""
+    """Ask a fitted estimator for labels, as ``predict`` returns them, with their confidence."""
+    if getattr(final_estimator(estimator), "offset_", None) is not None:
+        return described(estimator, X, need_features=False).found
     return from_probabilities(soft_assignments(estimator, X))
 
 

@@ -24,7 +24,7 @@ _FEWEST = 3  # neighbours: with fewer, the graph falls apart
 # most neighbours, as a share of the mean size of a cluster: trained features need fewer
 _AMONG_INPUTS, _AMONG_FEATURES = 1 / 2, 1 / 12
 _SMALL = 120  # rows in a cluster, in the mean
-_LINKED_ROWS, _LINKS = 10_000, 15  # of the graph that tells which clusters are close, if any
+_LINKED_ROWS, _LINKS = 10_000, 10  # of the graph that tells which clusters are close, if any
 _MOST_LINKED = 500  # clusters that have a tree: the time it takes grows with their cube
 _STATE = "neighbors."  # prefix of the names of what is kept in checkpoints
 

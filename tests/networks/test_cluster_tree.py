@@ -75,7 +75,7 @@ def test_clusters_are_joined_up_to_the_best_modularity_of_the_path(seed):
 
     def modularity(groups):
         between = summed(shares, groups)
-        return np.trace(between) - 0.7 * (between.sum(axis=1) ** 2).sum()
+        return np.trace(between) - 0.5 * (between.sum(axis=1) ** 2).sum()
 
     best = max(path_of(shares), key=modularity)
     assert groups_of(joined(shares)) == as_sets(best)
