@@ -197,10 +197,11 @@ class BaseDeepClusterer(
     def score_samples(self, X: Any) -> np.ndarray:
         """Tell how typical samples are of the training set.
 
-        The score is the logarithm of a density in the encoder's features, up to a constant: of a
-        mixture of von Mises-Fisher distributions [1]_ over the directions of the features, with one
-        component for each cluster and one concentration for all. It depends on the distances to the
-        centres of the clusters, and on their sizes. Scores of two estimators cannot be compared.
+        The score is the logarithm of a density: of a mixture of Gaussians with one component for
+        each cluster and one spherical covariance for all. It depends on the distances to the
+        centres of the clusters, and on their sizes. For images, the density is that of the
+        directions of the encoder's features; for rows, that of the scaled rows or, with a frozen
+        encoder, of its scaled features. Scores of two estimators cannot be compared.
 
         Parameters
         ----------
@@ -221,15 +222,11 @@ class BaseDeepClusterer(
         See Also
         --------
         sklearn.ensemble.IsolationForest : Outliers without clusters.
+        sklearn.mixture.GaussianMixture : Densities with components of several shapes.
 
         Notes
         -----
         The mixture is fitted at the end of :meth:`fit`; :meth:`partial_fit` leaves it as it is.
-
-        References
-        ----------
-        .. [1] Banerjee, Dhillon, Ghosh and Sra, "Clustering on the unit hypersphere using von
-           Mises-Fisher distributions", JMLR 2005.
         """
         scored: np.ndarray = infer(self, X, scores)[:, 0]
         return scored

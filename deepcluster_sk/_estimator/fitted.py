@@ -22,7 +22,6 @@ from .._training.frozen import (
     give_back_encoder,
     network_of,
     scores,
-    scores_encoded,
 )
 from .._training.inference import default_batch_size, map_batches
 from .._training.objective import Objective
@@ -157,7 +156,7 @@ def assigned_labels(
         Whether the clusters get new numbers, by decreasing size.
     """
     labels, tied = [], []
-    for batch in _outputs(plan, objective, opened, features, assign, assign_encoded):
+    for batch in _assignments(plan, objective, opened, features):
         if not batch.isfinite().all():
             raise errors.assignments_diverged(plan.params.learning_rate)
         is_largest = (batch == batch.amax(dim=1, keepdim=True)).byte()
@@ -167,7 +166,7 @@ def assigned_labels(
     numbers = torch.cat(labels)
     belongs = torch.ones_like(numbers, dtype=torch.bool)
     if offset is not None:
-        belongs = _scores(plan, objective, opened, features) >= offset
+        belongs = _scores(plan, objective, opened) >= offset
     if by_size:
         sizes = torch.bincount(numbers[belongs], minlength=objective.n_clusters)
         order = sizes.argsort(descending=True, stable=True)
@@ -179,46 +178,55 @@ def assigned_labels(
     return numbers.where(belongs, -1).cpu().numpy()
 
 
-def score_offset(
-    plan: Plan, objective: Objective, opened: Opened, features: Tensor | None
-) -> float | None:
+def score_offset(plan: Plan, objective: Objective, opened: Opened) -> float | None:
     """Return the score below which samples belong to no cluster; None if all of them do."""
     fraction = plan.params.outlier_fraction
     if fraction is None:
         return None
-    scores = _scores(plan, objective, opened, features).cpu().numpy()
+    scores = _scores(plan, objective, opened).cpu().numpy()
     # between two scores: rounding decides about no row
     return float(np.quantile(scores, fraction, method="midpoint"))
 
 
-def _scores(plan: Plan, objective: Objective, opened: Opened, features: Tensor | None) -> Tensor:
+def _scores(plan: Plan, objective: Objective, opened: Opened) -> Tensor:
     """Return the scores of all rows (n,)."""
-    batches = _outputs(plan, objective, opened, features, scores, scores_encoded)
-    return torch.cat(list(batches))[:, 0]
+    return torch.cat(list(_from_samples(plan, objective, opened, scores)))[:, 0]
 
 
-def _outputs(
+def _assignments(
+    plan: Plan, objective: Objective, opened: Opened, features: Tensor | None
+) -> Iterator[Tensor]:
+    """Yield the soft assignments of all rows, batch by batch as ``predict`` computes them."""
+    if features is None:
+        return _from_samples(plan, objective, opened, assign)
+    source = open_source(features.cpu().numpy(), device=plan.device)
+    return _mapped(plan, objective, opened, source, partial(assign_encoded, objective))
+
+
+def _from_samples(
     plan: Plan,
     objective: Objective,
     opened: Opened,
-    features: Tensor | None,
-    of_features: Callable[[Objective, Tensor], Tensor],
-    of_encoded: Callable[[Objective, Tensor], Tensor],
+    function: Callable[[Objective, Tensor, Tensor], Tensor],
 ) -> Iterator[Tensor]:
-    """Yield a function of the objective for all rows, batch by batch as predictions compute it.
-
-    `of_features` takes features as users see them, `of_encoded` those in `features`.
-    """
+    """Yield a function of objective, features and inputs for all rows."""
     _, training, _ = opened
 
-    def from_samples(x: Tensor) -> Tensor:
-        return of_features(objective, features_of(objective, training.preprocess(x)))
+    def of_samples(x: Tensor) -> Tensor:
+        inputs = training.preprocess(x)
+        return function(objective, features_of(objective, inputs), inputs)
 
-    if features is None:
-        source, function = training.source, from_samples
-    else:
-        source = open_source(features.cpu().numpy(), device=plan.device)
-        function = partial(of_encoded, objective)
+    return _mapped(plan, objective, opened, training.source, of_samples)
+
+
+def _mapped(
+    plan: Plan,
+    objective: Objective,
+    opened: Opened,
+    source: DataSource,
+    function: Callable[[Tensor], Tensor],
+) -> Iterator[Tensor]:
+    """Yield a function of the rows of a source, in batches as those of predictions."""
     return map_batches(
         function,
         source,

@@ -92,7 +92,7 @@ def fit(estimator: Any, X: Any, y: Any) -> Interrupts:
 
     def attributes(trained: Trained, state: TrainState) -> Attributes:
         objective, features = trained
-        offset = score_offset(plan, objective, opened, features)
+        offset = score_offset(plan, objective, opened)
         labels = assigned_labels(plan, objective, opened, features, offset=offset, by_size=True)
         return {
             **lasting_attributes(plan, objective, feature_dim, opened, labels),

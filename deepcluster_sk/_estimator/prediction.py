@@ -41,7 +41,9 @@ def description(estimator: Any, X: Any) -> Description:
     return Description(assignments, scores[:, 0] if scores.shape[1] else None, features)
 
 
-def infer(estimator: Any, X: Any, function: Callable[[Objective, Tensor], Tensor]) -> np.ndarray:
+def infer(
+    estimator: Any, X: Any, function: Callable[[Objective, Tensor, Tensor], Tensor]
+) -> np.ndarray:
     """Apply a function of objective and features to all samples.
 
     A process of a job computes all of them by itself: the others may do something else.
@@ -53,7 +55,8 @@ def infer(estimator: Any, X: Any, function: Callable[[Objective, Tensor], Tensor
     X : array-like
         New samples.
     function : callable
-        Maps an objective and the features of a batch (B, feature_dim) to a tensor (B, m).
+        Maps an objective, the features of a batch (B, feature_dim) and what the encoder has mapped
+        to them to a tensor (B, m).
 
     Returns
     -------
@@ -73,7 +76,7 @@ def infer(estimator: Any, X: Any, function: Callable[[Objective, Tensor], Tensor
 
 
 def _infer_alone(
-    estimator: Any, X: Any, function: Callable[[Objective, Tensor], Tensor]
+    estimator: Any, X: Any, function: Callable[[Objective, Tensor, Tensor], Tensor]
 ) -> np.ndarray:
     layout = estimator._preprocessor.layout
     samples = check_new_input(estimator, X, layout, files=file_options(estimator))
@@ -96,8 +99,13 @@ def _infer_alone(
         )
         source = open_source(features, device=device)
         network, preprocess = nn.Identity(), nn.Identity()
+
+    def mapped(x: Tensor) -> Tensor:
+        inputs = preprocess(x)
+        return function(objective, network(inputs), inputs).float()
+
     batches = map_batches(
-        lambda x: function(objective, network(preprocess(x))).float(),
+        mapped,
         source,
         batch_size=batch_size,
         multiple=multiple,

@@ -247,7 +247,7 @@ class NeighborObjective(Objective):
         super().__init__(encoder, feature_dim, settings)
         self.neighbors = NeighborStage(settings)
         self.calibration = Calibration(settings.n_clusters)
-        self.typical = Typicality(settings.n_clusters, feature_dim)
+        self.typical = Typicality()
         self.register_buffer("links", torch.zeros(0, 0))
 
     def calibrated(self, assignments: Tensor) -> Tensor:
@@ -274,7 +274,6 @@ class NeighborObjective(Objective):
                 assignments = self.calibration.summed(assignments)
             self.links = torch.from_numpy(links).to(self.links)
         labels, n_clusters = assignments.argmax(dim=1), assignments.shape[1]
-        self.typical.fit(features, labels, n_clusters)
         agreed = self.neighbors.agreement(labels, features, n_clusters, seed)
         if agreed is not None and len(torch.unique(labels)) > 1:
             self.calibration.fit(assignments, agreed)
@@ -308,11 +307,32 @@ class NeighborObjective(Objective):
         """Return how far the stage has come, and the neighbours."""
         return {f"{_STATE}{name}": tensor for name, tensor in self.neighbors.state().items()}
 
-    def typicality(self, features: Tensor) -> Tensor | None:
-        """Return log-densities of features (B, feature_dim): (B,), after a whole training."""
-        if not self.typical.concentration:
+    def learn_typicality(self, features: Tensor, map_all: MapAll) -> None:
+        """Learn the density of the space in which neighbours are searched.
+
+        Networks map rows that are far from all others to the features of some cluster: the inputs
+        tell them apart.
+        """
+        n_clusters = len(self.calibration.of_clusters)
+
+        def moments(features: Tensor, inputs: Tensor) -> Tensor:
+            labels = self.calibration.summed(self.assign(features)).argmax(dim=1)
+            return self.typical.moments(self._placed(features, inputs), labels, n_clusters)
+
+        if self.neighbors.among_inputs:
+            self.typical.fit(map_all.sum_on_sampled(lambda x: moments(self.encoder(x), x)))
+        else:
+            self.typical.fit(on_first(lambda: moments(features, features)))
+
+    def _placed(self, features: Tensor, inputs: Tensor) -> Tensor:
+        """Return where samples are in the space in which neighbours are searched (B, d)."""
+        return _flat(inputs) if self.neighbors.among_inputs else F.normalize(features.float())
+
+    def typicality(self, features: Tensor, inputs: Tensor) -> Tensor | None:
+        """Return log-densities (B,), after a whole training."""
+        if not self.typical.is_fitted:
             return None
-        density: Tensor = self.typical(features)
+        density: Tensor = self.typical(self._placed(features, inputs))
         return density
 
     def _load_from_state_dict(

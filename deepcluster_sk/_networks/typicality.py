@@ -1,4 +1,4 @@
-"""How typical samples are, by their place among the features of the training set."""
+"""How typical samples are, by their place among those of the training set."""
 
 from typing import Any
 
@@ -8,58 +8,74 @@ from torch import Tensor, nn
 
 from .._training.objective import take_shapes
 
-_LEAST_SPREAD = 1e-6  # 1 - the mean resultant length: features that are all alike
+_LEAST_VARIANCE = 1e-8  # of vectors that are all alike
 
 
 class Typicality(nn.Module):
-    """Log-density of the directions of features, up to a constant.
+    """Log-density of vectors.
 
-    The model is a mixture of von Mises-Fisher distributions, one for each cluster (Banerjee et al.,
-    JMLR 2005), with the sizes of the clusters as weights. All of them have one concentration:
-    with one each, a wide cluster would make everything around it typical.
-
-    Parameters
-    ----------
-    n_clusters, feature_dim : int
+    The model is a mixture of Gaussians with one component for each cluster, whose weights are the
+    sizes, and one spherical covariance for all of them: with one each, a wide cluster would make
+    everything around it typical.
     """
 
-    directions: Tensor
-    """Mean directions (n_groups, feature_dim)."""
+    means: Tensor
+    """Of the components (n_groups, d); of shape (0, 0) until :meth:`fit`."""
     log_weights: Tensor
     """Logarithms of the shares of rows (n_groups,)."""
-    concentration: Tensor
-    """Shape (); 0 until :meth:`fit`."""
+    variance: Tensor
+    """Of each column, shape ()."""
 
-    def __init__(self, n_clusters: int, feature_dim: int) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("directions", torch.zeros(n_clusters, feature_dim))
-        self.register_buffer("log_weights", torch.zeros(n_clusters))
-        self.register_buffer("concentration", torch.zeros(()))
+        self.register_buffer("means", torch.zeros(0, 0))
+        self.register_buffer("log_weights", torch.zeros(0))
+        self.register_buffer("variance", torch.ones(()))
 
-    def forward(self, features: Tensor) -> Tensor:
-        """Map features (n, feature_dim) to log-densities (n,), float32."""
-        cosines = F.normalize(features.float(), dim=1) @ self.directions.mT
-        return (self.log_weights + self.concentration * cosines).logsumexp(dim=1)
+    @property
+    def is_fitted(self) -> bool:
+        """Whether anything is known."""
+        return len(self.means) > 0
 
-    def fit(self, features: Tensor, labels: Tensor, n_groups: int) -> None:
-        """Fit the mixture to features (n, feature_dim) with labels (n,) in [0, n_groups)."""
-        units = F.normalize(features.float(), dim=1)
-        sums = units.new_zeros(n_groups, units.shape[1]).index_add_(0, labels, units)
-        sizes = torch.bincount(labels, minlength=n_groups)
-        dim = units.shape[1]
-        mean_length = float(torch.linalg.vector_norm(sums, dim=1).sum()) / len(units)
-        length = min(mean_length, 1 - _LEAST_SPREAD)
-        # Eq. (4.4) of the paper, for the mean over all clusters
-        concentration = length * (dim - length**2) / (1 - length**2)
-        self.directions = F.normalize(sums, dim=1)
-        self.log_weights = (sizes / len(units)).log()
-        self.concentration.fill_(concentration)
+    def forward(self, vectors: Tensor) -> Tensor:
+        """Map vectors (n, d) to log-densities (n,), float32."""
+        # not by a matrix product, whose rounding depends on the number of rows
+        distances = torch.cdist(
+            vectors.float(), self.means, compute_mode="donot_use_mm_for_euclid_dist"
+        )
+        exponents = self.log_weights - distances.square() / (2 * self.variance)
+        constant = 0.5 * vectors.shape[1] * (2 * torch.pi * self.variance).log()
+        return exponents.logsumexp(dim=1) - constant
+
+    @staticmethod
+    def moments(vectors: Tensor, labels: Tensor, n_groups: int) -> Tensor:
+        """Return what a fit needs of some vectors (n, d) with labels (n,); these may be added up.
+
+        Returns
+        -------
+        moments : Tensor of shape (n_groups, d + 2), float64, on the CPU
+            Sums of vectors, numbers of vectors, and sums of their squared lengths.
+        """
+        rows = vectors.cpu().double()
+        of_rows = torch.cat([rows, rows.new_ones(len(rows), 1), rows.square().sum(1, True)], dim=1)
+        return F.one_hot(labels.cpu(), n_groups).double().mT @ of_rows
+
+    def fit(self, moments: Tensor) -> None:
+        """Fit the mixture by the moments of all vectors."""
+        sums, sizes, squares = moments[:, :-2], moments[:, -2], moments[:, -1]
+        means = sums / sizes.clamp_min(1)[:, None]
+        spread = squares.sum() - (sizes * means.square().sum(dim=1)).sum()
+        variance = float(spread / (sizes.sum() * sums.shape[1]))
+        device = self.variance.device
+        self.means = means.float().to(device)
+        self.log_weights = (sizes / sizes.sum()).log().float().to(device)
+        self.variance.fill_(max(variance, _LEAST_VARIANCE))
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *rest: Any, **kwargs: Any
     ) -> None:
         # files of version 0.1.0 have none
-        for name, buffer in self.named_buffers():
-            state_dict.setdefault(f"{prefix}{name}", torch.zeros(buffer.shape))
-        take_shapes(self, state_dict, prefix, "directions", "log_weights")
+        for name, empty in Typicality().named_buffers():
+            state_dict.setdefault(f"{prefix}{name}", empty.cpu())
+        take_shapes(self, state_dict, prefix, "means", "log_weights")
         super()._load_from_state_dict(state_dict, prefix, *rest, **kwargs)

@@ -155,8 +155,10 @@ class Epochs:
         with torch.no_grad():
             features = map_all.on_sampled(objective.encoder)
             objective.after_training(features, map_all.seed)
-        share_state(objective)
         objective.eval()
+        with torch.no_grad():
+            objective.learn_typicality(features, map_all)
+        share_state(objective)
         objective.zero_grad(set_to_none=True)  # a fitted estimator keeps no gradients
         # the encoder of another process may round differently
         are_all = map_all.sampled is None and world_size() == 1

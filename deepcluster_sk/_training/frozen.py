@@ -170,54 +170,55 @@ def features_of(objective: Objective, x: Tensor) -> Tensor:
     return features
 
 
-def encode(objective: Objective, features: Tensor) -> Tensor:
+def encode(objective: Objective, features: Tensor, inputs: Tensor) -> Tensor:
     """Return the features as users see them."""
     return features
 
 
-def assign(objective: Objective, features: Tensor) -> Tensor:
+def assign(objective: Objective, features: Tensor, inputs: Tensor) -> Tensor:
     """Return the soft assignments of samples with these features."""
     return assign_encoded(objective, _encoded(objective, features))
 
 
-def scores(objective: Objective, features: Tensor) -> Tensor:
-    """Return how typical samples with these features are, (B, 1).
+def scores(objective: Objective, features: Tensor, inputs: Tensor) -> Tensor:
+    """Return how typical samples are, (B, 1).
 
     Raises
     ------
     NotFittedError
         If the objective does not know.
     """
-    return scores_encoded(objective, _encoded(objective, features))
+    return _known_typicality(objective, _encoded(objective, features), inputs)
 
 
-def scores_encoded(objective: Objective, features: Tensor) -> Tensor:
-    """Return the same of what the objective's own encoder returned."""
-    typical = _typicality(objective, features)
+def assign_and_score(objective: Objective, features: Tensor, inputs: Tensor) -> Tensor:
+    """Return assignments and scores side by side."""
+    encoded = _encoded(objective, features)
+    parts = [assign_encoded(objective, encoded), _known_typicality(objective, encoded, inputs)]
+    return torch.cat(parts, dim=1)
+
+
+def describe(objective: Objective, features: Tensor, inputs: Tensor) -> Tensor:
+    """Return assignments, scores if the objective knows them, and features side by side."""
+    encoded = _encoded(objective, features)
+    typical = _typicality(objective, encoded, inputs)
+    known = [] if typical is None else [typical]
+    return torch.cat([assign_encoded(objective, encoded), *known, features], dim=1)
+
+
+def _known_typicality(objective: Objective, encoded: Tensor, inputs: Tensor) -> Tensor:
+    """Return how typical samples are (B, 1), or raise."""
+    typical = _typicality(objective, encoded, inputs)
     if typical is None:
         raise errors.typicality_unknown()
     return typical
 
 
-def assign_and_score(objective: Objective, features: Tensor) -> Tensor:
-    """Return assignments and scores side by side."""
-    encoded = _encoded(objective, features)
-    parts = [assign_encoded(objective, encoded), scores_encoded(objective, encoded)]
-    return torch.cat(parts, dim=1)
-
-
-def describe(objective: Objective, features: Tensor) -> Tensor:
-    """Return assignments, scores if the objective knows them, and features side by side."""
-    encoded = _encoded(objective, features)
-    typical = _typicality(objective, encoded)
-    known = [] if typical is None else [typical]
-    return torch.cat([assign_encoded(objective, encoded), *known, features], dim=1)
-
-
-def _typicality(objective: Objective, encoded: Tensor) -> Tensor | None:
+def _typicality(objective: Objective, encoded: Tensor, inputs: Tensor) -> Tensor | None:
     """Return how typical these are (B, 1), in one thread as the assignments; None if unknown."""
+    seen = encoded if isinstance(objective.encoder, FrozenEncoder) else inputs
     with one_thread():
-        typical = objective.typicality(encoded)
+        typical = objective.typicality(encoded, seen)
     return None if typical is None else typical[:, None]
 
 

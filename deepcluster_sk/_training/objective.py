@@ -143,8 +143,25 @@ class Objective(nn.Module, ABC):
         """Return the tree of the clusters in SciPy's format (n_clusters - 1, 4), if known."""
         return None
 
-    def typicality(self, features: Tensor) -> Tensor | None:
-        """Tell how typical features (B, feature_dim) are, if it is known: (B,), higher for more."""
+    def learn_typicality(self, features: Tensor, map_all: MapAll) -> None:
+        """Learn what :meth:`typicality` needs. Runs after ``after_training``, in evaluation mode.
+
+        Parameters
+        ----------
+        features : Tensor of shape (n, feature_dim)
+            Of the rows of ``MapAll.on_sampled``, by the final encoder.
+        map_all : MapAll
+        """
+
+    def typicality(self, features: Tensor, inputs: Tensor) -> Tensor | None:
+        """Tell how typical samples are, if it is known: (B,), higher for more.
+
+        Parameters
+        ----------
+        features : Tensor of shape (B, feature_dim)
+        inputs : Tensor of shape (B, *sample_shape)
+            What the encoder has mapped to the features; these themselves with a frozen encoder.
+        """
         return None
 
     def sample_noise(self, batch_size: int, generator: torch.Generator) -> tuple[Tensor, ...]:

@@ -1,70 +1,73 @@
-"""Log-densities of features, against SciPy's von Mises-Fisher distribution."""
+"""Log-densities of vectors, against SciPy's normal distributions."""
 
 import numpy as np
 import pytest
 import torch
 from scipy.special import logsumexp
-from scipy.stats import vonmises_fisher
+from scipy.stats import multivariate_normal
 
 from deepcluster_sk._networks.typicality import Typicality
 
 
-def clustered_features(seed=0, dim=5):
+def clustered(seed=0, dim=5):
     rng = np.random.default_rng(seed)
     centers = rng.normal(size=(3, dim))
     labels = np.repeat([0, 1, 2], [60, 30, 10])
-    features = 4 * centers[labels] + rng.normal(size=(100, dim))
-    return torch.from_numpy(features).float(), torch.from_numpy(labels)
+    vectors = 4 * centers[labels] + rng.normal(size=(100, dim))
+    return torch.from_numpy(vectors).float(), torch.from_numpy(labels)
 
 
-def fitted(features, labels, n_groups=3):
-    typical = Typicality(n_groups, features.shape[1])
-    typical.fit(features, labels, n_groups)
+def fitted(vectors, labels, n_groups=3):
+    typical = Typicality()
+    typical.fit(typical.moments(vectors, labels, n_groups))
     return typical
 
 
-def test_scores_are_log_densities_of_a_mixture_up_to_a_constant():
-    features, labels = clustered_features()
-    typical = fitted(features, labels)
-    units = features.double().numpy()
-    units /= np.linalg.norm(units, axis=1, keepdims=True)
-    terms = []
-    for cluster in range(3):
-        mean = units[labels.numpy() == cluster].sum(axis=0)
-        component = vonmises_fisher(mean / np.linalg.norm(mean), float(typical.concentration))
-        terms.append(np.log((labels.numpy() == cluster).mean()) + component.logpdf(units))
-    difference = typical(features).numpy() - logsumexp(terms, axis=0)
-    np.testing.assert_allclose(difference, difference[0], atol=1e-4)
+def test_scores_are_log_densities_of_a_mixture_of_normal_distributions():
+    vectors, labels = clustered()
+    rows = vectors.double().numpy()
+    means = [rows[labels == cluster].mean(axis=0) for cluster in range(3)]
+    variance = np.mean(
+        [(row - means[cluster]) ** 2 for row, cluster in zip(rows, labels, strict=True)]
+    )
+    terms = [
+        np.log(share) + multivariate_normal(mean, variance).logpdf(rows)
+        for share, mean in zip([0.6, 0.3, 0.1], means, strict=True)
+    ]
+    found = fitted(vectors, labels)(vectors)
+    np.testing.assert_allclose(found.numpy(), logsumexp(terms, axis=0), rtol=1e-5)
 
 
-def test_concentration_is_near_that_of_the_sample():
-    mean = np.array([1.0, 0.0, 0.0, 0.0])
-    units = vonmises_fisher(mean, 20.0).rvs(4000, random_state=np.random.default_rng(0))
-    typical = fitted(torch.from_numpy(units), torch.zeros(4000, dtype=torch.int64), n_groups=1)
-    assert float(typical.concentration) == pytest.approx(20, rel=0.05)
-    np.testing.assert_allclose(typical.directions[0].numpy(), mean, atol=0.02)
+def test_moments_of_parts_add_up():
+    vectors, labels = clustered()
+    typical = Typicality()
+    parts = typical.moments(vectors[:33], labels[:33], 3) + typical.moments(
+        vectors[33:], labels[33:], 3
+    )
+    torch.testing.assert_close(parts, typical.moments(vectors, labels, 3))
 
 
-def test_lengths_of_features_do_not_matter():
-    features, labels = clustered_features()
-    typical = fitted(features, labels)
-    torch.testing.assert_close(typical(3 * features), typical(features))
+def test_a_score_does_not_depend_on_the_rows_beside_it():
+    vectors, labels = clustered(dim=40)
+    typical = fitted(vectors, labels)
+    assert typical(vectors)[7] == typical(vectors[7:8])[0]
 
 
-def test_what_lies_between_the_clusters_is_less_typical():
-    features, labels = clustered_features()
-    typical = fitted(features, labels)
-    between = -features.mean(dim=0, keepdim=True)
-    assert typical(between) < typical(features).min()
+@pytest.mark.parametrize("how", ["far away", "on the other side"])
+def test_what_is_far_from_all_clusters_is_less_typical(how):
+    vectors, labels = clustered()
+    odd = 30 * torch.ones(1, 5) if how == "far away" else -vectors.mean(dim=0, keepdim=True)
+    typical = fitted(vectors, labels)
+    assert typical(odd) < typical(vectors).quantile(0.1)
 
 
 def test_an_empty_cluster_makes_nothing_typical():
-    features, labels = clustered_features()
+    vectors, labels = clustered()
     torch.testing.assert_close(
-        fitted(features, labels, n_groups=4)(features), fitted(features, labels)(features)
+        fitted(vectors, labels, n_groups=4)(vectors), fitted(vectors, labels)(vectors)
     )
 
 
-def test_features_that_are_all_alike_have_finite_scores():
-    features = torch.ones(10, 4)
-    assert fitted(features, torch.zeros(10, dtype=torch.int64), 1)(features).isfinite().all()
+def test_vectors_that_are_all_alike_have_finite_scores():
+    vectors = torch.ones(10, 4)
+    assert fitted(vectors, torch.zeros(10, dtype=torch.int64), 1)(vectors).isfinite().all()
