@@ -1,6 +1,7 @@
-"""What is said on standard error, and Ctrl-C."""
+"""What is said on standard error, Ctrl-C, and a reader of standard output that has gone."""
 
 import argparse
+import os
 import re
 import signal
 import sys
@@ -32,6 +33,18 @@ def printable(text: str, *, stream: str = "stderr") -> str:
     """Escape what standard error cannot encode, such as bytes of file names."""
     encoding = getattr(getattr(sys, stream), "encoding", None) or "utf-8"
     return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def flush_output() -> None:
+    """Pass on what has been printed."""
+    if sys.stdout is not None:  # as under pythonw
+        sys.stdout.flush()
+
+
+def discard_output() -> None:
+    """Send what is left in the buffer of standard output nowhere, once its reader has gone."""
+    with open(os.devnull, "w", encoding="utf-8") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 def in_own_words(text: str) -> str:

@@ -260,6 +260,13 @@ def no_query_file(query: str) -> FileNotFoundError:
     return FileNotFoundError(f"--query {query!r}: there is no such image file.")
 
 
+def query_is_folder(query: str) -> IsADirectoryError:
+    """Return the error for a query that is a folder."""
+    return IsADirectoryError(
+        f"--query {query!r} is a folder, expected image files. Name the files in it, one or many."
+    )
+
+
 def no_query_row(query: str, kind: str, names: Sequence[str]) -> ValueError:
     """Return the error for a query that is no row."""
     if kind == "id":

@@ -49,6 +49,8 @@ def find_queries(source: Source, queries: list[str]) -> list[int | str]:
     found: list[int | str] = []
     for query in queries:
         row = places.get(_place(query))
+        if os.path.isdir(query):
+            raise errors.query_is_folder(query)
         if row is None and not os.path.isfile(query):
             raise errors.no_query_file(query)
         found.append(query if row is None else row)

@@ -106,6 +106,8 @@ def parameter_table(estimator: Any, fitted: Any) -> str:
             f'<td class="text">{escape(steps)}</td></tr>'
         )
     for name, value in fitted.get_params(deep=False).items():
+        if name == "cache":  # changes no cluster; a folder of this machine, perhaps a temporary one
+            continue
         text, default = _short(value), _short(defaults[name])
         changed = text != default
         note = f' <span class="soft">(default: <code>{default}</code>)</span>' if changed else ""

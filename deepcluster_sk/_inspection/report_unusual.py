@@ -61,11 +61,12 @@ def same_section(groups: list[np.ndarray], listed: Listed, places: Places) -> st
     if not groups:
         return ""
     n_samples = sum(map(len, groups))
+    n_copies = n_samples - len(groups)
     counted = f"{len(groups):,} {'group' if len(groups) == 1 else 'groups'}"
+    fewer = f"{n_copies:,} {'sample' if n_copies == 1 else 'samples'} fewer"
     shown = "" if len(groups) <= _GROUPS else f" The {_GROUPS} largest are shown."
     parts = [
-        f"<p>{counted} with {n_samples:,} samples. With one of each, {n_samples - len(groups):,} "
-        f"samples fewer.{shown}</p>",
+        f"<p>{counted} with {n_samples:,} samples. With one of each, {fewer}.{shown}</p>",
         '<p><button type="button" id="same-csv">Download all groups as CSV</button></p>',
     ]
     for number, group in enumerate(groups[:_GROUPS]):

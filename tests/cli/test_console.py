@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import io
+import os
 import sys
 import warnings
 
@@ -47,6 +48,16 @@ def test_warnings_are_one_line(photos, monkeypatch, capsys):
     monkeypatch.setattr(ContrastiveClustering, "fit", warn)
     assert main(["fit", str(photos), *FAST, "--quiet"]) == 0
     assert capsys.readouterr().err == "deepcluster-sk: warning: something is odd\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="closed pipes are another error there")
+def test_a_reader_that_ends_first_is_no_error(photos, monkeypatch, capsys):
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    with open(write_end, "w", encoding="utf-8") as pipe:
+        monkeypatch.setattr(sys, "stdout", pipe)
+        assert main(["fit", str(photos), *FAST, "--quiet"]) == 141
+    assert capsys.readouterr().err == ""
 
 
 def test_paths_in_messages_stay_as_they_are():

@@ -92,7 +92,9 @@ def test_queries_that_are_not_found_are_named(photos, model, table, row_model, c
     code, text = code_and_message(["similar", model, photos, "--query", "no.png"], capsys)
     assert code == 1
     assert "--query 'no.png': there is no such image file" in text
-    assert code_and_message(["similar", model, photos, "--query", photos], capsys)[0] == 1
+    code, text = code_and_message(["similar", model, photos, "--query", photos], capsys)
+    assert code == 1
+    assert "is a folder, expected image files" in text
     rows = ["similar", row_model, table(".csv"), "--drop-column", "kind"]
     code, text = code_and_message([*rows, "--id-column", "id", "--query", "5"], capsys)
     assert code == 1

@@ -33,8 +33,15 @@ def test_every_method_can_be_reported(estimator, few_images, tmp_path):
     model = estimator(2, max_epochs=1, random_state=0).fit(few_images)
     page = Page(report(model, few_images, tmp_path / "page.html"))
     assert f"Clusters of {estimator.__name__}" in page.text
-    for name in ("loss", *model.history_, *model.get_params()):
+    for name in ("loss", *model.history_, *(model.get_params().keys() - {"cache"})):
         assert name in page.text
+
+
+def test_parameters_name_no_folder_of_features(few_images, tmp_path):
+    model = ContrastiveClustering(2, max_epochs=1, random_state=0, cache=tmp_path / "features")
+    page = Page(report(model.fit(few_images), few_images, tmp_path / "page.html"))
+    assert "random_state" in page.text
+    assert str(tmp_path) not in page.source
 
 
 def test_page_loads_nothing_and_its_parts_have_one_name_each(model, few_images, tmp_path):
@@ -247,6 +254,10 @@ def test_groups_that_are_nearly_the_same_are_shown(tmp_path, monkeypatch):
     assert "2 groups with 17 samples" in page.part("same")
     shown = re.findall(r'class="name" title="(.*?)"', page.part("same"))
     assert shown == [str(i) for i in (*groups[0][:10], 2, 3)]
+    assert "15 samples fewer" in page.part("same")
+    del groups[0]
+    page = Page(report(model, np.zeros((40, 8, 8)), tmp_path / "page.html"))
+    assert "1 group with 2 samples. With one of each, 1 sample fewer." in page.part("same")
 
 
 def test_copies_of_images_are_found(model, few_images, tmp_path):

@@ -253,7 +253,8 @@ function startMap() {
     canvas.classList.toggle("drawing", lassoMode);
     clampView();
   });
-  new ResizeObserver(() => { fitCanvas(); redraw(); }).observe(canvas);
+  // a new size empties the canvas: drawn before the next frame, it does not flicker
+  new ResizeObserver(() => { fitCanvas(); stale = true; draw(); }).observe(canvas);
   fitCanvas();
   clampView();
   byId("map-count").textContent = `${points.length.toLocaleString("en")} samples`;
