@@ -33,9 +33,10 @@ left_out = np.flatnonzero(model.labels_ == -1)
 print((left_out >= 600).sum(), "of the 12 are among the", len(left_out), "samples that fit nowhere")
 
 _, axes = plt.subplots(2, 16, figsize=(8, 1.2))
-for ax, row in zip(axes.flat, left_out, strict=True):
-    ax.imshow(images[row], cmap="gray_r")
+for ax in axes.flat:
     ax.set_axis_off()
+for ax, row in zip(axes.flat, left_out, strict=False):
+    ax.imshow(images[row], cmap="gray_r")
 
 # %%
 # Which clusters are close is told by their tree.
