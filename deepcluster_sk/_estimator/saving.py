@@ -60,7 +60,7 @@ def save(estimator: Any, path: str | os.PathLike[str]) -> None:
     tensors = {f"objective.{k}": v for k, v in estimator._objective.state_dict().items()}
     tensors |= {f"preprocessor.{k}": v for k, v in estimator._preprocessor.state_dict().items()}
     tensors["labels_"] = torch.from_numpy(estimator.labels_)
-    layout = estimator._preprocessor.layout
+    layout, settings = estimator._preprocessor.layout, estimator._objective.settings
     network = network_of(estimator._objective)
     fitted = {name: getattr(estimator, name) for name in _SAVED if hasattr(estimator, name)}
     if "feature_names_in_" in fitted:
@@ -74,7 +74,7 @@ def save(estimator: Any, path: str | os.PathLike[str]) -> None:
         "encoder_size": getattr(network, "size", None) if name is not None else None,
         "kept_contiguous": is_kept_contiguous(network),
         "kept_float32": is_kept_float32(network),
-        "trained": {name: getattr(estimator._objective.settings, name) for name in _TRAINED},
+        "trained": {name: plain(getattr(settings, name)) for name in _TRAINED},
         "fitted": fitted,
     }
     write_file(path, header, tensors)

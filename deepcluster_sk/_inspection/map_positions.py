@@ -34,7 +34,10 @@ def map_positions(features: np.ndarray) -> np.ndarray:
         return positions
     if rows.shape[1] == 1:
         rows = np.pad(rows, ((0, 0), (0, 1)))
-    positions[known] = _turned(_placed(_fewer_features(rows)))
+    from .._runtime.isolation import isolated  # only now: torch takes its time
+
+    with isolated():
+        positions[known] = _turned(_placed(_fewer_features(rows)))
     return positions
 
 

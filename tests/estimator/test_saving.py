@@ -374,7 +374,13 @@ def test_numbers_that_leave_a_cluster_out_are_refused(saved, tmp_path, numbers):
     [
         ({"objective.cluster_of": torch.tensor([0, 1, 1])}, "there are 2 clusters, expected 3"),
         ({"objective.cluster_of": torch.tensor([0, 1, 2, 2])}, "damaged"),
-        ({"objective.calibration.group_of": torch.tensor([0, 1, 7])}, "damaged"),
+        (
+            {
+                "objective.calibration.group_of": torch.tensor([0, 1, 7]),
+                "objective.calibration.of_clusters": torch.zeros(2),
+            },
+            "damaged",
+        ),
     ],
 )
 def test_numbers_of_other_clusters_are_refused(saved, tmp_path, tensors, problem):
