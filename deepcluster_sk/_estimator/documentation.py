@@ -169,9 +169,9 @@ labels_ : ndarray of shape (n_samples,), int64
     -1 for files that were skipped and, with `outlier_fraction`, for the least typical samples.
 n_clusters_ : int
     Number of clusters.
-cluster_sizes_ : ndarray of shape (n_clusters_,), int64
+cluster_sizes_ : ndarray of shape (n_clusters,), int64
     Training samples per cluster, decreasing; empty clusters come last.
-linkage_ : ndarray of shape (n_clusters_ - 1, 4), float64
+linkage_ : ndarray of shape (n_clusters - 1, 4), float64
     Tree of the clusters in the format of :mod:`scipy.cluster.hierarchy`. In each step, the two are
     joined that lose least mutual information of the clusters of neighbours; the heights are the
     information lost so far, in nats. Computed when it is asked for, in seconds for hundreds of
