@@ -291,18 +291,22 @@ def test_copies_predict_the_same(fitted, few_images, copier, tmp_path):
     np.testing.assert_array_equal(other.labels_, fitted.labels_)
 
 
-def test_a_pickle_opened_in_a_new_process_predicts_the_same(fitted, few_images, tmp_path):
-    (tmp_path / "model.pkl").write_bytes(pickle.dumps(fitted))
+def test_pickles_opened_in_a_new_process_predict_the_same(few_images, tmp_path):
+    models = [estimator(3, **FAST).fit(few_images) for estimator in ESTIMATORS]
+    for number, model in enumerate(models):
+        (tmp_path / f"{number}.pkl").write_bytes(pickle.dumps(model))
     np.save(tmp_path / "x.npy", few_images)
     code = (
         "import pickle, sys, numpy as np\n"
-        "model = pickle.load(open('model.pkl', 'rb'))\n"
-        "np.save('out.npy', model.predict_proba(np.load('x.npy')))\n"
+        "for number in range(int(sys.argv[1])):\n"
+        "    model = pickle.load(open(f'{number}.pkl', 'rb'))\n"
+        "    np.save(f'{number}.npy', model.predict_proba(np.load('x.npy')))\n"
     )
-    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
-    np.testing.assert_allclose(
-        np.load(tmp_path / "out.npy"), fitted.predict_proba(few_images), rtol=1e-5, atol=1e-7
-    )
+    command = [sys.executable, "-c", code, str(len(models))]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    for number, model in enumerate(models):
+        found = np.load(tmp_path / f"{number}.npy")
+        np.testing.assert_allclose(found, model.predict_proba(few_images), rtol=1e-5, atol=1e-7)
 
 
 def test_clone_is_unfitted_and_refits_to_the_same(fitted, few_images):
@@ -347,9 +351,7 @@ def test_pipeline_after_a_scaler_reads_rows_as_images(estimator, many_images):
     assert pipe.transform(flat).shape == (600, pipe[-1].transform(flat).shape[1])
 
 
-@each
-@pytest.mark.parametrize("scoring", ["adjusted_rand_score", clustering_accuracy_scorer, None])
-def test_grid_search_over_two_knobs(estimator, scoring, blobs):
+def search_over_two_knobs(estimator, scoring, blobs):
     X, y = blobs
     grid = {"learning_rate": [1e-3, 3e-3], "batch_size": [16, 32]}
     search = GridSearchCV(estimator(3, **FAST), grid, scoring=scoring, cv=2, error_score="raise")
@@ -357,6 +359,16 @@ def test_grid_search_over_two_knobs(estimator, scoring, blobs):
     assert set(search.best_params_) == set(grid)
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
     assert search.predict(X).shape == (60,)
+
+
+@pytest.mark.parametrize("scoring", ["adjusted_rand_score", clustering_accuracy_scorer])
+def test_grid_search_with_labels(scoring, blobs):
+    search_over_two_knobs(ESTIMATORS[0], scoring, blobs)
+
+
+@each
+def test_grid_search_over_two_knobs(estimator, blobs):
+    search_over_two_knobs(estimator, None, blobs)
 
 
 @each

@@ -71,10 +71,11 @@ def predict_proba(model, X):
     return model.predict_proba(X)
 
 
-def in_spawned_process(model, X, folder):
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=context) as pool:
-        return pool.submit(predict_proba, model, X).result(timeout=600)
+@pytest.fixture(scope="module")
+def spawned():
+    """A process that inherited nothing."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        yield pool
 
 
 def with_joblib(model, X, folder):
@@ -118,8 +119,23 @@ def fitted(request, few_images):
     return model, X, model.predict_proba(X)
 
 
-@pytest.mark.parametrize("way", [in_spawned_process, with_joblib, with_save_and_load, with_onnx])
+def assert_equal(found, expected):
+    assert expected.std(axis=0).max() > 1e-3  # samples differ: there is something to get
+    np.testing.assert_allclose(found, expected, atol=2e-5)
+
+
+@pytest.mark.parametrize("way", [with_joblib, with_save_and_load])
 def test_a_model_with_everything_custom_predicts_the_same_after(way, fitted, tmp_path):
     model, X, expected = fitted
-    assert expected.std(axis=0).max() > 1e-3  # samples differ: there is something to get
-    np.testing.assert_allclose(way(model, X, tmp_path), expected, atol=2e-5)
+    assert_equal(way(model, X, tmp_path), expected)
+
+
+def test_a_model_with_everything_custom_predicts_the_same_in_another_process(fitted, spawned):
+    model, X, expected = fitted
+    assert_equal(spawned.submit(predict_proba, model, X).result(timeout=600), expected)
+
+
+@pytest.mark.parametrize("fitted", ESTIMATORS[:1], indirect=True)  # test_onnx.py has all methods
+def test_a_graph_of_a_model_with_everything_custom_predicts_the_same(fitted, tmp_path):
+    model, X, expected = fitted
+    assert_equal(with_onnx(model, X, tmp_path), expected)

@@ -476,6 +476,7 @@ def outcome(path):
 
 intact, *others = map(Path, sys.argv[1:])
 load(intact)  # imports what is needed
+gc.freeze()  # none of which has to be looked through before each file
 print(json.dumps([outcome(path) for path in [intact, *others]]))
 """
 

@@ -132,6 +132,12 @@ def images():
     return load_digits().images[:60]
 
 
+def trained(estimator):
+    """What a training leaves."""
+    model = estimator(3, max_epochs=2, batch_size=20, random_state=0).fit(images())
+    return {"labels": model.labels_, "predict_proba": model.predict_proba(images())}
+
+
 def outcome(estimator, parts, folder):
     """All that an estimator returns and writes, with a second training after the first."""
     X, params = images(), PARTS[parts]()
@@ -183,13 +189,25 @@ def check_under(switch, estimator, parts, expected, folder):
     assert_same(found, expected)
 
 
-@each
+@contextmanager
+def all_at_once():
+    with ExitStack() as stack:
+        for switch in (OF_TORCH | OF_OTHERS).values():
+            stack.enter_context(switch())
+        yield
+
+
 @pytest.mark.parametrize("switch", [*OF_TORCH, *OF_OTHERS])
-def test_switches_of_the_user_change_no_result_and_stay(
-    estimator, switch, usual, two_threads, tmp_path
-):
-    check = (OF_TORCH | OF_OTHERS)[switch]
+def test_switches_of_the_user_change_no_result_and_stay(switch, usual, two_threads, tmp_path):
+    estimator, check = ESTIMATORS[0], (OF_TORCH | OF_OTHERS)[switch]
     check_under(check, estimator, "our parts", usual(estimator, "our parts"), tmp_path)
+
+
+@each
+def test_switches_of_the_user_change_no_result_of_any_method(
+    estimator, usual, two_threads, tmp_path
+):
+    check_under(all_at_once, estimator, "our parts", usual(estimator, "our parts"), tmp_path)
 
 
 @pytest.mark.parametrize("parts", ["module", "callable"])
@@ -216,9 +234,12 @@ def check_array_api_dispatch(folder):
     switch = partial(sklearn.config_context, array_api_dispatch=True)
     with switch(), isolated():
         assert not sklearn.get_config()["array_api_dispatch"]
-    for estimator in ESTIMATORS:
-        expected = outcome(estimator, "our parts", folder)
-        check_under(switch, estimator, "our parts", expected, folder)
+    expected = outcome(ESTIMATORS[0], "our parts", folder)
+    check_under(switch, ESTIMATORS[0], "our parts", expected, folder)
+    for estimator in ESTIMATORS[1:]:
+        expected = trained(estimator)
+        with switch():
+            assert_same(trained(estimator), expected)
 
 
 def test_dispatch_by_the_array_api_changes_no_result(tmp_path):
