@@ -10,7 +10,7 @@ import threading
 import numpy as np
 import pandas as pd
 import pytest
-from estimators import each
+from estimators import each, two
 from PIL import Image
 from sklearn.base import clone
 from sklearn.metrics import adjusted_rand_score
@@ -55,7 +55,7 @@ class Recorder:
         return context.task_name == "epoch" and context.task_id + 1 == self.stop_after
 
 
-@each
+@two
 def test_a_callback_sees_the_fit_and_its_epochs(estimator, few_images):
     recorder = Recorder()
     estimator(2, **FAST).set_callbacks(recorder).fit(few_images)
@@ -120,7 +120,7 @@ def test_monitors_do_not_change_the_training(estimator, few_images, classes):
     np.testing.assert_array_equal(model.predict_proba(few_images), plain.predict_proba(few_images))
 
 
-@each
+@two
 def test_the_cluster_monitor_needs_no_labels(estimator, few_images):
     monitor = ClusterMonitor()
     model = estimator(3, **FAST).set_callbacks(monitor).fit(few_images)
@@ -179,7 +179,7 @@ def test_a_progress_bar_closes_after_an_error(few_images, capfd):
     assert "RichProgressMonitor" not in {type(t).__name__ for t in threading.enumerate()}
 
 
-@each
+@two
 def test_an_estimator_with_callbacks_pickles_and_clones(estimator, few_images):
     monitor = ClusterMonitor()
     model = estimator(2, **FAST).set_callbacks(monitor).fit(few_images)

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
-from estimators import each
+from estimators import each, two
 from PIL import EpsImagePlugin, Image
 from report_pages import Page
 from sklearn.exceptions import ConvergenceWarning
@@ -96,7 +96,7 @@ def bad_folder(folder, tmp_path):
 # ---- the same images, whatever they come in
 
 
-@each
+@two
 def test_files_give_the_labels_of_the_array(estimator, images, folder, paths):
     expected = estimator(2, **FAST).fit(images)
     for X in (str(folder), paths):
@@ -131,7 +131,7 @@ def test_every_container_of_paths_is_read(folder, paths):
         assert fitted.loss_curve_ == expected
 
 
-@each
+@two
 def test_a_model_fitted_on_arrays_predicts_files_and_the_other_way_round(
     estimator, images, folder, paths
 ):
@@ -185,7 +185,7 @@ def test_a_model_of_rows_refuses_files(paths):
 # ---- in the company of scikit-learn
 
 
-@each
+@two
 def test_cross_validation_slices_paths(estimator, paths):
     labels = cross_val_predict(estimator(2, **FAST), np.array(paths), cv=2)
     assert labels.shape == (24,)
@@ -482,7 +482,7 @@ def test_strings_that_are_no_paths_are_refused():
 
 
 @pytest.mark.parametrize("fits", [True, False])
-@each
+@two
 def test_skipped_files_get_the_label_minus_one(estimator, fits, bad_folder, request, tmp_path):
     if not fits:
         request.getfixturevalue("no_memory")
@@ -827,7 +827,7 @@ def damage(path):
 
 
 @pytest.mark.parametrize("fits", [True, False])
-@each
+@two
 def test_passes_over_files_equal_passes_over_the_array(estimator, fits, images, paths, request):
     if not fits:
         request.getfixturevalue("no_memory")
@@ -841,7 +841,7 @@ def test_passes_over_files_equal_passes_over_the_array(estimator, fits, images, 
 
 
 @pytest.mark.parametrize("method", ["fit", "partial_fit"])
-@each
+@two
 def test_going_on_skips_files_as_well(estimator, method, bad_folder, paths):
     files = np.array(find_image_files(bad_folder))
     bad = np.array(["good" not in f or "truncated" in f for f in files])
@@ -873,7 +873,7 @@ def test_going_on_with_files_scales_them_as_predict_does(method, images, paths):
     np.testing.assert_allclose(fitted.predict_proba(floats), again.predict_proba(floats), atol=0.01)
 
 
-@each
+@two
 def test_a_fit_on_files_is_resumed_by_what_they_show(estimator, bad_folder, tmp_path, monkeypatch):
     files = [file for file in find_image_files(bad_folder) if "truncated" not in file]
     files = [file for file in files if "good" in file]

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from estimators import each
+from estimators import each, two
 from PIL import Image
 from torch import nn
 from torch.utils.data import Dataset, IterableDataset, Subset, TensorDataset
@@ -91,7 +91,7 @@ class InFile:
 # ---- the same images, whatever they come in
 
 
-@each
+@two
 def test_memory_maps_and_datasets_give_the_fit_of_the_array(estimator, colors, tmp_path):
     expected = estimator(2, **FAST).fit(colors)
     for X in (
@@ -118,7 +118,7 @@ def test_streamed_rows_give_the_fit_of_the_array(estimator, rows, tmp_path):
         np.testing.assert_array_equal(fitted.labels_, expected.labels_)
 
 
-@each
+@two
 def test_passes_over_streams_equal_passes_over_the_array(estimator, colors, rows, tmp_path):
     for whole in (colors, rows):
         expected = estimator(2, **FAST).partial_fit(whole).partial_fit(whole[:20])
