@@ -11,9 +11,19 @@ import pytest
 import torch
 import torch.distributed as dist
 
+from deepcluster_sk.methods import METHODS
+
 needs_sigkill = pytest.mark.skipif(
     not hasattr(signal, "SIGKILL"), reason="Windows has no signal that kills a process"
 )
+
+# the server imports once what every process needs; the first fit of a process imports the last ones
+PRELOADED = [
+    *("pytest", "sklearn.datasets", "sklearn.model_selection", "deepcluster_sk._loading"),
+    *("deepcluster_sk.display", "deepcluster_sk.inspection", "deepcluster_sk.model_selection"),
+    *(method.load_class().__module__ for method in METHODS.values()),
+    *("torch._dynamo", "sklearn.cluster", "sklearn.linear_model", "sklearn.manifold"),
+]
 
 
 def process_context():
@@ -21,8 +31,7 @@ def process_context():
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")  # Windows
     context = multiprocessing.get_context("forkserver")
-    # the server imports once what every process needs
-    context.set_forkserver_preload(["deepcluster_sk._loading", "sklearn.datasets", "pytest"])
+    context.set_forkserver_preload(PRELOADED)
     return context
 
 
