@@ -11,7 +11,7 @@ demo: $(VENV)/.ready
 
 test: lint
 	@echo "==> pytest, two processes"
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: $(VENV)/.ready
 	@echo "==> ruff: lint and format"

@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from estimators import each
+from estimators import each, two
 from sklearn.base import clone
 from sklearn.datasets import make_blobs
 from sklearn.metrics import adjusted_rand_score
@@ -63,7 +63,7 @@ def clock(monkeypatch):
     return clock
 
 
-@each
+@two
 @pytest.mark.parametrize(("max_time", "n_iter"), [(6.5, 6), (6.0, 6), (0.1, 1), (100.0, 20)])
 def test_as_many_epochs_are_run_as_fit_into_the_time(
     estimator, max_time, n_iter, few_images, clock

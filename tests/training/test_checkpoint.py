@@ -114,20 +114,31 @@ def uninterrupted(request):
     return request.param, state(model)
 
 
-@pytest.mark.parametrize("epoch", [0, 2, 4], ids=["first", "middle", "last"])
-@pytest.mark.parametrize("name", [pytest.param("SIGKILL", marks=needs_sigkill), "SIGINT"])
-def test_a_resumed_fit_equals_the_uninterrupted_one(uninterrupted, name, epoch, tmp_path):
+def assert_resumed(uninterrupted, name, epoch, path):
+    """A fit that gets a signal in an epoch makes the same when it goes on."""
     estimator, expected = uninterrupted
-    parameters = {**PARAMETERS, "checkpoint": tmp_path / "run"}
+    parameters = {**PARAMETERS, "checkpoint": path}
     number = signal.Signals[name]
     exitcode = interrupted(estimator, parameters, number, epoch)
     if name == "SIGKILL":
         assert exitcode == -signal.SIGKILL
     else:  # within the first epoch there is nothing to return
         assert exitcode == (1 if epoch == 0 else 0)
-    written = n_epochs(tmp_path / "run") if epoch else None
+    written = n_epochs(path) if epoch else None
     assert written == (epoch or None)
     assert state(estimator(3, encoder=Net, **parameters).fit(images())) == expected
+
+
+@needs_sigkill
+@pytest.mark.parametrize("epoch", [0, 2, 4], ids=["first", "middle", "last"])
+def test_a_resumed_fit_equals_the_uninterrupted_one(uninterrupted, epoch, tmp_path):
+    assert_resumed(uninterrupted, "SIGKILL", epoch, tmp_path / "run")
+
+
+@pytest.mark.parametrize("epoch", [0, 2, 4], ids=["first", "middle", "last"])
+@pytest.mark.parametrize("uninterrupted", ESTIMATORS[:1], indirect=True)
+def test_a_fit_resumed_after_ctrl_c_equals_the_uninterrupted_one(uninterrupted, epoch, tmp_path):
+    assert_resumed(uninterrupted, "SIGINT", epoch, tmp_path / "run")
 
 
 def n_epochs(path):
@@ -152,18 +163,27 @@ def test_ctrl_c_writes_the_last_finished_epoch_whatever_the_interval(estimator, 
     assert model.n_iter_ == n_epochs(path) == 4
     whole = estimator(3, encoder=Net, **PARAMETERS).fit(images())
     assert model.loss_curve_ == whole.loss_curve_[:4]
+    again = estimator(3, encoder=Net, checkpoint=path, **PARAMETERS).fit(images())
+    assert state(again) == state(whole)
 
 
-@each
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-def test_rows_with_neighbours_among_the_inputs_resume(estimator, optimizer, tmp_path):
+def assert_rows_resume(estimator, optimizer, path):
     X = make_blobs(60, n_features=64, centers=3, random_state=0)[0]
     parameters = {"neighbor_space": "inputs", "neighbor_start": 0.7, "optimizer": optimizer}
     whole = estimator(3, encoder=Net, **{**PARAMETERS, **parameters}).fit(X)
-    parameters["checkpoint"] = tmp_path / "run"
+    parameters["checkpoint"] = path
     interrupt_after(2, estimator, X, **parameters)
     again = estimator(3, encoder=Net, **{**PARAMETERS, **parameters}).fit(X)
     assert state(again) == state(whole)
+
+
+@each
+def test_rows_with_neighbours_among_the_inputs_resume(estimator, tmp_path):
+    assert_rows_resume(estimator, "sgd", tmp_path / "run")
+
+
+def test_the_state_of_another_optimizer_resumes(tmp_path):
+    assert_rows_resume(ContrastiveClustering, "adamw", tmp_path / "run")
 
 
 @pytest.mark.parametrize(
