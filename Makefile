@@ -9,9 +9,10 @@ demo: $(VENV)/.ready
 	@echo "==> Clustering the bundled digits images (about half a minute on two cores)"
 	$(BIN)/python examples/plot_digits.py --output demo
 
+# the tests start many processes, each of which would compile the package where none may write it
 test: lint
 	@echo "==> pytest, two processes"
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: $(VENV)/.ready
 	@echo "==> ruff: lint and format"

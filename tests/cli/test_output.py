@@ -1,5 +1,6 @@
 """Tables that are written, and copies."""
 
+import io
 import os
 import subprocess
 import sys
@@ -17,28 +18,49 @@ from deepcluster_sk._cli.tables_out import write_table
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 
-def test_standard_output_takes_any_name_of_a_file(tmp_path):
+NAMES = ["plain.png", "caf\xe9.png", "\u65e5\u672c.png"]
+if sys.platform == "linux":
+    NAMES.append("\udce9.png")  # a byte that is no UTF-8
+SHOWN = {
+    "utf-8": [b"plain.png", b"caf\xc3\xa9.png", b"\xe6\x97\xa5\xe6\x9c\xac.png", b"\xe9.png"],
+    "cp1252": [b"plain.png", b"caf\xe9.png", rb"\u65e5\u672c.png", b"\xe9.png"],
+    "ascii": [b"plain.png", rb"caf\xe9.png", rb"\u65e5\u672c.png", b"\xe9.png"],
+}
+
+
+@pytest.fixture
+def oddly_named(tmp_path):
+    """A folder of images whose names not every encoding has."""
     folder = tmp_path / "photos"
     folder.mkdir()
-    names = ["plain.png", "caf\xe9.png", "\u65e5\u672c.png"]
-    if sys.platform == "linux":
-        names.append("\udce9.png")  # a byte that is no UTF-8
-    for name, image in zip(names, load_digits().images, strict=False):
+    for name, image in zip(NAMES, load_digits().images, strict=False):
         Image.fromarray((image * 15).astype(np.uint8)).save(tmp_path / "x.png")
         (tmp_path / "x.png").rename(folder / name)
-    command = [sys.executable, "-m", "deepcluster_sk", "fit", str(folder), "--quiet"]
-    command += ["--n-clusters", "2", "--max-epochs", "1"]
-    expected = {
-        "utf-8": [b"plain.png", b"caf\xc3\xa9.png", b"\xe6\x97\xa5\xe6\x9c\xac.png", b"\xe9.png"],
-        "cp1252": [b"plain.png", b"caf\xe9.png", rb"\u65e5\u672c.png", b"\xe9.png"],
-        "ascii": [b"plain.png", rb"caf\xe9.png", rb"\u65e5\u672c.png", b"\xe9.png"],
-    }
-    for encoding, lines in expected.items():
-        environment = {**os.environ, "PYTHONIOENCODING": encoding}
-        done = subprocess.run(command, capture_output=True, env=environment, check=False)
-        assert done.returncode == 0, done.stderr
-        shown = {os.path.basename(line.split(b",")[0]) for line in done.stdout.splitlines()[1:]}
-        assert shown == set(lines[: len(names)])
+    return folder
+
+
+def shown_names(output):
+    return {os.path.basename(line.split(b",")[0]) for line in output.splitlines()[1:]}
+
+
+FIT = ["--quiet", "--n-clusters", "2", "--max-epochs", "1"]
+
+
+@pytest.mark.parametrize("encoding", SHOWN)
+def test_standard_output_takes_any_name_of_a_file(encoding, oddly_named, monkeypatch):
+    output = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(output, encoding=encoding))
+    assert main(["fit", str(oddly_named), *FIT]) == 0
+    sys.stdout.flush()
+    assert shown_names(output.getvalue()) == set(SHOWN[encoding][: len(NAMES)])
+
+
+def test_the_output_of_a_process_takes_any_name_of_a_file(oddly_named):
+    command = [sys.executable, "-m", "deepcluster_sk", "fit", str(oddly_named), *FIT]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, capture_output=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    assert shown_names(done.stdout) == set(SHOWN["ascii"][: len(NAMES)])
 
 
 def test_a_copy_never_overwrites(photos, tmp_path, monkeypatch, capsys):
