@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from estimators import each
+from estimators import each, two
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import adjusted_rand_score
@@ -67,7 +67,7 @@ def test_the_encoder_stays_as_it_is(estimator, augmentation, encoder, few_images
     assert all(parameter.requires_grad for parameter in encoder.parameters())
 
 
-@each
+@two
 @both
 def test_the_heads_learn(estimator, augmentation, encoder, few_images):
     model = estimator(3, encoder=encoder, augmentation=augmentation, **FAST)
@@ -140,7 +140,7 @@ def test_copies_and_files_predict_the_same(estimator, augmentation, encoder, few
         np.testing.assert_array_equal(other.transform(few_images), model.transform(few_images))
 
 
-@each
+@two
 def test_predicting_leaves_the_estimator_as_it_was(estimator, few_images):
     net = nn.Sequential(nn.Flatten(), nn.Linear(64, 8))
     model = estimator(3, encoder=net, **FAST).fit(few_images)
@@ -286,7 +286,7 @@ def test_the_weights_are_kept_once(estimator, augmentation, encoder, few_images)
     assert names == ["encoder.network.layers.0.weight"]
 
 
-@each
+@two
 def test_going_on_does_not_freeze_or_thaw(estimator, encoder, few_images):
     model = estimator(3, encoder=encoder, warm_start=True, **FAST).fit(few_images)
     model.set_params(freeze_encoder=False)
@@ -295,7 +295,7 @@ def test_going_on_does_not_freeze_or_thaw(estimator, encoder, few_images):
             method(few_images)
 
 
-@each
+@two
 @both
 def test_a_stable_assignment_ends_the_training(estimator, augmentation, encoder, few_images):
     params = {"encoder": encoder, "augmentation": augmentation, **FAST, "max_epochs": 10}
@@ -306,7 +306,7 @@ def test_a_stable_assignment_ends_the_training(estimator, augmentation, encoder,
     np.testing.assert_array_equal(model.predict(few_images), model.labels_)
 
 
-@each
+@two
 @both
 def test_monitors_see_what_a_fit_of_that_length_predicts(
     estimator, augmentation, encoder, few_images, digits
