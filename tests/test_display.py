@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from estimators import ESTIMATORS
+from estimators import two
 from PIL import Image
 from sklearn.cluster import DBSCAN, KMeans
 from sklearn.datasets import load_wine
@@ -87,8 +87,8 @@ def all_displays(model, X):
     ]
 
 
-@pytest.mark.parametrize("estimator", ESTIMATORS)
-def test_every_method_can_be_drawn(estimator, few_images):
+@two
+def test_unlike_methods_can_be_drawn(estimator, few_images):
     model = estimator(2, max_epochs=1, random_state=0).fit(few_images)
     for display in all_displays(model, few_images):
         assert ink(display) > 0.01
