@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from estimators import ESTIMATORS, each
+from estimators import ESTIMATORS, each, two
 from sklearn.base import clone
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
@@ -488,7 +488,7 @@ def test_interrupted_fit_is_usable_and_says_so(estimator, few_images):
 @pytest.mark.parametrize(
     "place", ["_training.epochs.calibrate_batch_norm", "_estimator.fitted.map_batches"]
 )
-@each
+@two
 def test_ctrl_c_after_the_last_epoch_completes_the_fit(estimator, place, few_images, monkeypatch):
     expected = estimator(2, **FAST).fit(few_images)
     module, _, name = place.rpartition(".")
