@@ -2,6 +2,7 @@
 
 import pytest
 from estimators import ESTIMATORS
+from sklearn.base import clone
 from sklearn.utils.estimator_checks import check_clustering, parametrize_with_checks
 
 EPOCHS = 3  # in each of which another stage of the training begins
@@ -14,5 +15,5 @@ pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceW
 @parametrize_with_checks([estimator(device="cpu", max_epochs=EPOCHS) for estimator in ESTIMATORS])
 def test_scikit_learn_checks_pass(estimator, check):
     if check.func is check_clustering:
-        estimator.set_params(max_epochs=EPOCHS_TO_FIND_CLUSTERS)
+        estimator = clone(estimator).set_params(max_epochs=EPOCHS_TO_FIND_CLUSTERS)
     check(estimator)
