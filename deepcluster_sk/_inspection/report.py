@@ -119,8 +119,13 @@ def report(
     from .._runtime.file_format import check_target  # only now: torch takes its time
 
     check_target(path)
-    fitted = trained_estimator(estimator)
-    text = _whole_page(clustering(estimator, X, y, names), fitted)
+    trained_estimator(estimator)  # refuses others before they have to assign anything
+    return write_page(clustering(estimator, X, y, names), path)
+
+
+def write_page(known: Clustering, path: Path) -> Path:
+    """Write the page of what an estimator has said, as :func:`report` does."""
+    text = _whole_page(known, trained_estimator(known.estimator))
     from .._runtime.process_group import may_write  # only now: torch takes its time
 
     if may_write():

@@ -14,6 +14,7 @@ from .._runtime.files import ANY_NAME, special_target
 from . import errors
 from .assignments import (
     Assignments,
+    Described,
     described,
 )
 from .names import paths_of
@@ -90,11 +91,19 @@ def cluster_table(
     (1797, 7)
     """
     try:
-        import pandas as pd
+        import pandas  # noqa: F401
     except ImportError as error:
         raise errors.missing_package("pandas", "cluster_table") from error
     samples = as_samples(X)
-    told = described(estimator, samples)
+    return table_of(described(estimator, samples), samples, y, names)
+
+
+def table_of(
+    told: Described, samples: Any, y: ArrayLike | None, names: Sequence[Any] | None
+) -> "DataFrame":
+    """Return the table of what an estimator has said, as :func:`cluster_table` does."""
+    import pandas as pd
+
     assert told.features is not None
     check_consistent_length(told.probabilities, y, names)
     found = told.found
