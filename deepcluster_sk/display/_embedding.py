@@ -10,7 +10,7 @@ from sklearn.manifold import TSNE
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_consistent_length
 
-from .._inspection.assignments import Assignments, assign, from_labels, input_shape, method_of
+from .._inspection.assignments import Assignments, described, from_labels, input_shape
 from .._inspection.pictures import as_samples, feature_table, is_image, pictures
 from . import _errors as errors
 from ._style import COLORS, MARKERS, make_axes, pyplot
@@ -89,14 +89,16 @@ class EmbeddingDisplay:
         cmap: str = "gray",
         ax: "Axes | None" = None,
     ) -> Self:
-        """Project what a fitted estimator's ``transform`` returns.
+        """Project the features of a fitted estimator. Ours encode the samples once.
 
         Parameters
         ----------
         estimator : object
-            A fitted estimator of this package, or a pipeline or search that ends in one.
+            A fitted estimator of this package, or a pipeline or search that ends in one. Of a
+            pipeline that ends in another one, such as k-means, the features before the last step
+            are shown.
         X : array-like
-            What ``estimator.transform`` accepts.
+            What ``estimator.predict`` accepts.
         projection : {"pca", "tsne"}, default="pca"
             scikit-learn's PCA, linear and fast; or its TSNE, which keeps neighbours together and
             takes seconds to minutes.
@@ -122,13 +124,15 @@ class EmbeddingDisplay:
         NotFittedError
             If the estimator is not fitted.
         TypeError
-            If it has no ``transform`` or no ``predict_proba``.
+            If it has no features or no clusters to show, or is a class.
         ValueError
             If `projection` is unknown, or `thumbnails` are asked for samples that are not images.
         """
+        told = described(estimator, X)
+        assert told.features is not None
         return cls._project(
-            method_of(estimator, "transform")(X),
-            assign(estimator, X),
+            told.features,
+            told.found,
             projection=projection,
             max_samples=max_samples,
             n_outliers=n_outliers,

@@ -16,7 +16,7 @@ from torch import nn
 
 from deepcluster_sk import ContrastiveClustering, report
 from deepcluster_sk._inspection.assignments import described, features, soft_assignments
-from deepcluster_sk.display import cluster_map
+from deepcluster_sk.display import EmbeddingDisplay, cluster_map
 from deepcluster_sk.inspection import cluster_table, exemplars, near_duplicates
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -70,6 +70,7 @@ USES = {
     "exemplars": lambda model, X, _: exemplars(model, X, n=2),
     "near_duplicates": lambda model, X, _: near_duplicates(model, X),
     "cluster_map": lambda model, X, _: cluster_map(model, X),
+    "embedding": lambda model, X, _: EmbeddingDisplay.from_estimator(model, X),
     "score": lambda model, X, _: model.score(X),
 }
 
@@ -82,7 +83,9 @@ def test_every_sample_is_encoded_once(use, model, few_images, tmp_path, monkeypa
     assert Counting.n_seen == 32
 
 
-@pytest.mark.parametrize("use", ["report", "cluster_table", "exemplars", "cluster_map"])
+@pytest.mark.parametrize(
+    "use", ["report", "cluster_table", "exemplars", "cluster_map", "embedding"]
+)
 def test_the_earlier_steps_of_a_pipeline_run_once(use, few_images, tmp_path, monkeypatch):
     X = few_images[:32].reshape(32, 64)
     last = ContrastiveClustering(2, encoder=Counting(), **FAST)
