@@ -268,7 +268,7 @@ def test_an_estimator_without_predictions_is_refused(blobs):
 @pytest.mark.parametrize("in_pipeline", [False, True])
 def test_an_estimator_without_losses_is_refused(shown, last, in_pipeline, blobs):
     estimator = (make_pipeline(StandardScaler(), last) if in_pipeline else last).fit(blobs[0])
-    message = rf"{type(last).__name__} has no loss curve and no .*from_predictions"
+    message = rf"{type(last).__name__} has no loss curve and no .*from_predictions\. display\.clu"
     with pytest.raises(TypeError, match=message):
         SHOWN[shown](estimator, blobs[0])
 

@@ -173,11 +173,15 @@ def soft_assignments(estimator: Any, X: Any) -> np.ndarray:
 def _assigning_method(estimator: Any) -> str:
     """Name the method that assigns: in pipelines whose last step has labels alone, ``predict``."""
     best, final = _unwrapped(estimator), final_estimator(estimator)
-    if not isinstance(best, Pipeline) or hasattr(final, "predict_proba"):
+    if hasattr(final, "predict_proba"):
         return "predict_proba"
-    if not hasattr(final, "predict"):
-        raise errors.missing_method(final, "predict")
-    return "predict"
+    if isinstance(best, Pipeline):
+        if not hasattr(final, "predict"):
+            raise errors.missing_method(final, "predict")
+        return "predict"
+    if hasattr(final, "predict"):
+        raise errors.labels_alone(final)
+    return "predict_proba"
 
 
 def _one_hot(labels: np.ndarray, final: Any) -> np.ndarray:

@@ -185,7 +185,11 @@ def test_bad_arguments_are_refused(model, few_images, blobs):
     for n in (0, 1.5, True):
         with pytest.raises(ValueError, match="expected an integer of at least 1"):
             exemplars(model, few_images, n=n)
-    with pytest.raises(TypeError, match="KMeans has no method predict_proba"):
+    with pytest.raises(
+        TypeError,
+        match=r"KMeans has no method predict_proba\. Pass it as the last step of a fitted "
+        r"Pipeline, make_pipeline\(model, KMeans\(\.\.\.\)\)\.fit\(X\), where model is an est",
+    ):
         cluster_table(KMeans(3, n_init=1).fit(blobs[0]), blobs[0])
     with pytest.raises(NotFittedError):
         cluster_table(ContrastiveClustering(3), few_images)
