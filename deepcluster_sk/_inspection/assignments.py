@@ -47,11 +47,11 @@ class Assignments(NamedTuple):
         rows = np.flatnonzero(self.labels == cluster)
         return rows[np.argsort(-self.confidence[rows], kind="stable")]
 
-    def examples(self, cluster: int, n_typical: int, n_uncertain: int) -> tuple[np.ndarray, ...]:
+    def examples(self, cluster: int, n_confident: int, n_uncertain: int) -> tuple[np.ndarray, ...]:
         """Return the most confident members, and of the others the least confident ones first."""
         rows = self.members(cluster)
-        rest = rows[n_typical:]
-        return rows[:n_typical], rest[len(rest) - min(n_uncertain, len(rest)) :][::-1]
+        rest = rows[n_confident:]
+        return rows[:n_confident], rest[len(rest) - min(n_uncertain, len(rest)) :][::-1]
 
 
 def from_probabilities(probabilities: ArrayLike) -> Assignments:

@@ -40,7 +40,7 @@ _NAV = [
     *(("match", "Classes"), ("losses", "Losses"), ("parameters", "Parameters")),
 ]
 _GALLERY_TEXT = {
-    True: "Typical members are those with the highest confidence. Open a cluster to see more.",
+    True: "Of each cluster, the members with the highest confidence. Open it to see more.",
     False: "Open a cluster to see the features that tell it from the others, and its members.",
 }
 
@@ -59,15 +59,15 @@ def report(
 
     - a map of the samples, on which those with similar features are near each other, to look at,
       to select from, and to download what is selected;
-    - galleries of the clusters with their most typical and least certain members; for rows of
-      features, the features that tell a cluster from the others;
+    - galleries of the clusters with their most and least confident members; for rows of features,
+      the features that tell a cluster from the others;
     - fields for names of clusters, which the browser keeps; they can be downloaded and read again;
     - the samples that fit nowhere, those that are nearly the same, and the tree of the clusters if
       the estimator has a ``linkage_``;
     - a table of samples to search and sort, sizes, confidences, the losses and the parameters.
 
     To keep the page below 5 MB, at most 36 pictures per cluster and 2,000 in all are on it, of 144
-    pixels or smaller. Of more than 100,000 samples, the 20,000 least certain ones and an even
+    pixels or smaller. Of more than 100,000 samples, the 20,000 least confident ones and an even
     share of the others are listed and on the map. Long names are shortened if there are many.
 
     Parameters
@@ -207,6 +207,6 @@ def _agreement_text(known: Clustering, fitted: Any) -> str:
 
 
 def _examples(found: Assignments, cluster: int) -> tuple[np.ndarray, ...]:
-    """Row numbers of the typical and of the uncertain members that are shown."""
+    """Row numbers of the most and of the least confident members that are shown."""
     shown = min(_PER_CLUSTER, _IN_GALLERY // found.n_clusters)
     return found.examples(cluster, shown - shown // 3, shown // 3)

@@ -1,4 +1,4 @@
-"""Tables with one row per sample, and the most typical samples of each cluster."""
+"""Tables with one row per sample, and the most central samples of each cluster."""
 
 import os
 from collections.abc import Sequence
@@ -127,7 +127,7 @@ def table_of(
 
 
 def exemplars(estimator: Any, X: Any, n: int = 1) -> np.ndarray:
-    """Return the most typical samples of each cluster.
+    """Return the most central samples of each cluster.
 
     These are the members whose features point most nearly in the mean direction of the features of
     the cluster. The members of the highest confidence, which a
@@ -148,7 +148,7 @@ def exemplars(estimator: Any, X: Any, n: int = 1) -> np.ndarray:
     Returns
     -------
     rows : ndarray of shape (n_clusters, n), int64
-        Row numbers in X, the most typical first; -1 where a cluster has fewer members.
+        Row numbers in X, the most central first; -1 where a cluster has fewer members.
 
     Raises
     ------
