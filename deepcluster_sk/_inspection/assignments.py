@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import MetaEstimatorMixin
+from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import (
     check_array,
@@ -275,9 +276,11 @@ def final_estimator(estimator: Any) -> Any:
 
 
 def _unwrapped(estimator: Any) -> Any:
-    """Return the best estimator of a search; anything else as it is."""
+    """Return the best estimator of a search, or a frozen one; anything else as it is."""
     if isinstance(estimator, type):
         raise errors.class_in_place_of_instance(estimator)
+    if isinstance(estimator, FrozenEstimator):
+        return _unwrapped(estimator.estimator)
     if isinstance(estimator, MetaEstimatorMixin) and not isinstance(estimator, Pipeline):
         if hasattr(estimator, "best_estimator_"):
             return _unwrapped(estimator.best_estimator_)

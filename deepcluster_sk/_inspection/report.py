@@ -202,7 +202,10 @@ def _agreement_text(known: Clustering, fitted: Any) -> str:
     words = agreement_in_words(float(found.confidence[assigned].mean()), images=known.image)
     return (
         "Confidence is the share of a cluster that is expected to belong together with a sample, "
-        f"as far as its neighbours tell. In all: {words}{'' if words.endswith('.') else '.'}"
+        "as far as its neighbours tell. The expected agreement is its mean over all samples that "
+        "have a cluster. It estimates, without known classes, the share of samples that are in the "
+        "right cluster, and is too high where the data have other groups than those you look for. "
+        f"Here: {words}{'' if words.endswith('.') else '.'}"
     )
 
 

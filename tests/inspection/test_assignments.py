@@ -7,6 +7,7 @@ from PIL import Image
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.cluster import KMeans
 from sklearn.ensemble import IsolationForest
+from sklearn.frozen import FrozenEstimator
 from sklearn.mixture import GaussianMixture
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
@@ -172,6 +173,17 @@ def test_last_steps_of_other_packages_are_described_by_what_they_get(blobs):
     nested = make_pipeline(StandardScaler(), pipeline).fit(X)
     np.testing.assert_array_equal(described(nested, X).features, features(nested, X))
     np.testing.assert_array_equal(described(nested, X).probabilities, soft_assignments(nested, X))
+
+
+def test_a_frozen_estimator_is_the_one_in_it(model, few_images, tmp_path):
+    frozen = FrozenEstimator(model)
+    for estimator in (frozen, make_pipeline(frozen)):
+        told, expected = described(estimator, few_images), described(model, few_images)
+        np.testing.assert_array_equal(told.scores, expected.scores)
+        np.testing.assert_array_equal(told.found.labels, expected.found.labels)
+        assert report(estimator, few_images, tmp_path / "page.html").exists()
+    pipeline = make_pipeline(frozen, KMeans(2, n_init=1, random_state=0)).fit(few_images)
+    np.testing.assert_array_equal(described(pipeline, few_images).features, expected.features)
 
 
 def test_outliers_of_other_packages_stay_without_a_cluster(blobs):
