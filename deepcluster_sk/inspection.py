@@ -1,4 +1,4 @@
-"""What comes after clustering: similar samples, near-duplicates, typical samples, and tables.
+"""What comes after clustering: similar samples, near-duplicates, central samples, and tables.
 
 All functions take a fitted estimator of this package, or a pipeline or search that ends in one. A
 pipeline may also end in a clusterer of another package, such as k-means on the encoder's features.

@@ -49,8 +49,8 @@ for model, X in [(kmeans, digits.data), (contrastive, digits.images)]:
 print("\n".join(table))
 
 # %%
-# Each row is a cluster: its most typical members on the left, and those that the estimator is least
-# certain of on the right.
+# Each row is a cluster: its members of the highest confidence on the left, and those of the lowest
+# on the right.
 
 gallery = ClusterGalleryDisplay.from_estimator(contrastive, digits.images, cmap="gray_r")
 

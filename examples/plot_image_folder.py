@@ -51,8 +51,8 @@ for kind in np.unique(kinds):
     print(f"{kind:5}", np.bincount(labels[kinds == kind], minlength=3))
 
 # %%
-# Each row is a cluster: its most typical members on the left, and those that the estimator is least
-# certain of on the right. Colours are mixed in each: the augmentation changes them, and so says
+# Each row is a cluster: its members of the highest confidence on the left, and those of the lowest
+# on the right. Colours are mixed in each: the augmentation changes them, and so says
 # that they do not matter.
 
 ClusterGalleryDisplay.from_estimator(model, folder)
@@ -64,7 +64,7 @@ ClusterSizeDisplay.from_estimator(model, folder)
 
 # %%
 # The features in two dimensions, with images where there is room for them. Black frames and rings
-# mark the least certain ones.
+# mark the least confident ones.
 
 EmbeddingDisplay.from_estimator(model, folder, thumbnails=True)
 

@@ -2,7 +2,7 @@
 Similar samples and near-duplicates
 ===================================
 
-Search a fitted model for samples like a given one, find copies, and show the typical samples of
+Search a fitted model for samples like a given one, find copies, and show the central samples of
 each cluster.
 """
 
@@ -59,13 +59,13 @@ dropped = np.concatenate([group[1:] for group in groups])
 print(len(images), "->", len(np.delete(images, dropped, axis=0)))
 
 # %%
-# The five most typical samples of each cluster.
+# The five most central samples of each cluster.
 
 rows = exemplars(model, images, n=5)
 show(rows.T, np.tile([f"cluster {number}" for number in range(10)], (5, 1)))
 
 # %%
-# And everything that is known of each sample, as a table. The least certain ones:
+# And everything that is known of each sample, as a table. The least confident ones:
 
 table = cluster_table(model, images)
 print(table.sort_values("confidence").head(5).round(3).to_string(index=False))

@@ -107,7 +107,7 @@ class Page(HTMLParser):
 
     @property
     def samples(self):
-        """Columns by name, the least certain samples first; names and classes as texts."""
+        """Columns by name, the least confident samples first; names and classes as texts."""
         header, columns = self.data
         order = np.argsort(columns["confidence"], kind="stable")
         found = {name: values[order] for name, values in columns.items()}

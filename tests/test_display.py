@@ -137,11 +137,11 @@ def test_gallery_shows_the_most_and_the_least_confident_members():
     labels = [0, 0, 0, 0, 1, 1, -1]
     confidence = [0.2, 0.9, 0.5, 0.8, 0.3, 0.4, 0.99]
     display = ClusterGalleryDisplay.from_predictions(
-        X, labels, confidence=confidence, n_typical=2, n_uncertain=1
+        X, labels, confidence=confidence, n_confident=2, n_uncertain=1
     )
     np.testing.assert_array_equal(display.sizes, [4, 2])
     np.testing.assert_allclose(display.confidence, [0.6, 0.35])
-    assert [rows.tolist() for rows in display.typical] == [[1, 3], [5, 4]]
+    assert [rows.tolist() for rows in display.confident] == [[1, 3], [5, 4]]
     assert [rows.tolist() for rows in display.uncertain] == [[0], []]
     assert set(display.samples) == {0, 1, 3, 4, 5}
 
@@ -162,7 +162,7 @@ def test_gallery_names_an_empty_cluster(few_images):
 def test_gallery_shows_chosen_clusters_in_the_given_order(few_images):
     labels = np.arange(60) % 4
     display = ClusterGalleryDisplay.from_predictions(few_images, labels, clusters=[3, 1])
-    assert [set(labels[rows]) for rows in display.typical] == [{3}, {1}]
+    assert [set(labels[rows]) for rows in display.confident] == [{3}, {1}]
     with pytest.raises(
         ValueError, match=r"clusters=\[4\], expected a list of integers in \[0, 4\)"
     ):
@@ -173,7 +173,7 @@ def test_gallery_of_rows_shows_deviations_and_names_features(wine):
     rng = np.random.default_rng(0)
     labels, confidence = rng.integers(3, size=178), rng.random(178)
     display = ClusterGalleryDisplay.from_predictions(wine, labels, confidence=confidence)
-    row = display.typical[0][0]
+    row = display.confident[0][0]
     expected = (wine.iloc[row] - wine.mean()) / wine.std(ddof=0)
     np.testing.assert_allclose(display.samples[row], expected)
     assert display.feature_names == list(wine.columns)
@@ -194,7 +194,7 @@ def test_rows_in_any_container_are_drawn_as_rows(kind, wine, tmp_path):
     expected = ClusterGalleryDisplay.from_predictions(rows, model.labels_)
     names = list(wine.columns) if kind == "polars" else [str(i) for i in range(rows.shape[1])]
     assert gallery.feature_names == names
-    member = int(expected.typical[0][0])
+    member = int(expected.confident[0][0])
     again = ClusterGalleryDisplay.from_predictions(X, model.labels_)
     np.testing.assert_allclose(again.samples[member], expected.samples[member])
     page = report(model, X, tmp_path / "page.html").read_text("utf-8")
@@ -248,13 +248,15 @@ def test_a_pipeline_that_ends_in_labels_alone_is_drawn(shown, blobs):
 
 
 def test_a_pipeline_that_ends_without_predictions_is_refused(blobs):
-    with pytest.raises(TypeError, match=r"DBSCAN has no method predict\. .*from_predictions"):
+    with pytest.raises(
+        TypeError, match=r"DBSCAN has no method predict\. Pass a fitted estimator of deepcluster_sk"
+    ):
         assign(make_pipeline(StandardScaler(), DBSCAN()).fit(blobs[0]), blobs[0])
 
 
 def test_an_estimator_without_features_is_refused(blobs):
     mixture = GaussianMixture(3).fit(blobs[0])
-    with pytest.raises(TypeError, match=r"Mixture has no method transform\. .*from_predictions"):
+    with pytest.raises(TypeError, match="Mixture has no features of samples to compare"):
         EmbeddingDisplay.from_estimator(mixture, blobs[0])
 
 
@@ -268,7 +270,7 @@ def test_an_estimator_without_predictions_is_refused(blobs):
 @pytest.mark.parametrize("in_pipeline", [False, True])
 def test_an_estimator_without_losses_is_refused(shown, last, in_pipeline, blobs):
     estimator = (make_pipeline(StandardScaler(), last) if in_pipeline else last).fit(blobs[0])
-    message = rf"{type(last).__name__} has no loss curve and no .*from_predictions"
+    message = rf"{type(last).__name__} has no loss curve and no .*from_predictions\. display\.clu"
     with pytest.raises(TypeError, match=message):
         SHOWN[shown](estimator, blobs[0])
 
@@ -314,10 +316,10 @@ def test_a_search_without_a_best_estimator_is_refused():
 
 @pytest.mark.parametrize("numbers", [(0, 0), (-2, 1)])
 def test_a_gallery_of_nobody_is_refused(numbers, few_images):
-    n_typical, n_uncertain = numbers
+    n_confident, n_uncertain = numbers
     with pytest.raises(ValueError, match="at least one member to show"):
         ClusterGalleryDisplay.from_predictions(
-            few_images, np.arange(60) % 3, n_typical=n_typical, n_uncertain=n_uncertain
+            few_images, np.arange(60) % 3, n_confident=n_confident, n_uncertain=n_uncertain
         )
 
 
@@ -464,26 +466,36 @@ def test_loss_curve_draws_every_term_but_not_the_zeros_before_its_start(model):
 
 
 @pytest.mark.parametrize("projection", ["pca", "tsne"])
-def test_embedding_projects_a_subset_and_marks_the_least_certain(projection, model, few_images):
+def test_embedding_projects_a_subset_and_marks_the_least_confident(projection, model, few_images):
     display = EmbeddingDisplay.from_estimator(
         model,
         few_images,
         projection=projection,
         max_samples=40,
-        n_outliers=3,
+        n_uncertain=3,
         thumbnails=True,
     )
     assert display.positions.shape == (40, 2)
     found = assign(model, few_images)
     np.testing.assert_array_equal(display.labels, found.labels[display.rows])
-    ringed = found.confidence[display.rows[display.outliers]]
-    rest = np.delete(found.confidence[display.rows], display.outliers)
+    ringed = found.confidence[display.rows[display.uncertain]]
+    rest = np.delete(found.confidence[display.rows], display.uncertain)
     assert ringed.max() <= rest.min()
     assert display.thumbnails
     again = EmbeddingDisplay.from_estimator(
-        model, few_images, projection=projection, max_samples=40, n_outliers=3
+        model, few_images, projection=projection, max_samples=40, n_uncertain=3
     )
     np.testing.assert_array_equal(again.positions, display.positions)
+
+
+def test_embedding_of_labels_alone_shows_the_features_before_them(blobs):
+    X = blobs[0]
+    pipeline = make_pipeline(StandardScaler(), KMeans(3, n_init=1, random_state=0)).fit(X)
+    display = EmbeddingDisplay.from_estimator(pipeline, X)
+    scaled = StandardScaler().fit_transform(X)
+    expected = EmbeddingDisplay.from_predictions(scaled, pipeline.predict(X))
+    np.testing.assert_allclose(display.positions, expected.positions, atol=1e-4)
+    np.testing.assert_array_equal(display.labels, pipeline.predict(X))
 
 
 def test_embedding_of_two_features_keeps_their_distances():

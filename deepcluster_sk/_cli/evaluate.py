@@ -5,7 +5,7 @@ import argparse
 import numpy as np
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
-from .._inspection.assignments import assign
+from .._inspection.assignments import described
 from ..metrics import MatchedContingency, matched_contingency
 from . import errors
 from .console import printable, say
@@ -23,9 +23,10 @@ def run(arguments: argparse.Namespace) -> None:
     source = open_classes(arguments)
     check_targets(arguments, source)
     with opened_model(arguments) as model:
-        found = assign(model, source.X)
+        told = described(model, source.X)
+        found = told.found
         if arguments.out:
-            write_table(arguments.out, cluster_columns(arguments, model, source, found))
+            write_table(arguments.out, cluster_columns(arguments, source, told))
             say(arguments, f"wrote {arguments.out}")
     known = found.labels >= 0
     if not known.any():

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .._inspection.assignments import Assignments, assign, is_calibrated
+from .._inspection.assignments import Assignments, Described, described, is_calibrated
 from .._inspection.names import short_paths
 from .._inspection.summaries import agreement_in_words
 from .console import say
@@ -18,12 +18,13 @@ from .tables_out import write_table
 
 def write(arguments: argparse.Namespace, model: Any, source: Source) -> None:
     """Write everything that was asked for."""
-    found = assign(model, source.X)
-    columns = cluster_columns(arguments, model, source, found)
+    told = described(model, source.X)
+    found = told.found
+    columns = cluster_columns(arguments, source, told)
     if arguments.out:
         write_table(arguments.out, columns)
     if arguments.report:
-        write_report(model, source, arguments.report)
+        write_report(model, source, told, arguments.report)
     if arguments.copy_to and source.paths:
         _copy(source.paths, found, arguments.copy_to)
     for target in (arguments.out, arguments.report, arguments.copy_to):
@@ -40,13 +41,13 @@ def write(arguments: argparse.Namespace, model: Any, source: Source) -> None:
 
 
 def cluster_columns(
-    arguments: argparse.Namespace, model: Any, source: Source, found: Assignments
+    arguments: argparse.Namespace, source: Source, told: Described
 ) -> dict[str, Any]:
     """Return the columns of the table: names, clusters, confidences, and details if wanted."""
     if arguments.details:
-        from .._inspection.tables import cluster_table  # only now: pandas takes its time
+        from .._inspection.tables import table_of  # only now: pandas takes its time
 
-        frame = cluster_table(model, source.X, source.classes, names=source.names)
+        frame = table_of(told, source.X, source.classes, source.names)
         names = [str(name) for name in frame if name != "sample"]
         details: dict[str, Any] = {name: frame[name].to_numpy() for name in names}
         second = frame["second_cluster"].astype(object)
@@ -54,17 +55,19 @@ def cluster_columns(
         if source.classes is not None:
             details["class"] = source.classes
         return {source.kind: source.names, **details}
+    found = told.found
     confidence = np.where(found.labels >= 0, found.confidence, np.nan)
     columns = {source.kind: source.names, "cluster": found.labels, "confidence": confidence}
     return columns if source.classes is None else {**columns, "class": source.classes}
 
 
-def write_report(model: Any, source: Source, target: Path) -> None:
+def write_report(model: Any, source: Source, told: Described, target: Path) -> None:
     """Write the page."""
-    from .._inspection.report import report
+    from .._inspection.clustering import clustering_of
+    from .._inspection.report import write_page
 
     names = None if source.paths else source.names
-    report(model, source.X, target, source.classes, names=names)
+    write_page(clustering_of(model, told, source.X, source.classes, names), target)
 
 
 def _copy(paths: Sequence[str], found: Assignments, folder: Path) -> None:

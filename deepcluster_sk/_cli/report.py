@@ -2,6 +2,7 @@
 
 import argparse
 
+from .._inspection.assignments import described
 from .console import say
 from .models import opened_model
 from .output import write_report
@@ -14,5 +15,5 @@ def run(arguments: argparse.Namespace) -> None:
     source = open_sources(arguments)
     check_targets(arguments, source, page=True)
     with opened_model(arguments) as model:
-        write_report(model, source, arguments.out)
+        write_report(model, source, described(model, source.X), arguments.out)
     say(arguments, f"wrote {arguments.out}")

@@ -28,7 +28,9 @@ encoder : str, torch.nn.Module or callable, default="auto"
     - ``"cnn"``: six convolutions (four below 16 pixels); grey images of 16 pixels and more
       are resized to 20 x 20 first.
     - ``"hog"``: histograms of oriented gradients, which compare shapes and not colours; for small
-      sets of photos without a pretrained network. Nothing is trained but the heads.
+      sets of photos without a pretrained network. Nothing is trained but the heads. For
+      files, it sees the size that `image_size` says, by default at most 32 pixels per side; more
+      of them show texture beside the shape.
     - ``"resnet18"``, ``"resnet34"``, ... without the name of a library: untrained, without the
       classifier, with a 3x3 stem and no max-pooling for images of up to 96 pixels.
     - Any other classifier of ``torchvision.models``, by its name, untrained.

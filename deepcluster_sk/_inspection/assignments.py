@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import MetaEstimatorMixin
+from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import (
     check_array,
@@ -47,11 +48,11 @@ class Assignments(NamedTuple):
         rows = np.flatnonzero(self.labels == cluster)
         return rows[np.argsort(-self.confidence[rows], kind="stable")]
 
-    def examples(self, cluster: int, n_typical: int, n_uncertain: int) -> tuple[np.ndarray, ...]:
+    def examples(self, cluster: int, n_confident: int, n_uncertain: int) -> tuple[np.ndarray, ...]:
         """Return the most confident members, and of the others the least confident ones first."""
         rows = self.members(cluster)
-        rest = rows[n_typical:]
-        return rows[:n_typical], rest[len(rest) - min(n_uncertain, len(rest)) :][::-1]
+        rest = rows[n_confident:]
+        return rows[:n_confident], rest[len(rest) - min(n_uncertain, len(rest)) :][::-1]
 
 
 def from_probabilities(probabilities: ArrayLike) -> Assignments:
@@ -173,11 +174,15 @@ def soft_assignments(estimator: Any, X: Any) -> np.ndarray:
 def _assigning_method(estimator: Any) -> str:
     """Name the method that assigns: in pipelines whose last step has labels alone, ``predict``."""
     best, final = _unwrapped(estimator), final_estimator(estimator)
-    if not isinstance(best, Pipeline) or hasattr(final, "predict_proba"):
+    if hasattr(final, "predict_proba"):
         return "predict_proba"
-    if not hasattr(final, "predict"):
-        raise errors.missing_method(final, "predict")
-    return "predict"
+    if isinstance(best, Pipeline):
+        if not hasattr(final, "predict"):
+            raise errors.missing_method(final, "predict")
+        return "predict"
+    if hasattr(final, "predict"):
+        raise errors.labels_alone(final)
+    return "predict_proba"
 
 
 def _one_hot(labels: np.ndarray, final: Any) -> np.ndarray:
@@ -271,9 +276,11 @@ def final_estimator(estimator: Any) -> Any:
 
 
 def _unwrapped(estimator: Any) -> Any:
-    """Return the best estimator of a search; anything else as it is."""
+    """Return the best estimator of a search, or a frozen one; anything else as it is."""
     if isinstance(estimator, type):
         raise errors.class_in_place_of_instance(estimator)
+    if isinstance(estimator, FrozenEstimator):
+        return _unwrapped(estimator.estimator)
     if isinstance(estimator, MetaEstimatorMixin) and not isinstance(estimator, Pipeline):
         if hasattr(estimator, "best_estimator_"):
             return _unwrapped(estimator.best_estimator_)

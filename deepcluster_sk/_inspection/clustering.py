@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
-from .assignments import Assignments, described, input_shape
+from .assignments import Assignments, Described, described, input_shape
 from .names import sample_names
 from .pictures import as_samples, is_image
 from .report_data import Listed, listed_rows, second_choice, shortened
@@ -52,7 +52,17 @@ def clustering(
     placed : bool, default=False
         Whether to refuse an estimator without features, which has no map.
     """
-    known = described(estimator, X, need_features=placed)
+    return clustering_of(estimator, described(estimator, X, need_features=placed), X, y, names)
+
+
+def clustering_of(
+    estimator: Any,
+    known: Described,
+    X: Any,
+    y: ArrayLike | None,
+    names: Sequence[str] | None,
+) -> Clustering:
+    """Put together what the estimator has said of samples, and check what comes with them."""
     samples = as_samples(X)
     check_consistent_length(known.probabilities, samples, y, names)
     return Clustering(

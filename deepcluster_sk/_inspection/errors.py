@@ -28,12 +28,30 @@ def missing_method(estimator: Any, method: str) -> TypeError:
     return TypeError(f"{type(estimator).__name__} has no method {method}. {_WAY_OUT}")
 
 
+def labels_alone(estimator: Any) -> TypeError:
+    """Return the error for a clusterer of another package outside of a pipeline."""
+    name = type(estimator).__name__
+    return TypeError(
+        f"{name} has no method predict_proba. Pass it as the last step of a fitted Pipeline, "
+        f"{_pipeline_with(name)}; a display's from_predictions draws its labels alone."
+    )
+
+
 def missing_features(estimator: Any) -> TypeError:
     """Return the error for an estimator of another package that compares no features."""
+    name = type(estimator).__name__
+    example = f": {_pipeline_with(name)}" if hasattr(estimator, "predict") else ""
     return TypeError(
-        f"{type(estimator).__name__} has no features of samples to compare. Pass a fitted "
-        "estimator of deepcluster_sk, or a Pipeline whose steps before the last one transform "
-        "samples to features."
+        f"{name} has no features of samples to compare. Pass a fitted estimator of deepcluster_sk, "
+        f"or a Pipeline whose steps before the last one transform samples to features{example}."
+    )
+
+
+def _pipeline_with(name: str) -> str:
+    """Show how the features of our estimators get to a clusterer of another package."""
+    return (
+        f"make_pipeline(model, {name}(...)).fit(X), where model is an estimator of deepcluster_sk "
+        "or another transformer"
     )
 
 
@@ -41,7 +59,8 @@ def missing_training(estimator: Any) -> TypeError:
     """Return the error for an estimator of another package, which has not kept its losses."""
     return TypeError(
         f"{type(estimator).__name__} has no loss curve and no parameters of deepcluster_sk to "
-        f"show. {_WAY_OUT}"
+        f"show. {_WAY_OUT} display.cluster_map and inspection.cluster_table also take a Pipeline "
+        "that ends in another clusterer, such as make_pipeline(model, KMeans(...))."
     )
 
 

@@ -40,7 +40,7 @@ _NAV = [
     *(("match", "Classes"), ("losses", "Losses"), ("parameters", "Parameters")),
 ]
 _GALLERY_TEXT = {
-    True: "Typical members are those with the highest confidence. Open a cluster to see more.",
+    True: "Of each cluster, the members with the highest confidence. Open it to see more.",
     False: "Open a cluster to see the features that tell it from the others, and its members.",
 }
 
@@ -59,15 +59,15 @@ def report(
 
     - a map of the samples, on which those with similar features are near each other, to look at,
       to select from, and to download what is selected;
-    - galleries of the clusters with their most typical and least certain members; for rows of
-      features, the features that tell a cluster from the others;
+    - galleries of the clusters with their most and least confident members; for rows of features,
+      the features that tell a cluster from the others;
     - fields for names of clusters, which the browser keeps; they can be downloaded and read again;
     - the samples that fit nowhere, those that are nearly the same, and the tree of the clusters if
       the estimator has a ``linkage_``;
     - a table of samples to search and sort, sizes, confidences, the losses and the parameters.
 
     To keep the page below 5 MB, at most 36 pictures per cluster and 2,000 in all are on it, of 144
-    pixels or smaller. Of more than 100,000 samples, the 20,000 least certain ones and an even
+    pixels or smaller. Of more than 100,000 samples, the 20,000 least confident ones and an even
     share of the others are listed and on the map. Long names are shortened if there are many.
 
     Parameters
@@ -119,8 +119,13 @@ def report(
     from .._runtime.file_format import check_target  # only now: torch takes its time
 
     check_target(path)
-    fitted = trained_estimator(estimator)
-    text = _whole_page(clustering(estimator, X, y, names), fitted)
+    trained_estimator(estimator)  # refuses others before they have to assign anything
+    return write_page(clustering(estimator, X, y, names), path)
+
+
+def write_page(known: Clustering, path: Path) -> Path:
+    """Write the page of what an estimator has said, as :func:`report` does."""
+    text = _whole_page(known, trained_estimator(known.estimator))
     from .._runtime.process_group import may_write  # only now: torch takes its time
 
     if may_write():
@@ -197,11 +202,14 @@ def _agreement_text(known: Clustering, fitted: Any) -> str:
     words = agreement_in_words(float(found.confidence[assigned].mean()), images=known.image)
     return (
         "Confidence is the share of a cluster that is expected to belong together with a sample, "
-        f"as far as its neighbours tell. In all: {words}{'' if words.endswith('.') else '.'}"
+        "as far as its neighbours tell. The expected agreement is its mean over all samples that "
+        "have a cluster. It estimates, without known classes, the share of samples that are in the "
+        "right cluster, and is too high where the data have other groups than those you look for. "
+        f"Here: {words}{'' if words.endswith('.') else '.'}"
     )
 
 
 def _examples(found: Assignments, cluster: int) -> tuple[np.ndarray, ...]:
-    """Row numbers of the typical and of the uncertain members that are shown."""
+    """Row numbers of the most and of the least confident members that are shown."""
     shown = min(_PER_CLUSTER, _IN_GALLERY // found.n_clusters)
     return found.examples(cluster, shown - shown // 3, shown // 3)

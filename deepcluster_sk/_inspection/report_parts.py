@@ -130,18 +130,18 @@ def cluster_details(
     """Render one cluster of the gallery: a line with some pictures that opens to all of them."""
     found, classes = listed.found, listed.classes
     size, confidence = int(found.sizes[cluster]), found.mean_confidence[cluster]
-    typical, uncertain = examples
+    confident, uncertain = examples
     majority = ""
     about = f"{size:,} members · {confidence:.1%} confidence" if size else "empty"
     if classes is not None and size:
         majority, part = _majority(classes[found.labels == cluster])
         about += f" · {part:.0%} of class {escape(majority)}"
-    preview = "".join(tile(places[r]) for r in typical[:_PREVIEW].tolist() if r in places)
+    preview = "".join(tile(places[r]) for r in confident[:_PREVIEW].tolist() if r in places)
     if preview:
         preview = f'<span class="preview" aria-hidden="true">{preview}</span>'
     body = "".join(
         f"<h3>{title}</h3>{tiles(rows.tolist(), listed, places)}"
-        for title, rows in [("Most typical", typical), ("Least certain", uncertain)]
+        for title, rows in [("Most confident", confident), ("Least confident", uncertain)]
         if len(rows)
     )
     if size:

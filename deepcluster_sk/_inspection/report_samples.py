@@ -48,10 +48,10 @@ def samples_section(listed: Listed, *, pictures: bool, longest: int | None) -> s
         heads.insert(0, "<td></td>")
     n_listed, n_samples = len(listed.rows), len(listed.found.labels)
     text = (
-        f"All {n_samples:,} samples, the least certain ones first."
+        f"All {n_samples:,} samples, the least confident ones first."
         if n_listed == n_samples
-        else f"The least certain and others, {n_listed:,} of {n_samples:,} samples, the least "
-        "certain ones first."
+        else f"The least confident and others, {n_listed:,} of {n_samples:,} samples, the least "
+        "confident ones first."
     )
     if longest is not None:
         text += (

@@ -12,8 +12,9 @@ _PER_GROUP = 10  # pictures
 _IN_FILE = 20_000  # samples of groups that can be selected and downloaded
 
 _BY_TYPICALITY = (
-    "The samples that are the least typical of their clusters: the lowest values of "
-    "<code>score_samples</code>, which are below the pictures, lowest first."
+    "The least typical samples: those with the lowest values of <code>score_samples</code>, which "
+    "are below the pictures, lowest first. Odd samples that are alike form a cluster of their own "
+    "and are not among them: look at small clusters as well."
 )
 _BY_CONFIDENCE = (
     "The samples with the lowest confidence, lowest first: no cluster is much more probable than "

@@ -1,4 +1,4 @@
-"""Tables with one row per sample, and the most typical samples of each cluster."""
+"""Tables with one row per sample, and the most central samples of each cluster."""
 
 import os
 from collections.abc import Sequence
@@ -14,6 +14,7 @@ from .._runtime.files import ANY_NAME, special_target
 from . import errors
 from .assignments import (
     Assignments,
+    Described,
     described,
 )
 from .names import paths_of
@@ -90,11 +91,19 @@ def cluster_table(
     (1797, 7)
     """
     try:
-        import pandas as pd
+        import pandas  # noqa: F401
     except ImportError as error:
         raise errors.missing_package("pandas", "cluster_table") from error
     samples = as_samples(X)
-    told = described(estimator, samples)
+    return table_of(described(estimator, samples), samples, y, names)
+
+
+def table_of(
+    told: Described, samples: Any, y: ArrayLike | None, names: Sequence[Any] | None
+) -> "DataFrame":
+    """Return the table of what an estimator has said, as :func:`cluster_table` does."""
+    import pandas as pd
+
     assert told.features is not None
     check_consistent_length(told.probabilities, y, names)
     found = told.found
@@ -118,7 +127,7 @@ def cluster_table(
 
 
 def exemplars(estimator: Any, X: Any, n: int = 1) -> np.ndarray:
-    """Return the most typical samples of each cluster.
+    """Return the most central samples of each cluster.
 
     These are the members whose features point most nearly in the mean direction of the features of
     the cluster. The members of the highest confidence, which a
@@ -139,7 +148,7 @@ def exemplars(estimator: Any, X: Any, n: int = 1) -> np.ndarray:
     Returns
     -------
     rows : ndarray of shape (n_clusters, n), int64
-        Row numbers in X, the most typical first; -1 where a cluster has fewer members.
+        Row numbers in X, the most central first; -1 where a cluster has fewer members.
 
     Raises
     ------

@@ -10,7 +10,7 @@ from sklearn.manifold import TSNE
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_consistent_length
 
-from .._inspection.assignments import Assignments, assign, from_labels, input_shape, method_of
+from .._inspection.assignments import Assignments, described, from_labels, input_shape
 from .._inspection.pictures import as_samples, feature_table, is_image, pictures
 from . import _errors as errors
 from ._style import COLORS, MARKERS, make_axes, pyplot
@@ -26,7 +26,8 @@ _SPACING = 0.055  # between thumbnails, as a share of the picture's diagonal
 class EmbeddingDisplay:
     """Samples at the two-dimensional projection of their features.
 
-    Colour, marker and a number at its middle tell a cluster; rings mark the least certain samples.
+    Colour, marker and a number at its middle tell a cluster; rings mark the samples of the lowest
+    confidence.
 
     It is recommended to use :meth:`from_estimator` or :meth:`from_predictions`. All parameters are
     stored as attributes.
@@ -39,7 +40,7 @@ class EmbeddingDisplay:
         Their clusters, or -1.
     rows : ndarray of shape (m,), int
         Their row numbers in X.
-    outliers : ndarray of int
+    uncertain : ndarray of int
         Which of the m samples are ringed.
     thumbnails : dict of int to ndarray or None, default=None
         Pictures (h, w) or (h, w, 3), uint8, by the number of the sample among the m.
@@ -66,13 +67,13 @@ class EmbeddingDisplay:
         positions: np.ndarray,
         labels: np.ndarray,
         rows: np.ndarray,
-        outliers: np.ndarray,
+        uncertain: np.ndarray,
         thumbnails: dict[int, np.ndarray] | None = None,
     ) -> None:
         self.positions = positions
         self.labels = labels
         self.rows = rows
-        self.outliers = outliers
+        self.uncertain = uncertain
         self.thumbnails = thumbnails or {}
 
     @classmethod
@@ -83,26 +84,28 @@ class EmbeddingDisplay:
         *,
         projection: Literal["pca", "tsne"] = "pca",
         max_samples: int = 2000,
-        n_outliers: int = 20,
+        n_uncertain: int = 20,
         thumbnails: bool = False,
         random_state: int | RandomState | None = 0,
         cmap: str = "gray",
         ax: "Axes | None" = None,
     ) -> Self:
-        """Project what a fitted estimator's ``transform`` returns.
+        """Project the features of a fitted estimator. Ours encode the samples once.
 
         Parameters
         ----------
         estimator : object
-            A fitted estimator of this package, or a pipeline or search that ends in one.
+            A fitted estimator of this package, or a pipeline or search that ends in one. Of a
+            pipeline that ends in another one, such as k-means, the features before the last step
+            are shown.
         X : array-like
-            What ``estimator.transform`` accepts.
+            What ``estimator.predict`` accepts.
         projection : {"pca", "tsne"}, default="pca"
             scikit-learn's PCA, linear and fast; or its TSNE, which keeps neighbours together and
             takes seconds to minutes.
         max_samples : int, default=2000
             A random subset of this size is shown of more samples.
-        n_outliers : int, default=20
+        n_uncertain : int, default=20
             Number of samples of the lowest confidence that are ringed.
         thumbnails : bool, default=False
             Draw images over the points, as many as have room.
@@ -122,16 +125,18 @@ class EmbeddingDisplay:
         NotFittedError
             If the estimator is not fitted.
         TypeError
-            If it has no ``transform`` or no ``predict_proba``.
+            If it has no features or no clusters to show, or is a class.
         ValueError
             If `projection` is unknown, or `thumbnails` are asked for samples that are not images.
         """
+        told = described(estimator, X)
+        assert told.features is not None
         return cls._project(
-            method_of(estimator, "transform")(X),
-            assign(estimator, X),
+            told.features,
+            told.found,
             projection=projection,
             max_samples=max_samples,
-            n_outliers=n_outliers,
+            n_uncertain=n_uncertain,
             images=X if thumbnails else None,
             input_shape=input_shape(estimator),
             random_state=random_state,
@@ -147,7 +152,7 @@ class EmbeddingDisplay:
         images: Any = None,
         projection: Literal["pca", "tsne"] = "pca",
         max_samples: int = 2000,
-        n_outliers: int = 20,
+        n_uncertain: int = 20,
         random_state: int | RandomState | None = 0,
         cmap: str = "gray",
         ax: "Axes | None" = None,
@@ -168,7 +173,7 @@ class EmbeddingDisplay:
             scikit-learn's PCA or TSNE.
         max_samples : int, default=2000
             A random subset of this size is shown of more samples.
-        n_outliers : int, default=20
+        n_uncertain : int, default=20
             Number of samples of the lowest confidence that are ringed.
         random_state : int, RandomState or None, default=0
             For the subset and for TSNE.
@@ -192,7 +197,7 @@ class EmbeddingDisplay:
             from_labels(labels, confidence),
             projection=projection,
             max_samples=max_samples,
-            n_outliers=0 if confidence is None else n_outliers,
+            n_uncertain=0 if confidence is None else n_uncertain,
             images=images,
             input_shape=None,
             random_state=random_state,
@@ -206,7 +211,7 @@ class EmbeddingDisplay:
         *,
         projection: str,
         max_samples: int,
-        n_outliers: int,
+        n_uncertain: int,
         images: Any,
         input_shape: tuple[int, ...] | None,
         random_state: int | RandomState | None,
@@ -220,8 +225,8 @@ class EmbeddingDisplay:
             rows = np.sort(random.choice(rows, max_samples, replace=False))
         positions = _positions(features[rows], projection, random)
         labels = assignments.labels[rows]
-        outliers = np.argsort(assignments.confidence[rows], kind="stable")
-        outliers = outliers[labels[outliers] >= 0][:n_outliers]
+        uncertain = np.argsort(assignments.confidence[rows], kind="stable")
+        uncertain = uncertain[labels[uncertain] >= 0][:n_uncertain]
         thumbnails = None
         if images is not None:
             if not is_image(images, input_shape):
@@ -229,12 +234,12 @@ class EmbeddingDisplay:
             middles = _middles(positions, labels)
             places = _with_room(
                 positions,
-                [*outliers, *random.permutation(len(positions))],
+                [*uncertain, *random.permutation(len(positions))],
                 taken=np.array(list(middles.values())),
             )
             shown = pictures(images, rows[places], input_shape=input_shape, side=_SIDE)
             thumbnails = dict(zip(places.tolist(), shown, strict=True))
-        return cls(positions, labels, rows, outliers, thumbnails)
+        return cls(positions, labels, rows, uncertain, thumbnails)
 
     def plot(self, *, cmap: str = "gray", ax: "Axes | None" = None) -> Self:
         """Draw the samples.
@@ -265,7 +270,7 @@ class EmbeddingDisplay:
                 alpha=0.75,
             )
         self._draw_thumbnails(cmap)
-        if len(self.outliers):
+        if len(self.uncertain):
             self._draw_rings()
         self._draw_numbers()
         self.ax_.set(xticks=[], yticks=[])
@@ -273,8 +278,8 @@ class EmbeddingDisplay:
         return self
 
     def _draw_rings(self) -> None:
-        """Ring the least certain samples that have no thumbnail, which would be covered."""
-        bare = [place for place in self.outliers if int(place) not in self.thumbnails]
+        """Ring the least confident samples that have no thumbnail, which would be covered."""
+        bare = [place for place in self.uncertain if int(place) not in self.thumbnails]
         for color, width in [("white", 2.4), ("black", 1.1)]:
             self.ax_.scatter(
                 self.positions[bare, 0],
@@ -286,13 +291,13 @@ class EmbeddingDisplay:
                 zorder=2.5,  # above points, below thumbnails
             )
         marks = "rings and black frames" if self.thumbnails else "rings"
-        self.ax_.set_xlabel(f"{marks}: the {len(self.outliers)} least certain samples", size=9)
+        self.ax_.set_xlabel(f"{marks}: the {len(self.uncertain)} least confident samples", size=9)
 
     def _draw_thumbnails(self, cmap: str) -> None:
         """Draw the pictures over the points, framed in the colour of their cluster."""
         from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 
-        marked = set(self.outliers.tolist())
+        marked = set(self.uncertain.tolist())
         # as much smaller as the axes are smaller than those of a figure of its own
         width = self.ax_.get_window_extent().width / self.figure_.dpi
         zoom = 0.6 * min(1.0, width / 5.5)

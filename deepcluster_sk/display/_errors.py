@@ -8,11 +8,11 @@ def missing_matplotlib() -> ImportError:
     )
 
 
-def nothing_to_show(n_typical: int, n_uncertain: int) -> ValueError:
+def nothing_to_show(n_confident: int, n_uncertain: int) -> ValueError:
     """Return the error for a gallery without members."""
     return ValueError(
-        f"n_typical={n_typical} and n_uncertain={n_uncertain}, expected integers from 0 on, and "
-        "at least one member to show."
+        f"n_confident={n_confident} and n_uncertain={n_uncertain}, expected integers from 0 on, "
+        "and at least one member to show."
     )
 
 

@@ -1,4 +1,4 @@
-"""Gallery of clusters: their most typical and their least certain members."""
+"""Gallery of clusters: their most and their least confident members."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Self
@@ -31,7 +31,7 @@ _ROOMY = 20  # clusters; more of them get one line of text and lower rows
 
 
 class ClusterGalleryDisplay:
-    """The most typical and the least certain samples of each cluster, one row per cluster.
+    """The most and the least confident samples of each cluster, one row per cluster.
 
     Images are shown as they are. Rows of features are shown as strips of colour, one per sample:
     how far each feature is from its mean.
@@ -47,7 +47,7 @@ class ClusterGalleryDisplay:
         Their numbers of members.
     confidence : ndarray of shape (k,), float or None
         Their mean confidence in [0, 1], NaN for an empty cluster; None if it is not known.
-    typical, uncertain : list of k ndarrays of int
+    confident, uncertain : list of k ndarrays of int
         Row numbers of the members shown: the most confident first, and the least confident first.
     samples : dict of int to ndarray
         By row number, a picture (h, w) or (h, w, 3), uint8; or for rows of features the
@@ -86,7 +86,7 @@ class ClusterGalleryDisplay:
         clusters: np.ndarray,
         sizes: np.ndarray,
         confidence: np.ndarray | None,
-        typical: list[np.ndarray],
+        confident: list[np.ndarray],
         uncertain: list[np.ndarray],
         samples: dict[int, np.ndarray],
         *,
@@ -95,7 +95,7 @@ class ClusterGalleryDisplay:
         self.clusters = clusters
         self.sizes = sizes
         self.confidence = confidence
-        self.typical = typical
+        self.confident = confident
         self.uncertain = uncertain
         self.samples = samples
         self.feature_names = feature_names
@@ -107,7 +107,7 @@ class ClusterGalleryDisplay:
         X: Any,
         *,
         clusters: Sequence[int] | None = None,
-        n_typical: int = 10,
+        n_confident: int = 10,
         n_uncertain: int = 4,
         cmap: str | None = None,
         ax: "Axes | None" = None,
@@ -122,7 +122,7 @@ class ClusterGalleryDisplay:
             What ``estimator.predict_proba`` accepts.
         clusters : sequence of int or None, default=None
             Clusters to show, in this order; None shows all.
-        n_typical : int, default=10
+        n_confident : int, default=10
             Number of members with the highest confidence.
         n_uncertain : int, default=4
             Number of members with the lowest confidence.
@@ -150,7 +150,7 @@ class ClusterGalleryDisplay:
             known=True,
             input_shape=input_shape(estimator),
             clusters=clusters,
-            n_typical=n_typical,
+            n_confident=n_confident,
             n_uncertain=n_uncertain,
         ).plot(cmap=cmap, ax=ax)
 
@@ -163,7 +163,7 @@ class ClusterGalleryDisplay:
         confidence: ArrayLike | None = None,
         image_shape: tuple[int, ...] | None = None,
         clusters: Sequence[int] | None = None,
-        n_typical: int = 10,
+        n_confident: int = 10,
         n_uncertain: int = 4,
         cmap: str | None = None,
         ax: "Axes | None" = None,
@@ -183,7 +183,7 @@ class ClusterGalleryDisplay:
             ``(H, W)``, ``(H, W, C)`` or ``(C, H, W)`` of flattened images in a 2-D X.
         clusters : sequence of int or None, default=None
             Clusters to show, in this order; None shows all.
-        n_typical : int, default=10
+        n_confident : int, default=10
             Number of members with the highest confidence.
         n_uncertain : int, default=4
             Number of members with the lowest confidence.
@@ -208,7 +208,7 @@ class ClusterGalleryDisplay:
             known=known,
             input_shape=image_shape,
             clusters=clusters,
-            n_typical=n_typical if known else n_typical + n_uncertain,
+            n_confident=n_confident if known else n_confident + n_uncertain,
             n_uncertain=n_uncertain if known else 0,
         ).plot(cmap=cmap, ax=ax)
 
@@ -221,16 +221,16 @@ class ClusterGalleryDisplay:
         known: bool,
         input_shape: tuple[int, ...] | None,
         clusters: Sequence[int] | None,
-        n_typical: int,
+        n_confident: int,
         n_uncertain: int,
     ) -> Self:
         """Choose members and take their pictures or features."""
-        if n_typical < 0 or n_uncertain < 0 or n_typical + n_uncertain == 0:
-            raise errors.nothing_to_show(n_typical, n_uncertain)
+        if n_confident < 0 or n_uncertain < 0 or n_confident + n_uncertain == 0:
+            raise errors.nothing_to_show(n_confident, n_uncertain)
         X = as_samples(X)
         check_consistent_length(X, assignments.labels)
         chosen = check_clusters(clusters, assignments.n_clusters)
-        pairs = [assignments.examples(c, n_typical, n_uncertain) for c in chosen]
+        pairs = [assignments.examples(c, n_confident, n_uncertain) for c in chosen]
         nobody = np.empty(0, np.intp)
         rows = np.unique(np.concatenate([nobody, *(r for pair in pairs for r in pair)]))
         names, shown = None, np.empty((0, 1, 1), np.uint8)
@@ -243,7 +243,7 @@ class ClusterGalleryDisplay:
             chosen,
             assignments.sizes[chosen],
             assignments.mean_confidence[chosen] if known else None,
-            [typical for typical, _ in pairs],
+            [confident for confident, _ in pairs],
             [uncertain for _, uncertain in pairs],
             dict(zip(rows.tolist(), shown, strict=True)),
             feature_names=names,
@@ -272,20 +272,20 @@ class ClusterGalleryDisplay:
 
     def _plot_pictures(self, cmap: str, ax: "Axes | None") -> None:
         """One row of pictures per cluster, as one image: a hundred clusters draw at once."""
-        n_typical, n_uncertain = _longest(self.typical), _longest(self.uncertain)
+        n_confident, n_uncertain = _longest(self.confident), _longest(self.uncertain)
         first = next(iter(self.samples.values()), np.zeros((_SIDE, _SIDE), np.uint8))
         height, width = first.shape[0] + _GAP, first.shape[1] + _GAP
-        start = n_typical * width + (width // 2 if n_uncertain else 0)
+        start = n_confident * width + (width // 2 if n_uncertain else 0)
         mosaic = np.zeros((len(self.clusters) * height, start + n_uncertain * width, 4))
         for row in range(len(self.clusters)):
-            for offset, members in [(0, self.typical[row]), (start, self.uncertain[row])]:
+            for offset, members in [(0, self.confident[row]), (start, self.uncertain[row])]:
                 for column, member in enumerate(members):
                     x, y = offset + column * width, row * height
                     picture = _rgba(self.samples[int(member)], cmap)
                     mosaic[y : y + picture.shape[0], x : x + picture.shape[1]] = picture
         inches = 6.2 / max(mosaic.shape[1], 1) * height
         self._draw(mosaic, height, ax, row_inches=min(inches, 1.2))
-        self._head(n_typical * width / 2, start + n_uncertain * width / 2, n_uncertain)
+        self._head(n_confident * width / 2, start + n_uncertain * width / 2, n_uncertain)
 
     def _plot_strips(self, cmap: str, ax: "Axes | None") -> None:
         """One band per cluster: a strip per member, a column per feature."""
@@ -297,7 +297,7 @@ class ClusterGalleryDisplay:
         total = start + width if n_uncertain else width
         mosaic = np.full((len(self.clusters) * height, total), np.nan)
         for row in range(len(self.clusters)):
-            for offset, members in [(0, self.typical[row]), (start, self.uncertain[row])]:
+            for offset, members in [(0, self.confident[row]), (start, self.uncertain[row])]:
                 if len(members):
                     strips = np.stack([self.samples[int(member)] for member in members])
                     # strips of equal height, whatever their number
@@ -364,8 +364,8 @@ class ClusterGalleryDisplay:
             "textcoords": "offset points",
         }
         known = self.confidence is not None
-        texts = [(left, "most typical" if known else "members")]
-        texts += [(right, "least certain")] if n_uncertain else []
+        texts = [(left, "most confident" if known else "members")]
+        texts += [(right, "least confident")] if n_uncertain else []
         for x, text in texts:
             self.ax_.annotate(text, (x, 1), (0, 3), ha="center", va="bottom", size=9, **above)
         text = "size · confidence" if known else "size"

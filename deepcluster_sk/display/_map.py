@@ -25,9 +25,10 @@ def cluster_map(
 
     Samples with similar features are near each other. The mouse over a sample shows its name,
     cluster, confidence and, for up to 1,000 samples, its picture. Samples can be selected by a
-    click or by a lasso and downloaded, and clusters can be named. Nothing is loaded, and neither
-    matplotlib nor ipywidgets is needed. In a saved notebook the map works as well, if the notebook
-    is trusted.
+    click or by a lasso. *Copy row numbers* puts their row numbers in X into the clipboard as a
+    list, to paste into the next cell; files of them can be downloaded, and clusters can be named.
+    Nothing is loaded, and neither matplotlib nor ipywidgets is needed. In a saved notebook the map
+    works as well, if the notebook is trusted.
 
     Parameters
     ----------
@@ -115,6 +116,7 @@ class ClusterMap:
         """Put the page into a frame of its own, apart from the notebook."""
         return (
             f'<iframe srcdoc="{escape(self.html)}" sandbox="allow-scripts allow-downloads" '
+            'allow="clipboard-write" '
             f'title="Map of the samples" width="100%" height="{self.height}" '
             'style="border: 0"></iframe>'
         )

@@ -132,10 +132,10 @@ def test_what_tells_no_classes_is_refused(photos, model, table, row_model, tmp_p
 
 def test_images_that_all_are_unreadable_cannot_be_compared(photos, model, monkeypatch, capsys):
     from deepcluster_sk._cli import evaluate
-    from deepcluster_sk._inspection.assignments import from_probabilities
+    from deepcluster_sk._inspection.assignments import Described
 
-    nothing = from_probabilities(np.full((60, 3), np.nan))
-    monkeypatch.setattr(evaluate, "assign", lambda estimator, X: nothing)
+    nothing = Described(np.full((60, 3), np.nan), None, None, None)
+    monkeypatch.setattr(evaluate, "described", lambda estimator, X: nothing)
     code, text = code_and_message(["evaluate", model, photos], capsys)
     assert code == 1
     assert "no sample has a cluster, so there is nothing to compare" in text

@@ -11,9 +11,11 @@ from command_line import FAST, code_and_message, rows_of
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from deepcluster_sk import ContrastiveClustering
+from deepcluster_sk import ContrastiveClustering, load, report
 from deepcluster_sk._cli import libraries, main
 from deepcluster_sk._cli.tables_out import write_table
+from deepcluster_sk.encoders import SmallCNN
+from deepcluster_sk.inspection import cluster_table
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -131,6 +133,37 @@ def test_details_are_more_columns(command, table, row_model, tmp_path):
     assert [[row[name] for name in kept] for row in rows] == [
         [row[name] for name in kept] for row in rows_of(short)
     ]
+
+
+@pytest.mark.parametrize("command", ["predict", "evaluate"])
+def test_table_and_report_cost_no_second_look_at_the_samples(
+    command, photos, tmp_path, monkeypatch, capsys
+):
+    pytest.importorskip("pandas")
+    model, page = tmp_path / "model.dcsk", tmp_path / "page.html"
+    ContrastiveClustering(3, max_epochs=1, random_state=0).fit(str(photos)).save(model)
+    seen = []
+    forward = SmallCNN.forward
+    monkeypatch.setattr(
+        SmallCNN, "forward", lambda self, x: (seen.append(len(x)), forward(self, x))[1]
+    )
+    assert main([command, str(model), str(photos), "--quiet"]) == 0
+    once = sum(seen)
+    assert once >= 60
+    wanted = ["--details", "--out", str(tmp_path / "x.csv")]
+    wanted += ["--report", str(page)] if command == "predict" else []
+    assert main([command, str(model), str(photos), *wanted, "--quiet"]) == 0
+    assert sum(seen) == 2 * once
+    capsys.readouterr()
+    if command == "predict":
+        fitted = load(model)
+        expected = cluster_table(fitted, str(photos))
+        np.testing.assert_allclose(
+            [float(row["typicality"]) for row in rows_of(tmp_path / "x.csv")],
+            expected["typicality"],
+            atol=1e-4,
+        )
+        assert page.read_bytes() == report(fitted, str(photos), tmp_path / "y.html").read_bytes()
 
 
 @pytest.mark.parametrize("arguments", [["--out", "x.parquet"], ["--details"]])

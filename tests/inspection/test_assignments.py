@@ -7,6 +7,7 @@ from PIL import Image
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.cluster import KMeans
 from sklearn.ensemble import IsolationForest
+from sklearn.frozen import FrozenEstimator
 from sklearn.mixture import GaussianMixture
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
@@ -16,7 +17,7 @@ from torch import nn
 
 from deepcluster_sk import ContrastiveClustering, report
 from deepcluster_sk._inspection.assignments import described, features, soft_assignments
-from deepcluster_sk.display import cluster_map
+from deepcluster_sk.display import EmbeddingDisplay, cluster_map
 from deepcluster_sk.inspection import cluster_table, exemplars, near_duplicates
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -70,6 +71,7 @@ USES = {
     "exemplars": lambda model, X, _: exemplars(model, X, n=2),
     "near_duplicates": lambda model, X, _: near_duplicates(model, X),
     "cluster_map": lambda model, X, _: cluster_map(model, X),
+    "embedding": lambda model, X, _: EmbeddingDisplay.from_estimator(model, X),
     "score": lambda model, X, _: model.score(X),
 }
 
@@ -82,7 +84,9 @@ def test_every_sample_is_encoded_once(use, model, few_images, tmp_path, monkeypa
     assert Counting.n_seen == 32
 
 
-@pytest.mark.parametrize("use", ["report", "cluster_table", "exemplars", "cluster_map"])
+@pytest.mark.parametrize(
+    "use", ["report", "cluster_table", "exemplars", "cluster_map", "embedding"]
+)
 def test_the_earlier_steps_of_a_pipeline_run_once(use, few_images, tmp_path, monkeypatch):
     X = few_images[:32].reshape(32, 64)
     last = ContrastiveClustering(2, encoder=Counting(), **FAST)
@@ -169,6 +173,17 @@ def test_last_steps_of_other_packages_are_described_by_what_they_get(blobs):
     nested = make_pipeline(StandardScaler(), pipeline).fit(X)
     np.testing.assert_array_equal(described(nested, X).features, features(nested, X))
     np.testing.assert_array_equal(described(nested, X).probabilities, soft_assignments(nested, X))
+
+
+def test_a_frozen_estimator_is_the_one_in_it(model, few_images, tmp_path):
+    frozen = FrozenEstimator(model)
+    for estimator in (frozen, make_pipeline(frozen)):
+        told, expected = described(estimator, few_images), described(model, few_images)
+        np.testing.assert_array_equal(told.scores, expected.scores)
+        np.testing.assert_array_equal(told.found.labels, expected.found.labels)
+        assert report(estimator, few_images, tmp_path / "page.html").exists()
+    pipeline = make_pipeline(frozen, KMeans(2, n_init=1, random_state=0)).fit(few_images)
+    np.testing.assert_array_equal(described(pipeline, few_images).features, expected.features)
 
 
 def test_outliers_of_other_packages_stay_without_a_cluster(blobs):

@@ -48,6 +48,7 @@ def test_notebooks_show_the_page_in_a_frame_of_its_own():
     assert frame.count("<") == 2
     assert 'height="333"' in frame
     assert 'sandbox="allow-scripts allow-downloads"' in frame
+    assert 'allow="clipboard-write"' in frame
     assert unescape(re.search(r'srcdoc="(.*?)"', frame, re.S)[1]) == shown.html
 
 

@@ -12,6 +12,7 @@ from report_pages import fixed, placed
 from scipy.cluster.hierarchy import linkage
 
 from deepcluster_sk import report
+from deepcluster_sk.display import cluster_map
 
 
 @pytest.fixture(scope="module")
@@ -303,6 +304,43 @@ def test_lasso_selects_and_the_selection_is_downloaded(page):
     page.click("#selection-clear")
     assert n_selected(page) == 0
     assert page.locator("#selection-csv").is_disabled()
+
+
+def pasted(page):
+    """What Ctrl+V puts into a field."""
+    field = page.locator("#find-sample, #target").first
+    field.focus()
+    page.keyboard.press("Control+v")
+    return field.input_value()
+
+
+def test_row_numbers_of_the_selection_are_copied(page):
+    page.click("#same button.select >> nth=0")
+    page.click("#selection-copy")
+    page.locator("#selection-said", has_text="Copied.").wait_for()
+    assert pasted(page) == "[3, 4, 70]"
+    page.click("#selection-clear")
+    assert page.inner_text("#selection-said") == ""
+    assert page.locator("#selection-copy").is_disabled()
+
+
+@pytest.mark.parametrize("is_allowed", [True, False])
+def test_row_numbers_are_copied_from_the_frame_of_a_notebook(is_allowed, browser, tmp_path):
+    model = placed(np.arange(60) % 3, np.linspace(0.6, 1, 60))
+    frame = cluster_map(model, np.zeros((60, 8, 8)))._repr_html_()
+    if not is_allowed:
+        frame = frame.replace("clipboard-write", "")
+    notebook = tmp_path / "notebook.html"
+    notebook.write_text(f'<!DOCTYPE html><input id="target">{frame}', "utf-8")
+    page = browser.new_page()
+    page.goto(notebook.as_uri())
+    inside = page.frame_locator("iframe")
+    inside.locator("#legend button").first.click()
+    inside.locator("#select-clusters").click()
+    inside.locator("#selection-copy").click()
+    inside.locator("#selection-said", has_text="Copied.").wait_for()
+    assert pasted(page) == str(list(range(0, 60, 3)))
+    page.close()
 
 
 def test_map_is_used_by_keys_alone(page):

@@ -191,6 +191,10 @@ def test_estimators_that_cannot_be_asked_are_refused(blobs, few_images):
     for foreign in (KMeans(3, n_init=1), DBSCAN(), GaussianMixture(3)):
         with pytest.raises(TypeError, match=r"has no features of samples to compare\. Pass a fi"):
             similar(foreign.fit(X), X, 0)
+    with pytest.raises(TypeError, match=r"features: make_pipeline\(model, KMeans\(\.\.\.\)\)\.fit"):
+        similar(KMeans(3, n_init=1).fit(X), X, 0)
+    with pytest.raises(TypeError, match=r"transform samples to features\.$"):
+        similar(DBSCAN().fit(X), X, 0)
     with pytest.raises(NotFittedError):
         similar(ContrastiveClustering(3), few_images, 0)
     with pytest.raises(NotFittedError):

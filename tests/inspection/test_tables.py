@@ -1,4 +1,4 @@
-"""Tables of samples, typical samples, and files of tables."""
+"""Tables of samples, central samples, and files of tables."""
 
 import builtins
 import csv
@@ -55,7 +55,7 @@ def soft():
     return Soft(probabilities), X
 
 
-def typical_by_loops(X, labels, cluster, n):
+def central_by_loops(X, labels, cluster, n):
     unit = X / np.linalg.norm(X, axis=1, keepdims=True)
     members = [row for row in range(len(X)) if labels[row] == cluster]
     mean = sum(unit[row].astype(float) for row in members)
@@ -77,17 +77,17 @@ def test_table_has_what_the_estimator_says(model, few_images):
         np.testing.assert_array_equal(table["typicality"], model.score_samples(few_images))
 
 
-def test_distances_are_those_to_the_nearest_of_five_typical_members(soft):
+def test_distances_are_those_to_the_nearest_of_five_central_members(soft):
     estimator, X = soft
     table = cluster_table(estimator, X)
     labels = table["cluster"].to_numpy()
     for row in range(40):
         if row == 3:
             continue
-        typical = typical_by_loops(X, labels, labels[row], 5)
-        expected = min(cosine_distances(X[[row]], X[[other]])[0, 0] for other in typical)
+        central = central_by_loops(X, labels, labels[row], 5)
+        expected = min(cosine_distances(X[[row]], X[[other]])[0, 0] for other in central)
         assert abs(table["exemplar_distance"][row] - expected) < 1e-6
-        assert row not in typical or table["exemplar_distance"][row] == 0
+        assert row not in central or table["exemplar_distance"][row] == 0
     np.testing.assert_array_equal(table["typicality"], -np.arange(40))
 
 
@@ -112,13 +112,13 @@ def test_outliers_have_no_cluster(few_images):
     assert table["typicality"].notna().all()
 
 
-def test_typical_members_point_in_the_mean_direction(soft):
+def test_central_members_point_in_the_mean_direction(soft):
     estimator, X = soft
     labels = cluster_table(estimator, X)["cluster"].to_numpy()
     rows = exemplars(estimator, X, n=20)
     assert (rows.shape, rows.dtype) == ((4, 20), np.int64)
     for cluster in range(4):
-        expected = typical_by_loops(X, labels, cluster, 20) if cluster < 3 else []
+        expected = central_by_loops(X, labels, cluster, 20) if cluster < 3 else []
         assert rows[cluster].tolist() == expected + [-1] * (20 - len(expected))
 
 
@@ -185,7 +185,11 @@ def test_bad_arguments_are_refused(model, few_images, blobs):
     for n in (0, 1.5, True):
         with pytest.raises(ValueError, match="expected an integer of at least 1"):
             exemplars(model, few_images, n=n)
-    with pytest.raises(TypeError, match="KMeans has no method predict_proba"):
+    with pytest.raises(
+        TypeError,
+        match=r"KMeans has no method predict_proba\. Pass it as the last step of a fitted "
+        r"Pipeline, make_pipeline\(model, KMeans\(\.\.\.\)\)\.fit\(X\), where model is an est",
+    ):
         cluster_table(KMeans(3, n_init=1).fit(blobs[0]), blobs[0])
     with pytest.raises(NotFittedError):
         cluster_table(ContrastiveClustering(3), few_images)

@@ -20,7 +20,8 @@ function showSelection() {
   const n = selection.length;
   const more = n > listedMost ? `, the first ${listedMost} are shown; the files have all` : "";
   byId("selection-count").textContent = `${n.toLocaleString("en")} ${n === 1 ? "sample" : "samples"}${more}`;
-  ["selection-csv", "selection-json", "selection-clear"].forEach((id) => { byId(id).disabled = n === 0; });
+  ["selection-copy", "selection-csv", "selection-json", "selection-clear"].forEach((id) => { byId(id).disabled = n === 0; });
+  byId("selection-said").textContent = "";
   const list = byId("selection-list");
   list.replaceChildren(...selection.slice(0, listedMost).map((i) => {
     const name = nameOf(i);
@@ -39,6 +40,22 @@ function selectedRecords() {
     confidence: Number(confidenceOf(i).toFixed(4)),
     ...(columns.class ? { class: classOf(i) } : {}),
   }));
+}
+// browsers may deny the first way to frames and files
+async function copied(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch {
+    const field = element("textarea", { value: text, readOnly: true, className: "unseen" });
+    const focused = document.activeElement;
+    document.body.append(field);
+    field.select();
+    const done = document.execCommand("copy");
+    field.remove();
+    focused?.focus({ preventScroll: true });
+    return done;
+  }
 }
 
 function showLegend() {
@@ -73,6 +90,10 @@ if (hasMap) {
     select(Array.from(points).filter((i) => broughtOut.has(columns.cluster[i])));
   });
   byId("selection-clear").addEventListener("click", () => select([]));
+  byId("selection-copy").addEventListener("click", async () => {
+    const done = await copied(`[${selection.map(rowOf).join(", ")}]`);
+    byId("selection-said").textContent = done ? "Copied." : "Your browser does not let pages copy: download the selection.";
+  });
   byId("selection-csv").addEventListener("click", () => {
     const records = selectedRecords();
     download("selection.csv", "text/csv", csv([Object.keys(records[0]), ...records.map(Object.values)]));
