@@ -24,7 +24,11 @@ if TYPE_CHECKING:  # what type checkers cannot know of __getattr__
     from ._inspection.report import report as report
     from ._loading import load as load
     from .methods.cluster_contrast import ClusterContrast as ClusterContrast
+    from .methods.clustering_across_views import ClusteringAcrossViews as ClusteringAcrossViews
     from .methods.contrastive_clustering import ContrastiveClustering as ContrastiveClustering
+    from .methods.contrastive_embedded_clustering import (
+        ContrastiveEmbeddedClustering as ContrastiveEmbeddedClustering,
+    )
     from .methods.deep_robust_clustering import DeepRobustClustering as DeepRobustClustering
     from .methods.twin_contrast_clustering import TwinContrastClustering as TwinContrastClustering
 

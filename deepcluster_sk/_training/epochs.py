@@ -114,7 +114,14 @@ class Epochs:
         n_views = plan.shape[1]
         draws = self.seeds.generator("augment", number, device=self.device)
         for index, stored in self.source.batches(rows_to_read(plan, self.augment)):
-            views = vary(self.preprocess(stored), n_views, self.augment, self._transform, draws)
+            views = vary(
+                self.preprocess(stored),
+                n_views,
+                self.augment,
+                self._transform,
+                draws,
+                n_plain=self.objective.n_plain_views,
+            )
             yield views, index[: len(index) // n_views]
 
     def _step(self, batch: Batch, second: Companion | None) -> LossOutput:

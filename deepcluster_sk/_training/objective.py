@@ -46,7 +46,8 @@ class Batch(NamedTuple):
     """What one loss evaluation sees."""
 
     views: tuple[Tensor, ...]
-    """Augmented float32 batches (B, *sample_shape), one per view; this process's part of them."""
+    """Float32 batches (B, *sample_shape), one per view, augmented but for ``n_plain_views`` at the
+    end; this process's part of them."""
     rows: Tensor
     """Row numbers in the data set, int64 (B,), of all rows that this process has read."""
     noise: tuple[Tensor, ...] = ()
@@ -94,6 +95,8 @@ class Objective(nn.Module, ABC):
 
     n_views: ClassVar[int] = 2
     """How many views of a row the default ``view_rows`` asks for."""
+    n_plain_views: ClassVar[int] = 0
+    """How many of the views, the last ones, show rows as they are, without augmentation."""
     multiply_adds: int | None = None
     """Of the encoder, for one sample; None until it is asked for."""
     n_clusters: int

@@ -28,6 +28,8 @@ def vary(
     augment: Augmentation,
     transform: Callable[[Tensor, Any], Tensor],
     generator: torch.Generator,
+    *,
+    n_plain: int = 0,
 ) -> tuple[Tensor, ...]:
     """Return this rank's part of each view.
 
@@ -41,20 +43,25 @@ def vary(
         Its method of that name, perhaps compiled.
     generator : torch.Generator
         In the same state on all ranks.
+    n_plain : int, default=0
+        How many views at the end are left as they are.
 
     Returns
     -------
     views : tuple of Tensor of shape (B / world_size, *sample_shape)
     """
+    n_varied = n_views - n_plain
+    x, plain = x.tensor_split([len(x) * n_varied // n_views])
+    unchanged = plain.chunk(n_plain) if n_plain else ()
     if world_size() == 1:
-        return transform(x, augment.sample(x.shape, generator)).chunk(n_views)
+        return transform(x, augment.sample(x.shape, generator)).chunk(n_varied) + unchanged
     if not augment.per_sample:
-        views = transform(x, augment.sample(x.shape, generator)).chunk(n_views)
+        views = transform(x, augment.sample(x.shape, generator)).chunk(n_varied) + unchanged
         return tuple(own_part(view) for view in views)
     n_drawn = len(x) * world_size()
     draw = augment.sample(torch.Size((n_drawn, *x.shape[1:])), generator)
-    own = own_part(torch.arange(n_drawn, device=x.device).view(n_views, -1), dim=1).flatten()
-    return transform(x, _rows_of(draw, own)).chunk(n_views)
+    own = own_part(torch.arange(n_drawn, device=x.device).view(n_varied, -1), dim=1).flatten()
+    return transform(x, _rows_of(draw, own)).chunk(n_varied) + unchanged
 
 
 def _rows_of(draw: Any, rows: Tensor) -> Any:

@@ -56,6 +56,13 @@ METHODS: dict[str, Method] = {
         _method("TwinContrastClustering", "twin_contrast_clustering", "TCC", "twin-contrast"),
         _method("DeepRobustClustering", "deep_robust_clustering", "DRC", "deep-robust"),
         _method("ClusterContrast", "cluster_contrast", "CueCo", "cluster-contrast"),
+        _method("ClusteringAcrossViews", "clustering_across_views", "CRLC", "across-views"),
+        _method(
+            "ContrastiveEmbeddedClustering",
+            "contrastive_embedded_clustering",
+            "CADEEP",
+            "contrastive-embedded",
+        ),
     )
 }
 """All methods, by the name of their class."""

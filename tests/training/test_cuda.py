@@ -213,20 +213,25 @@ def test_a_step_of_many_stays_on_its_device_and_never_waits(
     feature_dim = encoder.eval()(torch.zeros(2, *layout.sample_shape)).shape[1]
     objective = build(model, layout, encoder.train(), feature_dim)
     augment = make_augmentation(augmentation, layout.sample_shape, input_size(encoder))
-    n_read = 16 if augment.per_sample else 32
+    n_views = objective.view_rows(torch.zeros(1, 16), Generator).shape[1]
+    n_read = n_views * (8 if augment.per_sample else 16)
     stored = torch.zeros(n_read, int(np.prod(layout.shape)), dtype=dtype)
+    n_plain = objective.n_plain_views
     with Waiting() as waiting:
-        views = vary(preprocess(stored), 2, augment, augment.transform, Generator)
+        views = vary(
+            preprocess(stored), n_views, augment, augment.transform, Generator, n_plain=n_plain
+        )
         noise = objective.sample_noise(16, Generator)
         with global_batch_norm():
-            output = objective(Batch(views, torch.zeros(n_read // 2, dtype=torch.int64), noise))
+            rows = torch.zeros(n_read // n_views, dtype=torch.int64)
+            output = objective(Batch(views, rows, noise))
         for parameter in objective.parameters():  # there is no backward pass without a device
             parameter.grad = torch.zeros_like(parameter)
         distributed.average_gradients(objective.parameters())
         with torch.no_grad():
             objective.after_step(output.carry, 0.5)
     assert waiting.found == []
-    assert [len(view) for view in views] == [8, 8]
+    assert [len(view) for view in views] == [8] * n_views
     assert output.total.device == DEVICE
 
 

@@ -182,6 +182,24 @@ def test_an_objective_may_pair_a_row_with_another():
         torch.testing.assert_close(batch.views[1], torch.as_tensor(X)[(batch.rows + 1) % 10])
 
 
+def test_plain_views_show_rows_as_they_are():
+    class WithPlain(Mean):
+        n_views, n_plain_views = 3, 1
+
+        def forward(self, batch):
+            self.plain = [*getattr(self, "plain", []), batch.views[2]]
+            return super().forward(batch._replace(views=batch.views[:2]))
+
+    X = data()
+    objective = WithPlain()
+    run(objective, X, max_epochs=1)
+    for batch, plain in zip(objective.batches, objective.plain, strict=True):
+        rows = torch.as_tensor(X)[batch.rows]
+        torch.testing.assert_close(plain, rows)
+        for view in batch.views:
+            assert not torch.allclose(view, rows)
+
+
 class _Unchanged(Augmentation):
     def sample(self, shape, generator):
         return ()
