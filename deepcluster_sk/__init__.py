@@ -25,7 +25,13 @@ if TYPE_CHECKING:  # what type checkers cannot know of __getattr__
     from ._loading import load as load
     from .methods.cluster_contrast import ClusterContrast as ClusterContrast
     from .methods.contrastive_clustering import ContrastiveClustering as ContrastiveClustering
+    from .methods.cross_instance_clustering import (
+        CrossInstanceClustering as CrossInstanceClustering,
+    )
     from .methods.deep_robust_clustering import DeepRobustClustering as DeepRobustClustering
+    from .methods.graph_contrastive_clustering import (
+        GraphContrastiveClustering as GraphContrastiveClustering,
+    )
     from .methods.twin_contrast_clustering import TwinContrastClustering as TwinContrastClustering
 
 _FUNCTIONS = {"load": "_loading", "report": "_inspection.report"}

@@ -56,6 +56,13 @@ METHODS: dict[str, Method] = {
         _method("TwinContrastClustering", "twin_contrast_clustering", "TCC", "twin-contrast"),
         _method("DeepRobustClustering", "deep_robust_clustering", "DRC", "deep-robust"),
         _method("ClusterContrast", "cluster_contrast", "CueCo", "cluster-contrast"),
+        _method(
+            "GraphContrastiveClustering",
+            "graph_contrastive_clustering",
+            "GCC",
+            "graph-contrastive",
+        ),
+        _method("CrossInstanceClustering", "cross_instance_clustering", "C3", "cross-instance"),
     )
 }
 """All methods, by the name of their class."""
