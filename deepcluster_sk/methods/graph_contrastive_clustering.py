@@ -11,7 +11,7 @@ z_j                neighbors: unit projections of neighbours in the graph
 L_ij               weights: of a neighbour, from its degree in the graph
 p, q               p, q: assignments of a sample and of one of its neighbours
 tau                representation_temperature, assignment_temperature
-lambda, eta        representation_weight, entropy_weight
+lambda, eta        representation_weight, balance_weight
 =================  ==================================================================
 """
 
@@ -159,7 +159,7 @@ class GraphContrastiveObjective(ClusterHeadsObjective):
         return (self._weights.pop(),) if self._weights else ()
 
     def forward(self, batch: Batch) -> LossOutput:
-        """Evaluate ``representation_weight L_RGC + L_AGC + entropy_weight NE``.
+        """Evaluate ``representation_weight L_RGC + L_AGC + balance_weight NE``.
 
         All but `L_RGC` are means over the heads, and 0 before their start. Without a graph, the
         second view stands for a neighbour.
@@ -185,7 +185,7 @@ class GraphContrastiveObjective(ClusterHeadsObjective):
         return LossOutput(
             settings.representation_weight * representation
             + assignment
-            + settings.entropy_weight * balance,
+            + settings.balance_weight * balance,
             detached(representation=representation, assignment=assignment, balance=balance),
         )
 
@@ -255,7 +255,7 @@ class GraphContrastiveClustering(BaseDeepClusterer):
         Divides the cosines of columns of assignments.
     representation_weight : float, default=2.0
         Weight of the contrast of projections.
-    entropy_weight : float, default=2.0
+    balance_weight : float, default=2.0
         Weight of the entropy term. Lower it for clusters of very different size, raise it if
         clusters stay empty.
     n_shown_neighbors : int, default=1
@@ -301,7 +301,7 @@ class GraphContrastiveClustering(BaseDeepClusterer):
 
     _objective_class: ClassVar[type[Objective]] = GraphContrastiveObjective
     _paper: ClassVar[Preset] = _PAPER
-    _against_empty: ClassVar[str] = " a larger entropy_weight,"
+    _against_empty: ClassVar[str] = " a larger balance_weight,"
 
     n_heads: kinds.PositiveInt = 6
     hidden_dim: kinds.PositiveInt = 256
@@ -310,7 +310,7 @@ class GraphContrastiveClustering(BaseDeepClusterer):
     representation_temperature: kinds.PositiveFloat = 0.5
     assignment_temperature: kinds.PositiveFloat = 1.0
     representation_weight: kinds.NonNegativeFloat = 2.0
-    entropy_weight: kinds.NonNegativeFloat = 2.0
+    balance_weight: kinds.NonNegativeFloat = 2.0
     n_shown_neighbors: kinds.PositiveInt = 1
     laplacian_scale: kinds.PositiveFloat = 10.0
     include_self: kinds.Boolean = False
