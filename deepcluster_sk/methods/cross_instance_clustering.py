@@ -100,8 +100,6 @@ class CrossInstanceObjective(ContrastiveObjective):
 _PAPER = Preset(
     {
         **ContrastiveClustering._paper.settings,
-        "threshold": 0.6,
-        "fine_tune_clusters": False,
         "fine_tune_start": 1000 / 1020,
         "max_epochs": 1020,
     },
@@ -126,16 +124,16 @@ class CrossInstanceClustering(ContrastiveClustering):
         zeta, the cosine of two projections above which they are drawn together, in [0, 1].
     fine_tune_start : float, default=0.8
         Share of the epochs after which the loss changes, in [0, 1).
-    fine_tune_clusters : bool, default=True
-        Whether the cluster loss and the entropy stay until the end. False trains the encoder and
-        the instance head alone from `fine_tune_start` on, as the paper does.
+    fine_tune_clusters : bool, default=False
+        Whether the cluster loss and the entropy stay until the end. In the paper, the encoder and
+        the instance head alone are fine-tuned.
 
     Attributes
     ----------
     history_ : dict of str to list of float
         Mean of each loss term per epoch: ``"instance"``, 0 from `fine_tune_start` on;
         ``"cross_instance"``, 0 before; ``"cluster"`` and ``"entropy"``, 0 before `cluster_start`
-        and, without `fine_tune_clusters`, from `fine_tune_start` on.
+        and, unless `fine_tune_clusters`, from `fine_tune_start` on.
 
     See Also
     --------
@@ -159,4 +157,4 @@ class CrossInstanceClustering(ContrastiveClustering):
 
     threshold: kinds.ClosedFraction = 0.6
     fine_tune_start: kinds.Fraction = 0.8
-    fine_tune_clusters: kinds.Boolean = True
+    fine_tune_clusters: kinds.Boolean = False

@@ -158,6 +158,11 @@ class GraphContrastiveObjective(ClusterHeadsObjective):
         """Hand over the weights of the neighbours of the next step (m, B), if it shows any."""
         return (self._weights.pop(),) if self._weights else ()
 
+    def after_training(self, features: Tensor, seed: int) -> None:
+        """Keep one head, and nothing of an epoch that was cut."""
+        super().after_training(features, seed)
+        self._weights = []
+
     def forward(self, batch: Batch) -> LossOutput:
         """Evaluate ``representation_weight L_RGC + L_AGC + balance_weight NE``.
 
