@@ -45,7 +45,7 @@ MAY_IMPORT = {
     },
     "__main__": {"_cli"},
 }
-MOST_LEVELS = 10
+MOST_LEVELS = 11  # a method may build on another one
 
 
 def module_name(path):

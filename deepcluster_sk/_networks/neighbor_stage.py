@@ -43,9 +43,11 @@ class NeighborStage:
     settings : Settings
         ``n_neighbors``, where 0 leaves the stage out; ``neighbor_start``, ``neighbor_space`` and
         ``n_clusters``.
+    n_searches : int, default=2
+        Number of searches among the features, spread evenly over what is left of the training.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, n_searches: int = 2) -> None:
         self.n_neighbors: int = settings.n_neighbors
         self.among_inputs = settings.neighbor_space == "inputs"
         self.n_clusters: int = settings.n_clusters
@@ -55,7 +57,8 @@ class NeighborStage:
         self._nearest: Tensor | None = None
         self._sampled: Tensor | None = None
         start: float = settings.neighbor_start
-        self._times = (0.0,) if self.among_inputs else (start, (1 + start) / 2)
+        later = [((n_searches - n) * start + n) / n_searches for n in range(1, n_searches)]
+        self._times = (0.0,) if self.among_inputs else (start, *later)
         self._n_searches = 0
 
     def search(self, progress: float, map_all: MapAll, encoder: nn.Module) -> Tensor | None:
@@ -159,14 +162,18 @@ class NeighborStage:
 
     def view_rows(self, plan: Tensor, generator: torch.Generator) -> Tensor:
         """Choose the rows behind the two views: from a plan (steps, B) to (steps, 2, B)."""
-        if self.graph is None:
-            second = plan
-        elif self._nearest is None or self._sampled is None:
-            second = self.graph.sample(plan, generator)
-        else:
-            choice = torch.randint(self._nearest.shape[1], plan.shape, generator=generator)
-            second = self._sampled[self._nearest[plan, choice].long()]
+        second = plan if self.graph is None else self.draw(plan, generator)[0]
         return torch.stack([plan, second], dim=1)
+
+    def draw(self, plan: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Draw a neighbour of each row of a plan, and tell with how many others it is joined."""
+        assert self.graph is not None
+        if self._nearest is None or self._sampled is None:
+            drawn = self.graph.sample(plan, generator)
+            return drawn, self.graph.degrees[drawn]
+        choice = torch.randint(self._nearest.shape[1], plan.shape, generator=generator)
+        drawn = self._nearest[plan, choice].long()
+        return self._sampled[drawn], self.graph.degrees[drawn]
 
     def agreement(
         self, labels: Tensor, features: Tensor, n_clusters: int, seed: int

@@ -102,11 +102,14 @@ class NeighborGraph:
     ----------
     edges : sparse array of shape (n, n)
         Symmetric: 1 where one row is a neighbour of the other, 2 where each is.
+    degrees : Tensor of shape (n,), int64
+        With how many others each row is joined.
     """
 
     def __init__(self, nearest: csr_array) -> None:
         self.edges = csr_array(nearest + nearest.T)
         self.edges.sort_indices()
+        self.degrees = torch.from_numpy(np.diff(self.edges.indptr).astype(np.int64))
         own = csr_array(self.edges.multiply(nearest))
         own.sort_indices()
         shape = len(own.indptr) - 1, -1

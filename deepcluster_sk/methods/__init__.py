@@ -63,6 +63,13 @@ METHODS: dict[str, Method] = {
             "CADEEP",
             "contrastive-embedded",
         ),
+        _method(
+            "GraphContrastiveClustering",
+            "graph_contrastive_clustering",
+            "GCC",
+            "graph-contrastive",
+        ),
+        _method("CrossInstanceClustering", "cross_instance_clustering", "C3", "cross-instance"),
     )
 }
 """All methods, by the name of their class."""

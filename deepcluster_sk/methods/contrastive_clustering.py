@@ -103,21 +103,27 @@ class ContrastiveObjective(ClusterHeadsObjective):
         """
         settings = self.settings
         features = self.encoder(torch.cat(batch.views))
-        z_a, z_b = map(gather, self._project(features).chunk(2))
-        assignments = self.cluster_heads(features).float().softmax(dim=-1)
-        c_a, c_b = (gather(c, dim=1) for c in assignments.chunk(2, dim=1))
+        z_a, z_b = self.project(features)
         instance = instance_loss(z_a, z_b, temperature=settings.instance_temperature)
-        cluster = cluster_loss(c_a, c_b, temperature=settings.cluster_temperature).mean()
-        entropy = (negative_entropy(c_a) + negative_entropy(c_b)).mean()
-        cluster, entropy = (self.cluster_heads.started * term for term in (cluster, entropy))
+        cluster, entropy = self.cluster_terms(features)
         return LossOutput(
             instance + settings.cluster_weight * cluster + settings.entropy_weight * entropy,
             detached(instance=instance, cluster=cluster, entropy=entropy),
         )
 
-    def _project(self, features: Tensor) -> Tensor:
-        """Return unit projections (n, projection_dim), float32."""
-        return F.normalize(self.instance_head(features).float(), dim=1)
+    def project(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the unit projections of the two views, (B, projection_dim), float32."""
+        z_a, z_b = F.normalize(self.instance_head(features).float(), dim=1).chunk(2)
+        return gather(z_a), gather(z_b)
+
+    def cluster_terms(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Return L_cluster and the entropies, as means over the heads; 0 before their start."""
+        assignments = self.cluster_heads(features).float().softmax(dim=-1)
+        c_a, c_b = (gather(c, dim=1) for c in assignments.chunk(2, dim=1))
+        temperature = self.settings.cluster_temperature
+        cluster = cluster_loss(c_a, c_b, temperature=temperature).mean()
+        entropy = (negative_entropy(c_a) + negative_entropy(c_b)).mean()
+        return self.cluster_heads.started * cluster, self.cluster_heads.started * entropy
 
 
 # the authors' configuration files; images of 224 x 224 pixels

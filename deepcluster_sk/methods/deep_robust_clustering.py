@@ -1,7 +1,7 @@
 """Deep robust clustering (DRC).
 
 Zhong, Chen, Jin and Hua: "Deep robust clustering by contrastive learning", 2020, arXiv 2008.03030.
-No code of the authors is public; the losses are those of an independent implementation that cites
+No code of the authors is public; the losses are those of two independent implementations that cite
 the paper. What the defaults change is this project's reading.
 
 =================  ======================================================
@@ -182,8 +182,8 @@ class DeepRobustObjective(ClusterHeadsObjective):
             self.fine_head = None
 
 
-# the losses are those of an independent implementation, training and augmentation those of PICA and
-# GCC, by the same group: readings, not facts
+# losses, weight and temperatures are those of an independent implementation, training and
+# augmentation those of PICA and GCC, by the same group: readings, not facts
 _PAPER = Preset(
     {
         **WITHOUT_ADDITIONS,
@@ -262,8 +262,8 @@ class DeepRobustClustering(BaseDeepClusterer):
 
     Notes
     -----
-    No code of the authors is public. The three losses follow an independent implementation that
-    cites the paper; the finer head, the late start and the neighbour stage are this project's.
+    No code of the authors is public. The three losses follow two independent implementations that
+    cite the paper; the finer head, the late start and the neighbour stage are this project's.
 
     References
     ----------

@@ -225,7 +225,8 @@ class TwinContrastObjective(NeighborObjective):
             self.cluster_queue.push(renewed.repeat(self.settings.n_cluster_sets, 1))
 
 
-# the first author's prototype and later papers: readings, not facts
+# sizes, temperatures, momentum and noise are those of the first author's prototype; alpha,
+# kl_weight, the negatives and the training are as recalled: readings, not facts
 _PAPER = Preset(
     {
         **WITHOUT_ADDITIONS,
@@ -235,13 +236,14 @@ _PAPER = Preset(
         "instance_temperature": 1.0,
         "cluster_temperature": 1.0,
         "assign_temperature": 1.0,
+        "gumbel_temperature": 0.3,
         "alpha": 0.5,
         "kl_weight": 1.0,
         "normalize_prototypes": False,
         "momentum": 0.999,
-        "queue_size": 12_800,
-        "n_cluster_sets": 100,
-        "cluster_noise": 0.1,
+        "queue_size": 16_384,
+        "n_cluster_sets": 20,
+        "cluster_noise": 0.05,
         "batch_negatives": False,
         "max_epochs": 1000,
         "batch_size": 384,
@@ -272,14 +274,14 @@ class TwinContrastClustering(BaseDeepClusterer):
     projection_dim : int, default=128
         Number of outputs of the projector, and dimension of the prototypes.
     instance_temperature : float, default=0.5
-        tau of the instance loss; 1 in the paper as recalled.
+        tau of the instance loss; 1 in the first author's prototype.
     cluster_temperature : float, default=0.5
-        tau of the cluster loss; 1 in the paper as recalled.
+        tau of the cluster loss; 1 in the first author's prototype.
     assign_temperature : float, default=0.1
         Divides the products of projection and prototypes in the assignment. With unit vectors, a
         value of 1 could never assign a sample with confidence.
     gumbel_temperature : float, default=0.8
-        lambda of the relaxed draw; towards 0 the draws become one-hot.
+        lambda of the relaxed draw; towards 0 the draws become one-hot. The prototype has .3.
     alpha : float, default=0.2
         Weight of the cluster loss, in [0, 1]; the instance loss has ``1 - alpha``.
     kl_weight : float, default=0.02

@@ -113,6 +113,16 @@ def test_neighbors_are_searched_at_their_start_and_halfway_to_the_end():
     assert searches(stage(0), times) == []
 
 
+def test_more_searches_are_spread_evenly_over_what_is_left():
+    neighbors = NeighborStage(
+        Settings(
+            n_neighbors=2, neighbor_start=0.2, neighbor_space="features", n_clusters=2, join=False
+        ),
+        n_searches=4,
+    )
+    assert searches(neighbors, [0, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]) == [0.2, 0.4, 0.6, 0.8]
+
+
 def test_neighbors_among_inputs_are_searched_once():
     neighbors = stage(among_inputs=True)
     assert searches(neighbors, [0.0]) == []
@@ -337,6 +347,13 @@ def test_of_many_rows_every_one_is_shown_with_its_nearest_sampled_ones(among_inp
     assert torch.equal(shown[:, 0], plan)
     for row in range(40):
         assert set(shown[:, 1, row].tolist()) == set(nearest[row].tolist())
+    drawn, degrees = neighbors.draw(plan, torch.Generator().manual_seed(0))
+    assert torch.equal(drawn, shown[:, 1])
+    within = torch.cdist(seen[sampled], seen[sampled]).argsort(dim=1)[:, 1:4]
+    joined = torch.zeros(20, 20, dtype=torch.bool).scatter_(1, within, True)
+    expected = torch.zeros(40, dtype=torch.int64)
+    expected[sampled] = (joined | joined.T).sum(dim=1)
+    assert torch.equal(degrees, expected[drawn])
     neighbors.end()
     assert torch.equal(neighbors.view_rows(plan, torch.Generator())[:, 1], plan)
 
