@@ -24,8 +24,12 @@ if TYPE_CHECKING:  # what type checkers cannot know of __getattr__
     from ._inspection.report import report as report
     from ._loading import load as load
     from .methods.cluster_contrast import ClusterContrast as ClusterContrast
+    from .methods.consensus_clustering import ConsensusClustering as ConsensusClustering
     from .methods.contrastive_clustering import ContrastiveClustering as ContrastiveClustering
     from .methods.deep_robust_clustering import DeepRobustClustering as DeepRobustClustering
+    from .methods.information_maximization_clustering import (
+        InformationMaximizationClustering as InformationMaximizationClustering,
+    )
     from .methods.twin_contrast_clustering import TwinContrastClustering as TwinContrastClustering
 
 _FUNCTIONS = {"load": "_loading", "report": "_inspection.report"}

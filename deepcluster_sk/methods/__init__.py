@@ -56,6 +56,13 @@ METHODS: dict[str, Method] = {
         _method("TwinContrastClustering", "twin_contrast_clustering", "TCC", "twin-contrast"),
         _method("DeepRobustClustering", "deep_robust_clustering", "DRC", "deep-robust"),
         _method("ClusterContrast", "cluster_contrast", "CueCo", "cluster-contrast"),
+        _method(
+            "InformationMaximizationClustering",
+            "information_maximization_clustering",
+            "IMC-SwAV",
+            "information-maximization",
+        ),
+        _method("ConsensusClustering", "consensus_clustering", "ConCURL", "consensus"),
     )
 }
 """All methods, by the name of their class."""
