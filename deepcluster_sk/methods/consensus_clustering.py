@@ -130,11 +130,11 @@ class ConsensusObjective(NeighborObjective):
     def __init__(self, encoder: nn.Module, feature_dim: int, settings: Settings) -> None:
         super().__init__(encoder, feature_dim, settings)
         dim, width = settings.projection_dim, settings.hidden_dim
-        self.instance_head = nn.Linear(feature_dim, dim)
+        self.instance_head = nn.Linear(feature_dim, settings.instance_dim)
         self.projector = projection_head(feature_dim, width, dim)
         self.prototypes = Prototypes(settings.n_clusters, dim, normalize=True)
         self.transforms = RandomProjections(settings.n_transforms, settings.transform_dim, dim)
-        self.queue = FeatureQueue(settings.queue_size, dim)
+        self.queue = FeatureQueue(settings.queue_size, settings.instance_dim)
         self.register_buffer("started", torch.tensor(float(settings.cluster_start == 0)))
 
     def forward(self, batch: Batch) -> LossOutput:
@@ -273,7 +273,10 @@ class ConsensusClustering(BaseDeepClusterer):
     hidden_dim : int, default=256
         Width of the hidden layer of the projector; 2,048 in the authors' code.
     projection_dim : int, default=128
-        Number of outputs of the projector and of the instance head.
+        Number of outputs of the projector, and dimension of the prototypes; 256 in the authors'
+        code.
+    instance_dim : int, default=128
+        Number of outputs of the instance head.
     n_transforms : int, default=16
         M, the number of random projections.
     transform_dim : int, default=64
@@ -322,6 +325,7 @@ class ConsensusClustering(BaseDeepClusterer):
 
     hidden_dim: kinds.PositiveInt = 256
     projection_dim: kinds.PositiveInt = 128
+    instance_dim: kinds.PositiveInt = 128
     n_transforms: kinds.PositiveInt = 16
     transform_dim: kinds.PositiveInt = 64
     consensus_weight: kinds.NonNegativeFloat = 1.0

@@ -25,6 +25,7 @@ SETTINGS = {
     "join": False,
     "hidden_dim": 8,
     "projection_dim": 4,
+    "instance_dim": 3,
     "n_transforms": 5,
     "transform_dim": 2,
     "consensus_weight": 0.7,
