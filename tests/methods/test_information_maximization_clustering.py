@@ -230,8 +230,7 @@ def test_one_classifier_is_left_after_training():
 
 def test_a_fit_with_further_views_learns_to_predict_codes(few_images):
     model = InformationMaximizationClustering(
-        3, n_prototypes=10, n_extra_views=2, max_epochs=8, random_state=0, device="cpu"
+        3, n_prototypes=10, n_extra_views=2, max_epochs=30, random_state=0, device="cpu"
     ).fit(few_images)
-    swapped = model.history_["swapped"]
-    assert swapped[-1] < swapped[0]
+    assert model.history_["swapped"][-1] < math.log(10) - 0.05  # chance
     assert model.history_["information"][-1] >= -4 * math.log(3)
