@@ -151,6 +151,12 @@ def network_outputs(objective: Any, a: Tensor, b: Tensor) -> list[Tensor]:
         case "DeepRobustObjective":
             features = objective.encoder(torch.cat([a, b]))
             return [objective.cluster_heads(features), objective.fine_head(features)]
+        case "InformationMaximizationObjective":
+            features = objective.encoder(torch.cat([a, b]))
+            return [objective.projector(features), objective.cluster_heads(features.detach())]
+        case "ConsensusObjective":
+            features = objective.encoder(torch.cat([a, b]))
+            return [objective.instance_head(features), objective.projector(features)]
         case _:  # a query and a key network
             objective.key_projector(objective.key_encoder(b))
             return [objective.projector(objective.encoder(a))]

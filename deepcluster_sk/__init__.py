@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # what type checkers cannot know of __getattr__
     from ._loading import load as load
     from .methods.cluster_contrast import ClusterContrast as ClusterContrast
     from .methods.clustering_across_views import ClusteringAcrossViews as ClusteringAcrossViews
+    from .methods.consensus_clustering import ConsensusClustering as ConsensusClustering
     from .methods.contrastive_clustering import ContrastiveClustering as ContrastiveClustering
     from .methods.contrastive_embedded_clustering import (
         ContrastiveEmbeddedClustering as ContrastiveEmbeddedClustering,
@@ -34,6 +35,8 @@ if TYPE_CHECKING:  # what type checkers cannot know of __getattr__
     from .methods.deep_robust_clustering import DeepRobustClustering as DeepRobustClustering
     from .methods.graph_contrastive_clustering import (
         GraphContrastiveClustering as GraphContrastiveClustering,
+    from .methods.information_maximization_clustering import (
+        InformationMaximizationClustering as InformationMaximizationClustering,
     )
     from .methods.twin_contrast_clustering import TwinContrastClustering as TwinContrastClustering
 

@@ -6,7 +6,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["at_least_float32", "info_nce", "negative_entropy", "nt_xent", "symmetric_info_nce"]
+__all__ = [
+    "at_least_float32",
+    "info_nce",
+    "negative_entropy",
+    "nt_xent",
+    "sinkhorn",
+    "swapped_prediction",
+    "symmetric_info_nce",
+]
 
 
 def at_least_float32(x: Tensor) -> Tensor:
@@ -199,3 +207,93 @@ def negative_entropy(assignments: Tensor) -> Tensor:
     share = mass / mass.sum(dim=-1, keepdim=True)
     log_share = share.clamp_min(torch.finfo(share.dtype).tiny).log()
     return (share * log_share).sum(dim=-1) + math.log(share.shape[-1])
+
+
+@torch.no_grad()
+def sinkhorn(scores: Tensor, *, epsilon: float = 0.05, n_iterations: int = 3) -> Tensor:
+    """Assign samples to prototypes in equal shares, by the Sinkhorn-Knopp algorithm.
+
+    The matrix ``exp(scores / epsilon)`` is scaled in turns: its columns, so that every prototype
+    gets the same mass, and its rows, so that every sample has a mass of one. The limit is the
+    assignment of this kind with the largest sum of scores plus `epsilon` times its entropy.
+
+    Parameters
+    ----------
+    scores : Tensor of shape (..., n, K), float
+        Similarity of samples and prototypes. Leading axes are independent problems.
+    epsilon : float, default=0.05
+        Weight of the entropy, positive: larger values give softer codes.
+    n_iterations : int, default=3
+        Number of times that columns and rows are scaled.
+
+    Returns
+    -------
+    codes : Tensor of shape (..., n, K), float32
+        Rows sum to one, and columns nearly to ``n / K``. No gradient passes through.
+
+    References
+    ----------
+    Cuturi, "Sinkhorn distances: lightspeed computation of optimal transport", NeurIPS 2013; for
+    codes: Caron et al., "Unsupervised learning of visual features by contrasting cluster
+    assignments", NeurIPS 2020, Eq. (3)-(5).
+
+    Examples
+    --------
+    Both samples prefer the first prototype, and one of them gets the second one:
+
+    >>> import torch
+    >>> from deepcluster_sk.losses import sinkhorn
+    >>> sinkhorn(torch.tensor([[0.9, 0.1], [0.9, 0.5]])).argmax(dim=1)
+    tensor([0, 1])
+    """
+    with torch.autocast(scores.device.type, enabled=False):
+        log_codes = at_least_float32(scores) / epsilon
+        for _ in range(n_iterations):
+            log_codes = log_codes - _logsumexp(log_codes, dim=-2)[..., None, :]
+            log_codes = log_codes - _logsumexp(log_codes, dim=-1)[..., None]
+        return log_codes.exp()
+
+
+def swapped_prediction(scores: Tensor, codes: Tensor, *, temperature: float) -> Tensor:
+    """Predict the codes of some views from the scores of the others.
+
+    With ``p_v`` the softmax of ``scores_v / temperature``, the mean over all pairs of a view c with
+    codes and another view v of::
+
+        - mean over i of sum over k of codes_c[i, k] log p_v[i, k]
+
+    Parameters
+    ----------
+    scores : Tensor of shape (..., V, n, K), float
+        Similarity of the samples and K prototypes in V views, at least two. Leading axes are
+        independent problems.
+    codes : Tensor of shape (..., C, n, K), float
+        Assignments of the first C views, rows summing to one, such as those of :func:`sinkhorn`.
+    temperature : float
+        Divides the scores; positive.
+
+    Returns
+    -------
+    loss : Tensor of shape (...), float32
+        ``log K`` when all scores are equal.
+
+    References
+    ----------
+    Caron et al., "Unsupervised learning of visual features by contrasting cluster assignments",
+    NeurIPS 2020, Eq. (1)-(2).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from deepcluster_sk.losses import sinkhorn, swapped_prediction
+    >>> scores = torch.eye(3).repeat(2, 1, 1)  # two views of three samples
+    >>> swapped_prediction(scores, sinkhorn(scores), temperature=0.1).item() < 1e-3
+    True
+    """
+    with torch.autocast(scores.device.type, enabled=False):
+        log_p = (at_least_float32(scores) / temperature).log_softmax(dim=-1)
+        n_views, n_coded = scores.shape[-3], codes.shape[-3]
+        # the mean over samples and the sum over prototypes are one product of long rows
+        pairs = codes.to(log_p.dtype).flatten(-2) @ log_p.flatten(-2).mT / scores.shape[-2]
+        others = ~torch.eye(n_coded, n_views, dtype=torch.bool, device=scores.device)
+        return -(pairs * others).sum(dim=(-2, -1)) / (n_coded * (n_views - 1))

@@ -11,7 +11,14 @@ import torch
 import torch.nn.functional as F
 
 from deepcluster_sk import losses
-from deepcluster_sk.losses import info_nce, negative_entropy, nt_xent, symmetric_info_nce
+from deepcluster_sk.losses import (
+    info_nce,
+    negative_entropy,
+    nt_xent,
+    sinkhorn,
+    swapped_prediction,
+    symmetric_info_nce,
+)
 from deepcluster_sk.methods.contrastive_clustering import cluster_loss, instance_loss
 
 REFERENCE = json.loads((Path(__file__).parent / "files" / "cc_reference.json").read_text("utf-8"))
@@ -316,3 +323,126 @@ def test_losses_and_gradients_equal_those_of_single_steps(shape, temperature):
         ours, theirs = (torch.autograd.grad(x.sum(), inputs) for x in (found, expected))
         assert all(x.isfinite().all() for x in ours)
         torch.testing.assert_close(ours, theirs)
+
+
+# ---- codes and their prediction
+
+
+def loop_sinkhorn(scores, epsilon, n_iterations):
+    """Scale the entries of the matrix one at a time."""
+    n, k = scores.shape
+    q = [[math.exp(scores[i, j] / epsilon) for j in range(k)] for i in range(n)]
+    for _ in range(n_iterations):
+        for j in range(k):
+            mass = sum(q[i][j] for i in range(n)) * k
+            for i in range(n):
+                q[i][j] /= mass
+        for i in range(n):
+            mass = sum(q[i]) * n
+            q[i] = [value / mass for value in q[i]]
+    return np.array([[value / sum(row) for value in row] for row in q])
+
+
+def random_scores(*shape, seed=0):
+    return torch.from_numpy(np.random.default_rng(seed).uniform(-1, 1, shape))
+
+
+@pytest.mark.parametrize(("n", "k"), [(8, 3), (5, 5), (4, 9), (6, 1)])
+@pytest.mark.parametrize(("epsilon", "n_iterations"), [(0.05, 3), (0.3, 1), (1.0, 7)])
+def test_sinkhorn_equals_a_plain_loop(n, k, epsilon, n_iterations):
+    scores = random_scores(n, k)
+    codes = sinkhorn(scores, epsilon=epsilon, n_iterations=n_iterations)
+    expected = loop_sinkhorn(scores.numpy(), epsilon, n_iterations)
+    np.testing.assert_allclose(codes, expected, rtol=1e-9)
+
+
+def test_many_iterations_of_sinkhorn_give_every_prototype_the_same_mass():
+    scores = random_scores(60, 6) + torch.arange(6)  # all prefer the last one
+    codes = sinkhorn(scores, epsilon=0.2, n_iterations=200)
+    np.testing.assert_allclose(codes.sum(dim=1), np.ones(60), rtol=1e-12)
+    np.testing.assert_allclose(codes.sum(dim=0), np.full(6, 10.0), rtol=1e-6)
+    few = sinkhorn(scores, epsilon=0.2)
+    np.testing.assert_allclose(few.sum(dim=1), np.ones(60), rtol=1e-12)
+
+
+def test_sinkhorn_treats_leading_axes_as_independent():
+    scores = random_scores(2, 7, 4)
+    for whole, part in zip(sinkhorn(scores), scores, strict=True):
+        torch.testing.assert_close(whole, sinkhorn(part))
+
+
+def test_codes_of_equal_scores_are_uniform():
+    torch.testing.assert_close(sinkhorn(torch.zeros(4, 5)), torch.full((4, 5), 0.2))
+
+
+def test_codes_of_large_scores_are_finite():
+    scores = torch.tensor([[400.0, 0, -400], [400, 0, -400], [-400, 0, 400]])
+    codes = sinkhorn(scores)
+    assert codes.isfinite().all()
+    torch.testing.assert_close(codes.sum(dim=1), torch.ones(3))
+
+
+def test_no_gradient_reaches_the_scores_of_codes():
+    scores = random_scores(5, 3).requires_grad_()
+    assert not sinkhorn(scores).requires_grad
+
+
+def test_sinkhorn_in_half_precision_is_computed_in_float32():
+    scores = random_scores(9, 4).bfloat16()
+    codes = sinkhorn(scores)
+    assert codes.dtype == torch.float32
+    np.testing.assert_allclose(codes, loop_sinkhorn(scores.double().numpy(), 0.05, 3), rtol=1e-4)
+
+
+def loop_swapped(scores, codes, temperature):
+    losses = []
+    for c in range(len(codes)):
+        for v in range(len(scores)):
+            if v == c:
+                continue
+            for i in range(scores.shape[1]):
+                exps = [math.exp(s / temperature) for s in scores[v, i]]
+                losses.append(
+                    -sum(
+                        float(q) * math.log(e / sum(exps))
+                        for q, e in zip(codes[c, i], exps, strict=True)
+                    )
+                )
+    return sum(losses) / len(losses)
+
+
+@pytest.mark.parametrize(("n_views", "n_coded"), [(2, 2), (2, 1), (5, 2), (3, 3)])
+def test_swapped_prediction_equals_nested_loops(n_views, n_coded):
+    scores = random_scores(n_views, 6, 4)
+    codes = sinkhorn(random_scores(n_coded, 6, 4, seed=1))
+    loss = swapped_prediction(scores, codes, temperature=0.3)
+    assert loss.item() == pytest.approx(loop_swapped(scores, codes, 0.3), rel=1e-9)
+
+
+def test_swapped_prediction_uses_the_same_codes_for_all_leading_axes():
+    scores, codes = random_scores(4, 2, 6, 3), sinkhorn(random_scores(2, 6, 3, seed=1))
+    losses = swapped_prediction(scores, codes, temperature=0.1)
+    expected = [loop_swapped(some, codes, 0.1) for some in scores]
+    assert losses.tolist() == pytest.approx(expected, rel=1e-9)
+
+
+def test_gradient_of_swapped_prediction_equals_finite_differences():
+    scores = random_scores(3, 4, 3).requires_grad_()
+    codes = sinkhorn(random_scores(2, 4, 3, seed=1))
+    assert torch.autograd.gradcheck(
+        lambda s: swapped_prediction(s, codes, temperature=0.5), (scores,)
+    )
+
+
+def test_swapped_prediction_of_equal_scores_is_log_of_the_number_of_prototypes():
+    zeros = torch.zeros(2, 5, 7)
+    loss = swapped_prediction(zeros, sinkhorn(zeros), temperature=0.1)
+    assert loss.item() == pytest.approx(math.log(7))
+
+
+def test_swapped_prediction_of_large_scores_has_finite_loss_and_gradient():
+    scores = torch.tensor([[50.0, -50, -50], [-50, 50, -50]]).repeat(2, 3, 1).requires_grad_()
+    loss = swapped_prediction(scores, sinkhorn(scores.flip(0)), temperature=0.1)
+    loss.backward()
+    assert loss.isfinite()
+    assert scores.grad.isfinite().all()

@@ -1,5 +1,7 @@
 """Cluster heads: from features to logits of clusters."""
 
+from itertools import chain, pairwise
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -19,7 +21,7 @@ _IMITATED_ROWS = 20_000  # enough to copy a partition into a head
 
 
 class ClusterHeads(nn.Module):
-    """Several linear heads on one hidden layer: ``Linear -> ReLU``, then ``Linear`` for each.
+    """Several linear heads on shared hidden layers, ``Linear -> ReLU``: a ``Linear`` for each.
 
     A single head is caught by chance in a partition where two classes share a cluster and another
     one is cut in two, and its loss hardly tells. So several are trained side by side, the worst one
@@ -32,6 +34,8 @@ class ClusterHeads(nn.Module):
         Widths; 0 hidden features leave the hidden layer out.
     n_heads : int
         Number of heads.
+    n_hidden_layers : int, default=1
+        Number of hidden layers, all of the same width.
     start : float, default=0.0
         Share of the training after which the heads begin to learn, in [0, 1): the first ones from
         partitions of the neighbour graph or k-means, the others from random weights. Until then the
@@ -49,15 +53,16 @@ class ClusterHeads(nn.Module):
         n_clusters: int,
         n_heads: int = 1,
         *,
+        n_hidden_layers: int = 1,
         start: float = 0.0,
         n_started: int | None = None,
     ) -> None:
         super().__init__()
         self.hidden: nn.Module = nn.Identity()
         if hidden_features:
-            self.hidden = nn.Sequential(
-                nn.Linear(in_features, hidden_features), nn.ReLU(inplace=True)
-            )
+            widths = [in_features] + [hidden_features] * n_hidden_layers
+            layers = [(nn.Linear(*pair), nn.ReLU(inplace=True)) for pair in pairwise(widths)]
+            self.hidden = nn.Sequential(*chain.from_iterable(layers))
         self.output = nn.Linear(hidden_features or in_features, n_heads * n_clusters)
         self.n_clusters = n_clusters
         self.n_heads = n_heads

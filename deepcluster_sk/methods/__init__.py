@@ -70,6 +70,13 @@ METHODS: dict[str, Method] = {
             "graph-contrastive",
         ),
         _method("CrossInstanceClustering", "cross_instance_clustering", "C3", "cross-instance"),
+        _method(
+            "InformationMaximizationClustering",
+            "information_maximization_clustering",
+            "IMC-SwAV",
+            "information-maximization",
+        ),
+        _method("ConsensusClustering", "consensus_clustering", "ConCURL", "consensus"),
     )
 }
 """All methods, by the name of their class."""

@@ -33,6 +33,18 @@ def test_heads_are_computed_side_by_side():
         torch.testing.assert_close(outputs[head], expected)
 
 
+@pytest.mark.parametrize(("width", "n_layers", "n_linear"), [(5, 1, 1), (5, 3, 3), (0, 2, 0)])
+def test_hidden_layers_have_one_width_and_end_in_a_relu(width, n_layers, n_linear):
+    heads = ClusterHeads(6, width, 3, n_heads=2, n_hidden_layers=n_layers)
+    linear = [layer for layer in heads.hidden.modules() if isinstance(layer, nn.Linear)]
+    assert [layer.out_features for layer in linear] == [width] * n_linear
+    x = expected = torch.randn(7, 6)
+    for layer in linear:
+        expected = (expected @ layer.weight.T + layer.bias).clamp_min(0)
+    torch.testing.assert_close(heads.hidden(x), expected)
+    assert heads(x).shape == (2, 7, 3)
+
+
 def test_selected_outputs_become_the_only_head_in_their_order():
     heads = ClusterHeads(6, 5, 3, n_heads=2)
     x = torch.rand(7, 6)
