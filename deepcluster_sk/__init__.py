@@ -26,6 +26,8 @@ if TYPE_CHECKING:  # what type checkers cannot know of __getattr__
     from .methods.cluster_contrast import ClusterContrast as ClusterContrast
     from .methods.contrastive_clustering import ContrastiveClustering as ContrastiveClustering
     from .methods.deep_robust_clustering import DeepRobustClustering as DeepRobustClustering
+    from .methods.temi import TEMI as TEMI
+    from .methods.turtle import TURTLE as TURTLE
     from .methods.twin_contrast_clustering import TwinContrastClustering as TwinContrastClustering
 
 _FUNCTIONS = {"load": "_loading", "report": "_inspection.report"}

@@ -338,12 +338,14 @@ def _named_encoder(
     longest = max(sample_shape[1:], default=0)
     if name == "auto":
         name = "mlp" if is_rows else "cnn" if longest <= _SMALL_CNN_PIXELS else "resnet18"
+    if name == "identity":
+        return nn.Flatten()
     if name == "mlp":
         return nn.Sequential(nn.Flatten(), MLP(torch.Size(sample_shape).numel()))
     if is_rows:
         raise EncoderError(
             f"encoder={name!r} needs images, but X holds rows of {sample_shape[0]} features. Pass "
-            "encoder='mlp', or image_shape=(H, W, C) if the rows are flattened images."
+            "encoder='mlp' or 'identity', or image_shape=(H, W, C) if the rows are flattened images."
         )
     pretrained = parsed_name(name)
     if pretrained is not None:
@@ -380,7 +382,7 @@ def _torchvision_model(name: str, in_channels: int) -> nn.Module:
     classifiers = models.list_models(models) + models.list_models(models.quantization)
     if name.lower() not in classifiers:
         raise EncoderError(
-            f"encoder={name!r} is unknown. Expected 'auto', 'mlp', 'cnn', 'hog', 'timm/NAME' "
+            f"encoder={name!r} is unknown. Expected 'auto', 'mlp', 'cnn', 'hog', 'identity', 'timm/NAME' "
             "or 'torchvision/NAME' for trained weights, a name from "
             "torchvision.models.list_models(torchvision.models) for untrained ones, a "
             "torch.nn.Module or a callable that returns one."

@@ -56,6 +56,8 @@ METHODS: dict[str, Method] = {
         _method("TwinContrastClustering", "twin_contrast_clustering", "TCC", "twin-contrast"),
         _method("DeepRobustClustering", "deep_robust_clustering", "DRC", "deep-robust"),
         _method("ClusterContrast", "cluster_contrast", "CueCo", "cluster-contrast"),
+        _method("TEMI", "temi", "TEMI", "temi"),
+        _method("TURTLE", "turtle", "TURTLE", "turtle"),
     )
 }
 """All methods, by the name of their class."""
