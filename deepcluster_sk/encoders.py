@@ -345,7 +345,7 @@ def _named_encoder(
     if is_rows:
         raise EncoderError(
             f"encoder={name!r} needs images, but X holds rows of {sample_shape[0]} features. Pass "
-            "encoder='mlp' or 'identity', or image_shape=(H, W, C) if the rows are flattened images."
+            "encoder='mlp', or image_shape=(H, W, C) if the rows are flattened images."
         )
     pretrained = parsed_name(name)
     if pretrained is not None:
@@ -382,8 +382,8 @@ def _torchvision_model(name: str, in_channels: int) -> nn.Module:
     classifiers = models.list_models(models) + models.list_models(models.quantization)
     if name.lower() not in classifiers:
         raise EncoderError(
-            f"encoder={name!r} is unknown. Expected 'auto', 'mlp', 'cnn', 'hog', 'identity', 'timm/NAME' "
-            "or 'torchvision/NAME' for trained weights, a name from "
+            f"encoder={name!r} is unknown. Expected 'auto', 'mlp', 'cnn', 'hog', 'identity', "
+            "'timm/NAME' or 'torchvision/NAME' for trained weights, a name from "
             "torchvision.models.list_models(torchvision.models) for untrained ones, a "
             "torch.nn.Module or a callable that returns one."
         )

@@ -30,6 +30,7 @@ NonNegativeInt = Annotated[int, Interval(Integral, 0, None, closed="left")]
 PositiveFloat = Annotated[float, _positive_float]
 NonNegativeFloat = Annotated[float, Interval(Real, 0, None, closed="left")]
 Fraction = Annotated[float, Interval(Real, 0, 1, closed="left")]
+PositiveFraction = Annotated[float, Interval(Real, 0, 1, closed="right")]
 FractionOrNone = Annotated[float | None, _open_fraction, None]
 ClosedFraction = Annotated[float, _closed_fraction]
 
