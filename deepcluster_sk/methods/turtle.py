@@ -34,6 +34,7 @@ from .._runtime.distributed import gather
 from .._training.objective import Batch, LossOutput, Objective, Settings, detached
 from ..losses import at_least_float32, negative_entropy
 
+_RATE_TIMES_DIM = 2.0  # steps of Adam change a logit by the rate, times the number of columns
 _BETA_1, _BETA_2, _EPSILON = 0.9, 0.999, 1e-8  # of Adam, for the classifiers
 
 
@@ -114,6 +115,8 @@ class TURTLEObjective(NeighborObjective):
     def __init__(self, encoder: nn.Module, feature_dim: int, settings: Settings) -> None:
         super().__init__(encoder, feature_dim, settings)
         self.dims = _dims_of_spaces(settings.spaces, feature_dim)
+        rate = settings.inner_learning_rate
+        self.inner_rates = [_RATE_TIMES_DIM / d if rate == "auto" else rate for d in self.dims]
         self.n_heads: int = settings.n_heads
         self.tasks = nn.ModuleList(
             TaskEncoder(dim, settings.n_heads, settings.n_clusters) for dim in self.dims
@@ -137,12 +140,11 @@ class TURTLEObjective(NeighborObjective):
         spaces = self._spaces(gather(self.encoder(torch.cat(batch.views))))
         per_space = [task(z) for task, z in zip(self.tasks, spaces, strict=True)]
         tau = torch.stack(per_space).mean(dim=0)
-        how = {"n_steps": settings.inner_steps, "learning_rate": settings.inner_learning_rate}
         with torch.no_grad():
             rows = [F.pad(z, (0, 1), value=1.0) for z in spaces]
             classifiers = [
-                learned_classifiers(z, tau, new, **how)
-                for z, new in zip(rows, batch.noise, strict=True)
+                learned_classifiers(z, tau, new, n_steps=settings.inner_steps, learning_rate=rate)
+                for z, new, rate in zip(rows, batch.noise, self.inner_rates, strict=True)
             ]
         pairs = zip(rows, classifiers, strict=True)
         prediction = torch.stack([prediction_loss(z, w, tau) for z, w in pairs]).sum(dim=0)
@@ -286,8 +288,9 @@ class TURTLE(BaseDeepClusterer):
         lower it for clusters of very different size, raise it if clusters stay empty.
     inner_steps : int, default=10
         M: number of steps that a classifier is trained for.
-    inner_learning_rate : float, default=0.001
-        Learning rate of these steps.
+    inner_learning_rate : float or "auto", default="auto"
+        Learning rate of these steps. ``"auto"`` is 2 over the number of columns of a space; the
+        authors have .001, for some thousand columns.
     cluster_start : float, default=0.0
         Without meaning: the clusters are learned from the first step on.
     n_neighbors : int or "auto", default="auto"
@@ -332,7 +335,7 @@ class TURTLE(BaseDeepClusterer):
     kmeans_start: kinds.Boolean = True
     entropy_weight: kinds.NonNegativeFloat = 10.0
     inner_steps: kinds.PositiveInt = 10
-    inner_learning_rate: kinds.PositiveFloat = 1e-3
+    inner_learning_rate: kinds.PositiveFloatOrAuto = "auto"
 
     encoder: kinds.Encoder = "identity"
     augmentation: kinds.Augment = "none"
