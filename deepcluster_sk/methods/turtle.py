@@ -283,7 +283,7 @@ class TURTLE(BaseDeepClusterer):
     kmeans_start : bool, default=True
         Whether every second task imitates a k-means of the features at first. The others start
         from random weights, as in the paper.
-    entropy_weight : float, default=10.0
+    entropy_weight : float, default=1.0
         gamma: weight of the entropy of the clusters' shares. It draws clusters to equal sizes:
         lower it for clusters of very different size, raise it if clusters stay empty.
     inner_steps : int, default=10
@@ -333,7 +333,7 @@ class TURTLE(BaseDeepClusterer):
     balance_spaces: kinds.Boolean = True
     n_heads: kinds.PositiveInt = 4
     kmeans_start: kinds.Boolean = True
-    entropy_weight: kinds.NonNegativeFloat = 10.0
+    entropy_weight: kinds.NonNegativeFloat = 1.0
     inner_steps: kinds.PositiveInt = 10
     inner_learning_rate: kinds.PositiveFloatOrAuto = "auto"
 

@@ -214,5 +214,8 @@ def test_pixels_of_images_are_clustered_as_rows():
     assert of_images.encoder_(torch.zeros(2, 1, 8, 8)).shape == (2, 64)
     assert of_images.transform(images).shape == (200, 64)
     of_rows = TEMI(5, **options).fit(images.reshape(200, -1) / 16)
-    np.testing.assert_allclose(of_images.predict_proba(images), of_rows.predict_proba(
-        images.reshape(200, -1) / 16), atol=1e-3)
+    np.testing.assert_allclose(
+        of_images.predict_proba(images),
+        of_rows.predict_proba(images.reshape(200, -1) / 16),
+        atol=1e-3,
+    )
