@@ -6,6 +6,8 @@ from torch import Tensor, nn
 
 from .cluster_heads import imitation
 
+_SURENESS = 0.5  # of the regression's logits: sure labels would hardly move
+
 
 class TaskEncoder(nn.Module):
     """From the features of one space to soft labels of several tasks: weight-normalised layers.
@@ -33,6 +35,7 @@ class TaskEncoder(nn.Module):
     def imitate(self, head: int, z: Tensor, labels: Tensor) -> None:
         """Set one task to a logistic regression of labels (n,) on features (n, in_features)."""
         weight, bias = imitation(z, labels, self.lengths.shape[1])
+        weight, bias = weight * _SURENESS, bias * _SURENESS
         self.directions[:, head] = weight.mT.to(z.device)
         self.lengths[head] = weight.norm(dim=1).to(z.device)
         self.bias[head] = bias.to(z.device)

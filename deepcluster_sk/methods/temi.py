@@ -152,7 +152,7 @@ class TEMIObjective(NeighborObjective):
 
     def before_epoch(self, progress: float, map_all: MapAll) -> None:
         """Start heads, find neighbours when it is time, and let the last layer learn later on."""
-        if not self.started:
+        if not self.started and progress >= self.settings.cluster_start:
             self._start(map_all.on_sampled(self.encoder))
         self.neighbors.search(progress, map_all, self.encoder)
         self.moves.fill_(float(progress > 0))
@@ -252,7 +252,7 @@ class TEMI(BaseDeepClusterer):
     marginal_momentum : float, default=0.9
         Share of the old value in the average of the clusters' shares, in [0, 1).
     cluster_start : float, default=0.0
-        Without meaning: the clusters are learned from the first step on.
+        Share of the epochs after which the start from k-means takes place, in [0, 1).
     n_neighbors : int or "auto", default="auto"
         Number of nearest neighbours, one of which is the other row of a pair. ``"auto"`` is 15
         among inputs and frozen features, and 10 among trained ones; 50 in the authors' code. 0

@@ -184,7 +184,7 @@ class TURTLEObjective(NeighborObjective):
             means = [part.mean() for part in torch.split(squares, self.dims)]
             deviations = (torch.stack(means) / map_all.sampled_shape[0]).sqrt()
             self.space_scales.copy_(1 / deviations.clamp_min(1e-12))
-        if not self.started:
+        if not self.started and progress >= self.settings.cluster_start:
             self._start(map_all.on_sampled(self.encoder))
         self.neighbors.search(progress, map_all, self.encoder)
         self.task_losses.zero_()
@@ -292,7 +292,7 @@ class TURTLE(BaseDeepClusterer):
         Learning rate of these steps. ``"auto"`` is 2 over the number of columns of a space; the
         authors have .001, for some thousand columns.
     cluster_start : float, default=0.0
-        Without meaning: the clusters are learned from the first step on.
+        Share of the epochs after which the start from k-means takes place, in [0, 1).
     n_neighbors : int or "auto", default="auto"
         Number of nearest neighbours in a graph that calibrates the confidence when the training is
         over. They have no part in the training. ``"auto"`` is 15 among inputs and frozen features,

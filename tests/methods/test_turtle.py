@@ -24,6 +24,7 @@ SETTINGS = {
     "entropy_weight": 4.0,
     "inner_steps": 5,
     "inner_learning_rate": 0.05,
+    "cluster_start": 0.0,
     "n_neighbors": 3,
     "neighbor_start": 0.5,
     "neighbor_space": "inputs",
