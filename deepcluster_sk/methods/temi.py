@@ -264,8 +264,8 @@ class TEMI(BaseDeepClusterer):
         is trained; until then, each row is paired with itself. ``"auto"`` is ``"features"`` for
         images whose encoder is trained, and ``"inputs"`` otherwise.
     max_epochs : int or "auto", default="auto"
-        Number of passes over the data. ``"auto"`` is at least EPOCHS, and as many as make
-        STEPS steps of `batch_size` samples.
+        Number of passes over the data. ``"auto"`` is at least 18, and as many as make 840 steps of
+        `batch_size` samples; twice as many without neighbours among inputs.
 
     Attributes
     ----------
@@ -288,7 +288,7 @@ class TEMI(BaseDeepClusterer):
     _objective_class: ClassVar[type[Objective]] = TEMIObjective
     _paper: ClassVar[Preset] = _PAPER
     _against_empty: ClassVar[str] = " a smaller beta,"
-    _training_length: ClassVar[float] = 2.5
+    _training_length: ClassVar[float] = 3.0
 
     n_heads: kinds.PositiveInt = 4
     hidden_dim: kinds.PositiveInt = 128

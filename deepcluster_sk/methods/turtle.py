@@ -302,8 +302,8 @@ class TURTLE(BaseDeepClusterer):
         of an encoder that is trained. ``"auto"`` is ``"features"`` for images whose encoder is
         trained, and ``"inputs"`` otherwise.
     max_epochs : int or "auto", default="auto"
-        Number of passes over the data. ``"auto"`` is at least EPOCHS, and as many as make
-        STEPS steps of `batch_size` samples.
+        Number of passes over the data. ``"auto"`` is at least 18, and as many as make 840 steps of
+        `batch_size` samples; twice as many without neighbours among inputs.
 
     Attributes
     ----------
@@ -327,7 +327,7 @@ class TURTLE(BaseDeepClusterer):
     _objective_class: ClassVar[type[Objective]] = TURTLEObjective
     _paper: ClassVar[Preset] = _PAPER
     _against_empty: ClassVar[str] = " a larger entropy_weight,"
-    _training_length: ClassVar[float] = 2.5
+    _training_length: ClassVar[float] = 3.0
 
     spaces: Annotated[tuple[int, ...] | None, tuple, list, None] = None
     balance_spaces: kinds.Boolean = True
