@@ -86,5 +86,6 @@ class UnitHeads(nn.Module):
 
 
 def _drawn(*shape: int) -> nn.Parameter:
-    """Return weights from a truncated normal distribution."""
-    return nn.Parameter(nn.init.trunc_normal_(torch.empty(shape), std=_INITIAL_STD))
+    """Return normally distributed weights."""
+    # the authors' distribution is cut off at 100 standard deviations
+    return nn.Parameter(nn.init.normal_(torch.empty(shape), std=_INITIAL_STD))
