@@ -15,7 +15,6 @@ gamma              entropy_weight
 """
 
 import math
-from collections.abc import Sequence
 from typing import Annotated, ClassVar, cast
 
 import torch
@@ -23,10 +22,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .._data.protocols import MapAll
-from .._estimator import errors, kinds
+from .._estimator import kinds
 from .._estimator.base import BaseDeepClusterer
 from .._estimator.papers import WITHOUT_ADDITIONS, Preset, scores
 from .._estimator.parameters import with_parameters
+from .._estimator.validation import check_spaces
 from .._networks.centroids import sampled_for_start, spherical_kmeans
 from .._networks.neighbor_stage import NeighborObjective
 from .._networks.task_encoder import TaskEncoder
@@ -114,7 +114,7 @@ class TURTLEObjective(NeighborObjective):
 
     def __init__(self, encoder: nn.Module, feature_dim: int, settings: Settings) -> None:
         super().__init__(encoder, feature_dim, settings)
-        self.dims = _dims_of_spaces(settings.spaces, feature_dim)
+        self.dims = check_spaces(settings.spaces, feature_dim)
         rate = settings.inner_learning_rate
         self.inner_rates = [_RATE_TIMES_DIM / d if rate == "auto" else rate for d in self.dims]
         self.n_heads: int = settings.n_heads
@@ -220,14 +220,6 @@ class TURTLEObjective(NeighborObjective):
         n_heads = len(state_dict["task_losses"])
         if n_heads < self.n_heads:
             self._select(torch.arange(n_heads, device=self.task_losses.device))
-
-
-def _dims_of_spaces(spaces: Sequence[int] | None, feature_dim: int) -> list[int]:
-    """Return the number of columns of each space."""
-    dims = [feature_dim] if spaces is None else [int(dim) for dim in spaces]
-    if min(dims, default=0) < 1 or sum(dims) != feature_dim:
-        raise errors.other_spaces(spaces, feature_dim)
-    return dims
 
 
 # 6,000 iterations of the authors' code each; results as later papers report them, for features of
