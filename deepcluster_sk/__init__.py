@@ -29,15 +29,19 @@ if TYPE_CHECKING:  # what type checkers cannot know of __getattr__
     from .methods.contrastive_clustering import ContrastiveClustering as ContrastiveClustering
     from .methods.contrastive_embedded_clustering import (
         ContrastiveEmbeddedClustering as ContrastiveEmbeddedClustering,
+    )
     from .methods.cross_instance_clustering import (
         CrossInstanceClustering as CrossInstanceClustering,
     )
     from .methods.deep_robust_clustering import DeepRobustClustering as DeepRobustClustering
     from .methods.graph_contrastive_clustering import (
         GraphContrastiveClustering as GraphContrastiveClustering,
+    )
     from .methods.information_maximization_clustering import (
         InformationMaximizationClustering as InformationMaximizationClustering,
     )
+    from .methods.temi import TEMI as TEMI
+    from .methods.turtle import TURTLE as TURTLE
     from .methods.twin_contrast_clustering import TwinContrastClustering as TwinContrastClustering
 
 _FUNCTIONS = {"load": "_loading", "report": "_inspection.report"}

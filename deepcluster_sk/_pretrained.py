@@ -134,7 +134,13 @@ def parsed_name(encoder: Any) -> PretrainedName | None:
 
 def is_used_as_it_is(encoder: Any) -> bool:
     """Tell whether ``encoder`` names a network that is not trained unless asked otherwise."""
-    return parsed_name(encoder) is not None or (isinstance(encoder, str) and encoder == "hog")
+    is_fixed = isinstance(encoder, str) and encoder in ("hog", "identity")
+    return is_fixed or parsed_name(encoder) is not None
+
+
+def is_identity(encoder: Any) -> bool:
+    """Tell whether ``encoder`` names what leaves samples as they are."""
+    return isinstance(encoder, str) and encoder == "identity"
 
 
 def input_config(name: PretrainedName) -> InputConfig:

@@ -338,6 +338,8 @@ def _named_encoder(
     longest = max(sample_shape[1:], default=0)
     if name == "auto":
         name = "mlp" if is_rows else "cnn" if longest <= _SMALL_CNN_PIXELS else "resnet18"
+    if name == "identity":
+        return nn.Flatten()
     if name == "mlp":
         return nn.Sequential(nn.Flatten(), MLP(torch.Size(sample_shape).numel()))
     if is_rows:
@@ -380,8 +382,8 @@ def _torchvision_model(name: str, in_channels: int) -> nn.Module:
     classifiers = models.list_models(models) + models.list_models(models.quantization)
     if name.lower() not in classifiers:
         raise EncoderError(
-            f"encoder={name!r} is unknown. Expected 'auto', 'mlp', 'cnn', 'hog', 'timm/NAME' "
-            "or 'torchvision/NAME' for trained weights, a name from "
+            f"encoder={name!r} is unknown. Expected 'auto', 'mlp', 'cnn', 'hog', 'identity', "
+            "'timm/NAME' or 'torchvision/NAME' for trained weights, a name from "
             "torchvision.models.list_models(torchvision.models) for untrained ones, a "
             "torch.nn.Module or a callable that returns one."
         )

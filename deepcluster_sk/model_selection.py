@@ -11,13 +11,17 @@ from typing import Any
 import numpy as np
 from numpy.random import RandomState
 from sklearn.base import clone
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import adjusted_rand_score
+from sklearn.model_selection import KFold
 from sklearn.utils import check_random_state
 
-from ._inspection.assignments import Assignments, assign, method_of
+from ._inspection.assignments import Assignments, assign, final_estimator, method_of
+from ._runtime.threads import libraries_in_one_thread
 from .metrics import embedding_silhouette_score
 
 __all__ = [
+    "generalization_scorer",
     "mean_confidence_scorer",
     "n_clusters_curve",
     "silhouette_scorer",
@@ -26,6 +30,7 @@ __all__ = [
 
 Scorer = Callable[[Any, Any, Any], float]
 
+_FOLDS, _SCORED, _ITERATIONS = 10, 10_000, 200
 _MAX_SEED = np.iinfo(np.int32).max
 
 
@@ -77,6 +82,64 @@ def mean_confidence_scorer(estimator: Any, X: Any, y: Any = None) -> float:
     found = assign(estimator, X)
     known = found.labels >= 0
     return float(found.confidence[known].mean()) if _n_found(found) > 1 else 0.0
+
+
+def generalization_scorer(estimator: Any, X: Any, y: Any = None) -> float:
+    """Score the clusters by how well linear classifiers learn them.
+
+    The mean accuracy of logistic regression in a 10-fold cross-validation, whose classes are the
+    predicted clusters. With several feature spaces, as :class:`~deepcluster_sk.TURTLE` has, it is
+    the mean over the spaces. No classes are needed: the authors of TURTLE choose its parameters
+    by this score.
+
+    Parameters
+    ----------
+    estimator : object
+        A fitted estimator of this package, or a pipeline or search that ends in one.
+    X : array-like
+        What ``estimator.predict`` accepts. Of more than 10,000 samples, a fixed random subset of
+        10,000 is scored. Samples in no cluster are left out.
+    y : None
+        Ignored; present for the interface.
+
+    Returns
+    -------
+    score : float
+        In [0, 1], higher is better; 0 for fewer than two clusters or fewer than 10 samples.
+
+    Notes
+    -----
+    Features are those of ``estimator.transform``. Fewer clusters are learned more easily: compare
+    fits with the same `n_clusters`.
+
+    References
+    ----------
+    .. [1] Gadetsky, Jiang and Brbic, "Let go of your labels with unsupervised transfer", ICML 2024,
+       https://arxiv.org/abs/2406.07236
+    """
+    del y
+    labels = np.asarray(method_of(estimator, "predict")(X))
+    features = np.asarray(method_of(estimator, "transform")(X))
+    order = np.random.default_rng(0).permutation(np.flatnonzero(labels >= 0))[:_SCORED]
+    labels, features = labels[order], features[order]
+    if len(labels) < _FOLDS or len(np.unique(labels)) < 2:
+        return 0.0
+    dims = getattr(final_estimator(estimator), "spaces", None) or [features.shape[1]]
+    spaces = np.split(features, np.cumsum(dims)[:-1], axis=1)
+    with libraries_in_one_thread():
+        return float(np.mean([_accuracy(space, labels) for space in spaces]))
+
+
+def _accuracy(features: np.ndarray, labels: np.ndarray) -> float:
+    """Return the mean accuracy of logistic regression on the parts that it has not seen."""
+    accuracies = []
+    for train, test in KFold(_FOLDS).split(features):  # the rows have been shuffled
+        if len(np.unique(labels[train])) < 2:
+            accuracies.append(float(np.mean(labels[test] == labels[train][0])))
+            continue
+        model = LogisticRegression(max_iter=_ITERATIONS).fit(features[train], labels[train])
+        accuracies.append(float(model.score(features[test], labels[test])))
+    return float(np.mean(accuracies))
 
 
 def stability_scorer(estimator: Any, X: Any, y: Any = None) -> float:

@@ -36,7 +36,7 @@ MAY_IMPORT = {
     },
     "_inspection": {"exceptions", "_version", "_runtime", "_data", "_networks", "metrics"},
     "inspection": {"_inspection"},
-    "model_selection": {"_inspection", "metrics"},
+    "model_selection": {"_inspection", "_runtime", "metrics"},
     "display": {"_inspection", "model_selection", "metrics"},
     "_loading": {"exceptions", "_runtime", "_estimator", "methods"},
     "_cli": {

@@ -4,6 +4,7 @@ from estimators import two
 from sklearn.base import BaseEstimator, ClusterMixin
 from sklearn.cluster import DBSCAN
 from sklearn.datasets import make_blobs
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 from sklearn.model_selection import GridSearchCV, cross_validate
 from sklearn.pipeline import make_pipeline
@@ -12,6 +13,7 @@ from sklearn.preprocessing import StandardScaler
 from deepcluster_sk import ContrastiveClustering
 from deepcluster_sk.metrics import embedding_silhouette_score
 from deepcluster_sk.model_selection import (
+    generalization_scorer,
     mean_confidence_scorer,
     n_clusters_curve,
     silhouette_scorer,
@@ -19,6 +21,7 @@ from deepcluster_sk.model_selection import (
 )
 
 SCORERS = {
+    "generalization": generalization_scorer,
     "silhouette": silhouette_scorer,
     "confidence": mean_confidence_scorer,
     "stability": stability_scorer,
@@ -49,6 +52,36 @@ class Halves(ClusterMixin, BaseEstimator):
 
     def transform(self, X):
         return np.asarray(X)
+
+
+def learned_share(features, labels):
+    """Accuracy of logistic regression in folds of shuffled rows, written out."""
+    order = np.random.default_rng(0).permutation(len(labels))
+    right = []
+    for fold in np.array_split(order, 10):
+        train = np.setdiff1d(order, fold)
+        model = LogisticRegression(max_iter=200).fit(features[train], labels[train])
+        right.append((model.predict(features[fold]) == labels[fold]).mean())
+    return np.mean(right)
+
+
+def test_generalization_is_the_accuracy_of_classifiers_on_held_out_rows():
+    X = np.random.default_rng(0).normal(size=(60, 4))
+    model = Halves().fit(X)
+    expected = learned_share(X, model.predict(X))
+    assert generalization_scorer(model, X) == pytest.approx(expected, abs=0.02)
+    model.spaces = (1, 3)  # the first column tells the clusters, the others do not
+    parts = [learned_share(part, model.predict(X)) for part in (X[:, :1], X[:, 1:])]
+    assert parts[0] > 0.9 > parts[1]
+    assert generalization_scorer(model, X) == pytest.approx(np.mean(parts), abs=0.02)
+
+
+def test_generalization_of_few_rows_or_of_one_cluster_is_the_lowest(corners):
+    assert generalization_scorer(Halves().fit(corners), corners) == 0
+    many = np.repeat(corners, 5, axis=0)
+    assert generalization_scorer(Halves(n_clusters=1).fit(many), many) == 0
+    alone = np.vstack([-np.ones((29, 2)), np.ones((1, 2))])  # in one fold, one cluster is left
+    assert generalization_scorer(Halves().fit(alone), alone) == pytest.approx(29 / 30)
 
 
 @pytest.fixture

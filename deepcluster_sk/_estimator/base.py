@@ -54,6 +54,8 @@ class BaseDeepClusterer(
     """What the paper sets and reports."""
     _against_empty: ClassVar[str] = ""
     """The method's own parameter against empty clusters, for the warning about them."""
+    _training_length: ClassVar[float] = 1.0
+    """How many times as many epochs ``max_epochs="auto"`` is as documented for all methods."""
 
     # set on instances; a ClassVar only because it is not a parameter
     _online: ClassVar[Online | None] = None

@@ -1,7 +1,9 @@
 """The documentation that all estimators share, and how it joins a class's own."""
 
+import ast
 import inspect
 import re
+from typing import Any
 
 from . import errors
 
@@ -31,6 +33,8 @@ encoder : str, torch.nn.Module or callable, default="auto"
       sets of photos without a pretrained network. Nothing is trained but the heads. For
       files, it sees the size that `image_size` says, by default at most 32 pixels per side; more
       of them show texture beside the shape.
+    - ``"identity"``: the samples themselves, scaled rows or the pixels of images. Nothing is
+      trained but the heads.
     - ``"resnet18"``, ``"resnet34"``, ... without the name of a library: untrained, without the
       classifier, with a 3x3 stem and no max-pooling for images of up to 96 pixels.
     - Any other classifier of ``torchvision.models``, by its name, untrained.
@@ -43,12 +47,12 @@ encoder : str, torch.nn.Module or callable, default="auto"
     Features of other floating dtypes are converted to float32.
 freeze_encoder : bool or "auto", default="auto"
     Whether to leave the encoder as it is and train the heads only; for encoders with trained
-    weights. ``"auto"`` freezes those of timm and torchvision by name, and ``"hog"``, and trains all
-    others.
-    With ``augmentation="auto"`` or ``"rows"`` the features of all samples are computed once,
-    without augmentation, and then treated like rows: scaled, varied by the recipe ``"rows"``, with
-    neighbours among them. With any other `augmentation` they are computed in every step, for views
-    of the samples.
+    weights. ``"auto"`` freezes those of timm and torchvision by name, ``"hog"`` and ``"identity"``,
+    and trains all others.
+    With ``augmentation="auto"``, ``"rows"`` or ``"none"`` the features of all samples are computed
+    once, without augmentation, and then treated like rows: scaled, varied by the recipe ``"rows"``
+    unless it is ``"none"``, with neighbours among them. With any other `augmentation` they are
+    computed in every step, for views of the samples.
 augmentation : str, callable or Augmentation, default="auto"
     Maps a batch to a random variation of the same shape.
 
@@ -56,6 +60,7 @@ augmentation : str, callable or Augmentation, default="auto"
     - ``"images"``: the papers' recipe of crops, flips, colour jitter and grey.
     - ``"digits"``: gentle crops, rotations, shears and bending; no flips.
     - ``"rows"``: features swapped with those of other rows, and noise.
+    - ``"none"``: samples stay as they are.
     - Anything from :mod:`deepcluster_sk.augmentations`, or a callable on a batch, which may
       draw from the global random states. Modules are copied. The height and width of images
       may change.
@@ -233,7 +238,7 @@ _ENTRY = re.compile(r"^(?=\S)", re.M)
 _ORDER = ("Parameters", "Attributes", "See Also", "Notes", "References", "Examples")
 
 
-def finished_docstring(cls: type, parent: type, parameters: list[str]) -> str | None:
+def finished_docstring(cls: type, parent: type, defaults: dict[str, Any]) -> str | None:
     """Join the docstring of a class with that of its parent and with the shared documentation.
 
     Parameters
@@ -242,8 +247,9 @@ def finished_docstring(cls: type, parent: type, parameters: list[str]) -> str | 
         Its docstring is None with ``python -OO``, and stays None.
     parent : type
         The class that it derives from: another method, or the base of all.
-    parameters : list of str
-        All parameters, in the order of the constructor.
+    defaults : dict of str to object
+        Those of all parameters, in the order of the constructor. Of what is documented for a
+        parameter elsewhere, only the default may differ.
 
     Returns
     -------
@@ -265,19 +271,38 @@ def finished_docstring(cls: type, parent: type, parameters: list[str]) -> str | 
         {name: entry for s in (shared, theirs, mine) for name, entry in _entries(s.get(title, ""))}
         for title in ("Parameters", "Attributes")
     )
-    missing = [name for name in parameters if name not in parameter]
+    missing = [name for name in defaults if name not in parameter]
     if missing:
         raise errors.parameter_without_description(cls.__name__, missing[0])
+    described = [_with_default(parameter[name], defaults[name]) for name in defaults]
     sections = {
         **shared,
         **mine,
-        "Parameters": "\n".join(parameter[name] for name in parameters),
+        "Parameters": "\n".join(described),
         "Attributes": "\n".join(attribute.values()),
         "Notes": "\n\n".join(s["Notes"] for s in (shared, mine) if "Notes" in s),
     }
     order = [*_ORDER, *(title for title in mine if title not in _ORDER)]
     texts = [f"{s}\n{'-' * len(s)}\n{sections[s]}" for s in order if s in sections]
     return "\n\n".join([lead, *texts]) + "\n"
+
+
+def _with_default(entry: str, default: Any) -> str:
+    """Return the entry of a parameter with the default of a class."""
+    head, *rest = entry.split("\n")
+    shown = f'"{default}"' if isinstance(default, str) else repr(default)
+    named = re.search("default=(.*)$", head)
+    if named and not _is_equal(named[1], default):
+        head = head[: named.start(1)] + shown
+    return "\n".join([head, *rest])
+
+
+def _is_equal(text: str, default: Any) -> bool:
+    """Tell whether a text is a way of writing a value."""
+    try:
+        return bool(ast.literal_eval(text) == default)
+    except (ValueError, SyntaxError):
+        return text == repr(default)
 
 
 def _sections(docstring: str) -> tuple[str, dict[str, str]]:

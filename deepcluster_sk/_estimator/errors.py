@@ -379,3 +379,12 @@ def parameter_without_description(class_name: str, parameter: str) -> TypeError:
 def unfit_arguments(class_name: str, error: TypeError) -> TypeError:
     """Say which argument a constructor does not have."""
     return TypeError(f"{class_name}.__init__() {error}")
+
+
+def other_spaces(spaces: Any, feature_dim: int) -> ValueError:
+    """Return the error for spaces that are not all columns of the features."""
+    return ValueError(
+        f"spaces={spaces!r}, expected a positive number of columns for each space, {feature_dim} "
+        "in all: as many as the rows, or the features of the encoder, have. Pass the widths of the "
+        "arrays that were concatenated, in their order."
+    )

@@ -181,7 +181,7 @@ def _check_goes_on(estimator: Any) -> None:
     if estimator.n_clusters not in ("auto", estimator.n_clusters_):
         raise errors.other_n_clusters(estimator.n_clusters, estimator.n_clusters_)
     was_frozen = frozen_encoder(estimator._objective) is not None
-    if freezes_encoder(estimator) != was_frozen:
+    if freezes_encoder(estimator, estimator._preprocessor.layout) != was_frozen:
         raise errors.other_freeze_encoder(estimator.freeze_encoder, was_frozen)
 
 
@@ -190,7 +190,7 @@ def build_networks(plan: Plan, encoder: nn.Module | None = None) -> tuple[Object
 
     With an `encoder`, a copy of it takes the place of the one that the parameters name.
     """
-    frozen = freezes_encoder(plan.params)
+    frozen = freezes_encoder(plan.params, plan.layout)
     if frozen and not is_used_as_it_is(plan.params.encoder):
         check_is_trained(plan.params.encoder)
     foreign = not isinstance(plan.params.encoder, str)

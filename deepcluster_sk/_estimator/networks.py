@@ -86,5 +86,5 @@ def build_objective(
         values["n_neighbors"] = _AUTO_NEIGHBORS[values["neighbor_space"]]
     make: Callable[[nn.Module, int], Objective]
     make = partial(method._objective_class, settings=Settings(**values))
-    build = partial(build_frozen_objective, make) if freezes_encoder(params) else make
+    build = partial(build_frozen_objective, make) if freezes_encoder(params, layout) else make
     return build(encoder, feature_dim)

@@ -67,7 +67,9 @@ def with_parameters(cls: type[T]) -> type[T]:
     estimator._parameter_constraints = {name: list(hints[name].__metadata__) for name in order}
     estimator.__init__ = _constructor(cls, order)
     if parent is not None:
-        cls.__doc__ = finished_docstring(cls, parent, order)
+        cls.__doc__ = finished_docstring(
+            cls, parent, {name: estimator._parameter_fields[name].default for name in order}
+        )
     return cls
 
 

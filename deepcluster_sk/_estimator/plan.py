@@ -10,7 +10,7 @@ import torch
 from .._data.image_files import checked_size
 from .._data.preprocessing import Layout, Preprocessor
 from .._data.protocols import Rows
-from .._pretrained import is_used_as_it_is
+from .._pretrained import is_identity, is_used_as_it_is
 from .._runtime.device import resolve_device, resolve_precision
 from .._runtime.distributed import on_first, world_size
 from .._runtime.random import Seeds, draw_entropy
@@ -49,22 +49,27 @@ class Plan:
     @property
     def on_features(self) -> bool:
         """Whether the training reads the features of a frozen encoder, computed once."""
-        return trains_on_features(self.params)
+        return trains_on_features(self.params, self.layout)
 
 
-def freezes_encoder(params: Any) -> bool:
-    """Tell whether the encoder stays as it is."""
+def freezes_encoder(params: Any, layout: Layout) -> bool:
+    """Tell whether the encoder stays as it is, and its features are computed and scaled.
+
+    Rows that are their own features have been scaled already.
+    """
+    if is_identity(params.encoder) and not layout.is_image:
+        return False
     if params.freeze_encoder == "auto":
         return is_used_as_it_is(params.encoder)
     frozen: bool = params.freeze_encoder
     return frozen
 
 
-def trains_on_features(params: Any) -> bool:
+def trains_on_features(params: Any, layout: Layout) -> bool:
     """Tell whether a frozen encoder's features are computed once, and varied as rows are."""
     augmentation = params.augmentation
-    on_rows = isinstance(augmentation, str) and augmentation in ("auto", "rows")
-    return freezes_encoder(params) and on_rows
+    on_rows = isinstance(augmentation, str) and augmentation in ("auto", "rows", "none")
+    return freezes_encoder(params, layout) and on_rows
 
 
 def seen_size(params: Any) -> tuple[int, int] | None:
@@ -78,7 +83,7 @@ def neighbor_space(params: Any, layout: Layout) -> str:
     space: str = params.neighbor_space
     if space != "auto":
         return space
-    return "features" if layout.is_image and not trains_on_features(params) else "inputs"
+    return "features" if layout.is_image and not trains_on_features(params, layout) else "inputs"
 
 
 def drawn_seeds(estimator: Any) -> Seeds:
@@ -133,7 +138,8 @@ def _train_config(
     max_epochs = estimator.max_epochs
     if max_epochs == "auto":
         by_graph = estimator.n_neighbors != 0 and neighbor_space(estimator, layout) == "inputs"
-        max_epochs = default_epochs(n_samples, batch_size, by_graph=by_graph)
+        usual = default_epochs(n_samples, batch_size, by_graph=by_graph)
+        max_epochs = math.ceil(estimator._training_length * usual)
     return TrainConfig(
         max_epochs=max_epochs,
         batch_size=batch_size,

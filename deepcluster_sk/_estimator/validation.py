@@ -2,6 +2,7 @@
 
 import math
 import os
+from collections.abc import Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -155,3 +156,17 @@ def check_n_samples(n_samples: int, n_clusters: int | str) -> None:
     """Refuse a training set with fewer samples than clusters."""
     if not isinstance(n_clusters, str) and n_samples < n_clusters:
         raise errors.fewer_samples_than_clusters(n_samples, n_clusters)
+
+
+def check_spaces(spaces: Sequence[int] | None, feature_dim: int) -> list[int]:
+    """Return the number of columns of each feature space; one space if none are named.
+
+    Raises
+    ------
+    ValueError
+        If they are not all columns.
+    """
+    dims = [feature_dim] if spaces is None else [int(dim) for dim in spaces]
+    if min(dims, default=0) < 1 or sum(dims) != feature_dim:
+        raise errors.other_spaces(spaces, feature_dim)
+    return dims

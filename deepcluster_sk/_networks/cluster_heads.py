@@ -20,6 +20,39 @@ _SETTLED = 200  # where it is the end
 _IMITATED_ROWS = 20_000  # enough to copy a partition into a head
 
 
+def imitation(
+    features: Tensor, labels: Tensor, n_clusters: int, n_iterations: int = _STARTED
+) -> tuple[Tensor, Tensor]:
+    """Return the linear layer that a logistic regression of given labels finds.
+
+    Parameters
+    ----------
+    features : Tensor of shape (n, d)
+    labels : Tensor of shape (n,), int64
+        Clusters in ``[0, n_clusters)``, at least two of them.
+    n_clusters : int
+    n_iterations : int
+        Of the regression, at the most.
+
+    Returns
+    -------
+    weight : Tensor of shape (n_clusters, d), float32
+        On the CPU.
+    bias : Tensor of shape (n_clusters,), float32
+        Far below zero for clusters without members.
+    """
+    rows = features.cpu().numpy()
+    with libraries_in_one_thread():
+        model = LogisticRegression(max_iter=n_iterations).fit(rows, labels.cpu().numpy())
+    weight, bias = torch.zeros(n_clusters, rows.shape[1]), torch.full((n_clusters,), -10.0)
+    coef, intercept = model.coef_, model.intercept_
+    if len(model.classes_) == 2:  # one row stands for the difference of both
+        coef, intercept = np.vstack([-coef, coef]) / 2, np.hstack([-intercept, intercept]) / 2
+    weight[model.classes_] = torch.from_numpy(coef).float()
+    bias[model.classes_] = torch.from_numpy(intercept).float()
+    return weight, bias
+
+
 class ClusterHeads(nn.Module):
     """Several linear heads on shared hidden layers, ``Linear -> ReLU``: a ``Linear`` for each.
 
@@ -165,18 +198,7 @@ class ClusterHeads(nn.Module):
         n_iterations : int
             Of the regression, at the most.
         """
-        hidden = self.hidden(features).cpu().numpy()
-        with libraries_in_one_thread():
-            model = LogisticRegression(max_iter=n_iterations).fit(hidden, labels.cpu().numpy())
-        weight, bias = (
-            torch.zeros(self.n_clusters, hidden.shape[1]),
-            torch.full((self.n_clusters,), -10.0),
-        )
-        coef, intercept = model.coef_, model.intercept_
-        if len(model.classes_) == 2:  # one row stands for the difference of both
-            coef, intercept = np.vstack([-coef, coef]) / 2, np.hstack([-intercept, intercept]) / 2
-        weight[model.classes_] = torch.from_numpy(coef).float()
-        bias[model.classes_] = torch.from_numpy(intercept).float()
+        weight, bias = imitation(self.hidden(features), labels, self.n_clusters, n_iterations)
         outputs = slice(head * self.n_clusters, (head + 1) * self.n_clusters)
         with torch.no_grad():
             self.output.weight[outputs] = weight.to(features.device)

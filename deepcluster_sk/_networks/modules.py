@@ -28,6 +28,8 @@ class MomentumCopy(nn.Module):
     ----------
     module : torch.nn.Module
         The module that is followed; the copy starts equal to it.
+    only_in_training : bool, default=True
+        Whether predictions do without the copy.
 
     References
     ----------
@@ -35,10 +37,9 @@ class MomentumCopy(nn.Module):
     Eq. (2).
     """
 
-    only_in_training = True
-
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: nn.Module, *, only_in_training: bool = True) -> None:
         super().__init__()
+        self.only_in_training = only_in_training
         # what does not move needs no second copy
         frozen = isinstance(module, FrozenEncoder)
         self.module = module if frozen else copy.deepcopy(module).requires_grad_(False)

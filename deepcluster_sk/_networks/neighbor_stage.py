@@ -1,7 +1,7 @@
 """The part of a training in which the second view shows a neighbour."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -45,9 +45,12 @@ class NeighborStage:
         ``n_clusters``.
     n_searches : int, default=2
         Number of searches among the features, spread evenly over what is left of the training.
+    decides : bool, default=True
+        Whether the graph may decide on the clusters; otherwise no partition of it is searched.
     """
 
-    def __init__(self, settings: Settings, n_searches: int = 2) -> None:
+    def __init__(self, settings: Settings, n_searches: int = 2, *, decides: bool = True) -> None:
+        self.decides = decides
         self.n_neighbors: int = settings.n_neighbors
         self.among_inputs = settings.neighbor_space == "inputs"
         self.n_clusters: int = settings.n_clusters
@@ -103,7 +106,7 @@ class NeighborStage:
         search = NeighborSearch(sampled, min(self.n_neighbors, most), by_direction=by_direction)
         self.graph = NeighborGraph(search.graph())
         is_last = self._n_searches == len(self._times)
-        if is_last and (self.among_inputs or mean_size < _SMALL):
+        if self.decides and is_last and (self.among_inputs or mean_size < _SMALL):
             edges, rows = self.graph.edges, search.rows
             # clusters that are joined later are to be even, so that some cover every class
             balances = (1.0,) if self.join else BALANCES
@@ -247,12 +250,14 @@ class NeighborObjective(Objective):
     to each other, and, with ``settings.join``, which of them are one.
     """
 
+    graph_decides: ClassVar[bool] = True
+    """Whether the graph may decide on the clusters, where they are those of the inputs or small."""
     links: Tensor
     """Shares of edges between calibrated clusters; of shape (0, 0) if unknown."""
 
     def __init__(self, encoder: nn.Module, feature_dim: int, settings: Settings) -> None:
         super().__init__(encoder, feature_dim, settings)
-        self.neighbors = NeighborStage(settings)
+        self.neighbors = NeighborStage(settings, decides=self.graph_decides)
         self.calibration = Calibration(settings.n_clusters)
         self.typical = Typicality()
         self.register_buffer("links", torch.zeros(0, 0))

@@ -99,7 +99,7 @@ def rows() -> Augmentation:
     return Compose([MarginalSwap(p=0.15), GaussianNoise(std=0.3)])
 
 
-RECIPES = ("images", "digits", "rows")
+RECIPES = ("images", "digits", "rows", "none")
 
 
 def make_augmentation(
@@ -114,7 +114,7 @@ def make_augmentation(
     spec : str, Augmentation or callable
         ``"auto"`` is the recipe ``"rows"`` for rows, ``"digits"`` for grey images and ``"images"``
         for images in colour. A callable maps a batch to a batch of the same shape; the height and
-        width of images may change. Modules are copied.
+        width of images may change. Modules are copied. ``"none"`` changes nothing.
     sample_shape : tuple of int
         ``(d,)`` or ``(C, H, W)``.
     size : tuple of 2 ints or None, default=None
@@ -127,6 +127,8 @@ def make_augmentation(
     """
     if not isinstance(spec, str):
         return checked(spec)
+    if spec == "none":
+        return Compose([], size=size)
     is_rows = len(sample_shape) == 1
     if spec == "auto":
         spec = "rows" if is_rows else "digits" if sample_shape[0] == 1 else "images"

@@ -77,6 +77,8 @@ METHODS: dict[str, Method] = {
             "information-maximization",
         ),
         _method("ConsensusClustering", "consensus_clustering", "ConCURL", "consensus"),
+        _method("TEMI", "temi", "TEMI", "temi"),
+        _method("TURTLE", "turtle", "TURTLE", "turtle"),
     )
 }
 """All methods, by the name of their class."""

@@ -23,7 +23,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-from deepcluster_sk import GraphContrastiveClustering, load
+from deepcluster_sk import load
 from deepcluster_sk._training import row_map
 from deepcluster_sk.exceptions import AugmentationError
 from deepcluster_sk.metrics import clustering_accuracy_scorer, embedding_silhouette_score
@@ -57,7 +57,7 @@ def test_labels_equal_predictions_of_the_training_set(fitted, few_images):
 @each
 def test_labels_equal_predictions_where_clusters_tie(estimator, few_images, monkeypatch):
     def coarse(objective, assignments):
-        return (4 * assignments).round() / 4
+        return (assignments > 0.01).float()
 
     monkeypatch.setattr(estimator._objective_class, "calibrated", coarse)
     model = estimator(3, **FAST).fit(few_images)
@@ -216,7 +216,8 @@ def test_digits_are_clustered_better_than_by_kmeans(estimator, digits):
     images, y = images[keep], y[keep]
     labels = estimator(4, random_state=0, max_epochs=40).fit_predict(images)
     kmeans = KMeans(4, random_state=0).fit_predict(images.reshape(len(images), -1))
-    assert adjusted_rand_score(y, labels) > max(0.9, adjusted_rand_score(y, kmeans) - 0.02)
+    least = 0.9 if estimator().encoder == "auto" else 0.0  # pixels as they are tell less
+    assert adjusted_rand_score(y, labels) > max(least, adjusted_rand_score(y, kmeans) - 0.02)
 
 
 # ---- reproducibility
@@ -396,6 +397,8 @@ def test_html_representation_shows_the_documented_parameters(fitted):
 # ---- settings of the papers
 
 # a method need not come from a paper
+# where neighbours are part of the paper's method
+NEIGHBORS_OF_PAPERS = {"GraphContrastiveClustering": 5, "TEMI": 50}
 published = pytest.mark.parametrize("estimator", [e for e in ESTIMATORS if e.paper_results()])
 
 
@@ -408,8 +411,7 @@ def test_every_paper_setting_builds_a_valid_estimator_with_a_known_result(estima
         model = estimator(**settings)
         model._validate_params()
         assert model.n_clusters >= 10
-        # of all methods, one has a graph of neighbours in its paper
-        assert (model.n_neighbors > 0) == (estimator is GraphContrastiveClustering)
+        assert model.n_neighbors == NEIGHBORS_OF_PAPERS.get(estimator.__name__, 0)
         assert all(0 < value < 1 for value in scores.values())
 
 

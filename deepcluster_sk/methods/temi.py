@@ -1,0 +1,306 @@
+"""TEMI: clustering on fixed features by self-distillation between neighbours.
+
+Adaloglou, Michels, Kalisch and Kollmann: "Exploring the limits of deep image clustering using
+pretrained models", BMVC 2023, arXiv 2303.17896. Loss, heads and their initialisation are those of
+the authors' code.
+
+=================  ====================================================================
+symbol             name in the code
+=================  ====================================================================
+x, x'              the two views: a row and one of its neighbours
+p_s, p_t           softmax of the logits of students and teachers
+p~(c)              marginal: moving average of the teacher's mean probabilities
+tau                temperature, of students and teachers
+w                  weight of a pair: how far the teachers put both in one cluster
+=================  ====================================================================
+"""
+
+import math
+from typing import Annotated, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from .._data.protocols import MapAll
+from .._estimator import kinds
+from .._estimator.base import BaseDeepClusterer
+from .._estimator.papers import WITHOUT_ADDITIONS, Preset, scores
+from .._estimator.parameters import with_parameters
+from .._networks.centroids import sampled_for_start, spherical_kmeans
+from .._networks.modules import MomentumCopy
+from .._networks.neighbor_stage import NeighborObjective
+from .._networks.unit_heads import UnitHeads
+from .._runtime.distributed import gather
+from .._training.objective import Batch, LossOutput, Objective, Settings, detached
+from ..losses import at_least_float32, negative_entropy
+
+_LEAST_SHARE = 1e-8  # of a cluster that nothing belongs to: its logarithm must be finite
+
+
+def pair_weights(log_t_a: Tensor, log_t_b: Tensor) -> Tensor:
+    """Tell how far the teachers put both rows of each pair in one cluster.
+
+    Parameters
+    ----------
+    log_t_a, log_t_b : Tensor of shape (H, B, K), float
+        Logarithms of the probabilities that the teachers give to rows and to their neighbours.
+
+    Returns
+    -------
+    weights : Tensor of shape (B,), float32
+        Mean over the H heads of the products of both, in (0, 1].
+    """
+    return (at_least_float32(log_t_a) + at_least_float32(log_t_b)).exp().sum(dim=-1).mean(dim=0)
+
+
+def distillation_loss(
+    log_s: Tensor, log_t: Tensor, marginal: Tensor, weights: Tensor, *, beta: float = 0.6
+) -> Tensor:
+    """Raise the pointwise mutual information of a student and a teacher on the two rows of a pair.
+
+    ``mean over i of  -w_i log sum over k of (p_s[i, k] p_t[i, k])^beta / p~[k]``
+
+    Parameters
+    ----------
+    log_s : Tensor of shape (..., B, K), float
+        Logarithms of the probabilities that students give to one row of each pair.
+    log_t : Tensor of shape (..., B, K), float
+        Those that teachers give to the other row. Leading axes are independent heads.
+    marginal : Tensor of shape (..., 1, K), float
+        Mean probabilities of the teachers.
+    weights : Tensor of shape (B,), float
+        Of the pairs.
+    beta : float, default=0.6
+        Below 1, uncertain assignments and more clusters are preferred; in (0, 1].
+
+    Returns
+    -------
+    loss : Tensor of shape (...), float32
+    """
+    log_s, log_t = at_least_float32(log_s), at_least_float32(log_t)
+    log_marginal = at_least_float32(marginal).clamp_min(_LEAST_SHARE).log()
+    information = (beta * (log_s + log_t) - log_marginal).logsumexp(dim=-1)
+    return -(weights * information).mean(dim=-1)
+
+
+class TEMIObjective(NeighborObjective):
+    """Student heads on features, and the teachers that slowly follow them.
+
+    In the end the head is kept whose loss was the lowest in the last epoch.
+    """
+
+    graph_decides: ClassVar[bool] = False
+    started: Tensor
+    """Whether heads that start from k-means have; 0 or 1."""
+    moves: Tensor
+    """Whether the last layer of the heads learns: from the second epoch on; 0 or 1."""
+    marginal: Tensor
+    """Mean probabilities of the teachers (n_heads, 1, n_clusters)."""
+    head_losses: Tensor
+    """Sum of the losses of each head (n_heads,) in this epoch."""
+
+    def __init__(self, encoder: nn.Module, feature_dim: int, settings: Settings) -> None:
+        super().__init__(encoder, feature_dim, settings)
+        n_heads, n_clusters = settings.n_heads, settings.n_clusters
+        widths = settings.hidden_dim, settings.projection_dim
+        self.students = UnitHeads(feature_dim, *widths, n_clusters, n_heads)
+        self.teachers = MomentumCopy(self.students, only_in_training=False)
+        self.students.only_in_training = True
+        self.register_buffer("started", torch.tensor(float(not settings.kmeans_start)))
+        self.register_buffer("moves", torch.zeros(()))
+        self.register_buffer("marginal", torch.full((n_heads, 1, n_clusters), 1 / n_clusters))
+        self.register_buffer("head_losses", torch.zeros(n_heads))
+
+    def forward(self, batch: Batch) -> LossOutput:
+        """Evaluate the mean over the heads, and over which row of a pair the student sees."""
+        settings = self.settings
+        features = self.encoder(torch.cat(batch.views))
+        log_s_a, log_s_b = self._log_probabilities(self.students(features, self.moves))
+        log_t_a, log_t_b = self._log_probabilities(self.teachers(features))
+        mean = torch.cat([log_t_a, log_t_b], dim=1).exp().mean(dim=1, keepdim=True)
+        marginal = torch.lerp(mean, self.marginal, settings.marginal_momentum)
+        weights = pair_weights(log_t_a, log_t_b)
+        losses = distillation_loss(log_s_a, log_t_b, marginal, weights, beta=settings.beta)
+        losses = losses + distillation_loss(log_s_b, log_t_a, marginal, weights, beta=settings.beta)
+        losses = losses / 2
+        return LossOutput(
+            losses.mean(),
+            detached(
+                distillation=losses.mean(),
+                weight=weights.mean(),
+                entropy=math.log(settings.n_clusters) - negative_entropy(marginal).mean(),
+            ),
+            carry=(marginal.detach(), losses.detach()),
+        )
+
+    def _log_probabilities(self, logits: Tensor) -> list[Tensor]:
+        """Return those of all processes, for each of the two views: (n_heads, B, n_clusters)."""
+        scaled = logits.float() / self.settings.temperature
+        return [gather(x, dim=1).log_softmax(dim=-1) for x in scaled.chunk(2, dim=1)]
+
+    def assign(self, features: Tensor) -> Tensor:
+        """Softmax of the first teacher: the only one that is left after training."""
+        logits: Tensor = self.teachers(features)[0]
+        return torch.softmax(logits.float() / self.settings.temperature, dim=-1)
+
+    def after_step(self, carry: tuple[Tensor, ...], progress: float) -> None:
+        """Let the teachers follow."""
+        marginal, losses = carry
+        self.teachers.update(self.students, self.settings.momentum)
+        self.marginal.copy_(marginal)
+        self.head_losses.add_(losses)
+
+    def before_epoch(self, progress: float, map_all: MapAll) -> None:
+        """Start heads, find neighbours when it is time, and let the last layer learn later on."""
+        if not self.started and progress >= self.settings.cluster_start:
+            self._start(map_all.on_sampled(self.encoder))
+        self.neighbors.search(progress, map_all, self.encoder)
+        self.moves.fill_(float(progress > 0))
+        self.head_losses.zero_()
+
+    def after_training(self, features: Tensor, seed: int) -> None:
+        """Keep the head of the lowest loss."""
+        self._select(self.head_losses.argmin()[None])
+        self.end_stage(features, seed)
+
+    def _start(self, features: Tensor) -> None:
+        """Let every second head imitate a k-means of the features (n, feature_dim)."""
+        self.started.fill_(1)
+        heads = range(0, self.settings.n_heads, 2)
+        rows = sampled_for_start(features)
+        labels = [
+            spherical_kmeans(rows, self.settings.n_clusters, seed=head, n_starts=1)
+            for head in heads
+        ]
+        self.students.imitate(
+            list(heads), rows, torch.stack(labels), temperature=self.settings.temperature
+        )
+        self.teachers.update(self.students, momentum=0)
+
+    def _select(self, heads: Tensor) -> None:
+        """Keep some of the heads."""
+        for module in (self.students, self.teachers.module):
+            assert isinstance(module, UnitHeads)
+            module.select(heads)
+        self.marginal, self.head_losses = self.marginal[heads], self.head_losses[heads]
+
+    def adapt_to(self, state_dict: dict[str, Tensor]) -> None:
+        """Have as many heads as the state."""
+        n_heads = len(state_dict["head_losses"])
+        if n_heads < len(self.head_losses):
+            self._select(torch.arange(n_heads, device=self.head_losses.device))
+
+
+# the results are as later papers report them, for DINO's ViT-B/16: readings, not facts
+_PAPER = Preset(
+    {
+        **WITHOUT_ADDITIONS,
+        "encoder": "timm/vit_base_patch16_224.dino",
+        "augmentation": "none",
+        "scale": "unit",
+        "n_heads": 16,
+        "hidden_dim": 512,
+        "projection_dim": 256,
+        "kmeans_start": False,
+        "momentum": 0.996,
+        "n_neighbors": 50,
+        "max_epochs": 100,
+        "batch_size": 1024,
+        "optimizer": "adamw",
+        "learning_rate": 4e-4,
+        "weight_decay": 1e-4,
+        "warmup": 0.2,
+    },
+    {
+        "cifar10": ({"n_clusters": 10}, scores(0.886, 0.945, 0.885)),
+        "cifar100": ({"n_clusters": 100}, scores(0.769, 0.671, 0.533)),
+        "imagenet": ({"n_clusters": 1000}, scores(0.814, 0.580, 0.459)),
+    },
+)
+
+
+@with_parameters
+class TEMI(BaseDeepClusterer):
+    """Teacher ensemble-weighted mutual information (TEMI) of images or rows.
+
+    Student heads on fixed features learn to give a row the cluster that their teachers, slowly
+    moving averages of themselves, give to one of its nearest neighbours. Pairs that the teachers
+    put into different clusters count less. Meant for embeddings, or for images and an
+    encoder with trained weights: ``encoder="timm/NAME"``, or a module and ``freeze_encoder=True``.
+
+    Parameters
+    ----------
+    n_heads : int, default=4
+        Number of heads that are trained side by side, and weight the pairs together. The one is
+        kept whose loss was the lowest in the last epoch. The authors have 16.
+    hidden_dim : int, default=128
+        Width of the hidden layer of each head; 512 in the authors' code.
+    projection_dim : int, default=64
+        Dimension of the unit vectors that the last layer compares with directions of the clusters;
+        256 in the authors' code.
+    kmeans_start : bool, default=True
+        Whether every second head imitates a k-means of the features at first. The others start
+        from random weights, as all do in the paper.
+    temperature : float, default=0.1
+        tau, of students and teachers.
+    beta : float, default=0.6
+        Below 1, it holds off the collapse into few clusters; in (0, 1]. Raise it for many small
+        clusters, lower it if clusters stay empty.
+    momentum : float, default=0.99
+        Share of the old weights in the teachers' averages, in [0, 1); .996 in the authors' code,
+        for longer trainings.
+    marginal_momentum : float, default=0.9
+        Share of the old value in the average of the clusters' shares, in [0, 1).
+    cluster_start : float, default=0.0
+        Share of the epochs after which the start from k-means takes place, in [0, 1).
+    n_neighbors : int or "auto", default="auto"
+        Number of nearest neighbours, one of which is the other row of a pair. ``"auto"`` is 15
+        among inputs and frozen features, and 10 among trained ones; 50 in the authors' code. 0
+        pairs each row with itself. The graph calibrates the confidence and does not decide on the
+        clusters.
+    neighbor_space : {"auto", "inputs", "features"}, default="auto"
+        ``"inputs"``: neighbours are those among rows or frozen features, from the first step on.
+        ``"features"``: they are searched at `neighbor_start` among the features of an encoder that
+        is trained; until then, each row is paired with itself. ``"auto"`` is ``"features"`` for
+        images whose encoder is trained, and ``"inputs"`` otherwise.
+    max_epochs : int or "auto", default="auto"
+        Number of passes over the data. ``"auto"`` is at least 18, and as many as make 840 steps of
+        `batch_size` samples; twice as many without neighbours among inputs.
+
+    Attributes
+    ----------
+    history_ : dict of str to list of float
+        Mean of each term per epoch: ``"distillation"``, the loss; ``"weight"``, how far teachers
+        put both rows of a pair into one cluster, in [0, 1]; and ``"entropy"`` of the clusters'
+        shares, ``log(n_clusters)`` for equal ones.
+
+    See Also
+    --------
+    TURTLE : Linear, and for several feature spaces at once.
+    ContrastiveClustering : Trains an encoder.
+
+    References
+    ----------
+    .. [1] Adaloglou, Michels, Kalisch and Kollmann, "Exploring the limits of deep image clustering
+       using pretrained models", BMVC 2023, https://arxiv.org/abs/2303.17896
+    """
+
+    _objective_class: ClassVar[type[Objective]] = TEMIObjective
+    _paper: ClassVar[Preset] = _PAPER
+    _against_empty: ClassVar[str] = " a smaller beta,"
+    _training_length: ClassVar[float] = 3.0
+
+    n_heads: kinds.PositiveInt = 4
+    hidden_dim: kinds.PositiveInt = 128
+    projection_dim: kinds.PositiveInt = 64
+    kmeans_start: kinds.Boolean = True
+    temperature: kinds.PositiveFloat = 0.1
+    beta: kinds.PositiveFraction = 0.6
+    momentum: kinds.Fraction = 0.99
+    marginal_momentum: kinds.Fraction = 0.9
+
+    encoder: kinds.Encoder = "identity"
+    augmentation: kinds.Augment = "none"
+    cluster_start: kinds.Fraction = 0.0
+    optimizer: Annotated[str, kinds.one_of("adam", "adamw", "sgd")] = "adamw"
+    weight_decay: kinds.NonNegativeFloat = 1e-4
