@@ -17,7 +17,6 @@ from sklearn.model_selection import KFold
 from sklearn.utils import check_random_state
 
 from ._inspection.assignments import Assignments, assign, final_estimator, method_of
-from ._runtime.threads import libraries_in_one_thread
 from .metrics import embedding_silhouette_score
 
 __all__ = [
@@ -117,6 +116,8 @@ def generalization_scorer(estimator: Any, X: Any, y: Any = None) -> float:
     .. [1] Gadetsky, Jiang and Brbic, "Let go of your labels with unsupervised transfer", ICML 2024,
        https://arxiv.org/abs/2406.07236
     """
+    from ._runtime.threads import libraries_in_one_thread  # imports torch
+
     del y
     labels = np.asarray(method_of(estimator, "predict")(X))
     features = np.asarray(method_of(estimator, "transform")(X))

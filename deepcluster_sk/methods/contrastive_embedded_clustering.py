@@ -145,7 +145,7 @@ class EmbeddedObjective(NeighborObjective):
 
     def assign(self, features: Tensor) -> Tensor:
         """Return q."""
-        temperature: float = self.settings.assign_temperature
+        temperature: float = self.settings.kernel_scale
         return student_t(self.embed(features), self.centers(), temperature=temperature)
 
     def view_rows(self, plan: Tensor, generator: torch.Generator) -> Tensor:
@@ -165,7 +165,7 @@ class EmbeddedObjective(NeighborObjective):
     def after_training(self, features: Tensor, seed: int) -> None:
         """Settle the centres on the final embedding."""
         if self.settings.embed:
-            self.neighbors.gather(self.embedder, features, self.settings.assign_temperature)
+            self.neighbors.gather(self.embedder, features, self.settings.kernel_scale)
         self._renew_centers(features)
         self.started.fill_(1)  # what goes on from here keeps the clusters
         self.end_stage(features, seed)
@@ -188,7 +188,7 @@ _PAPER = Preset(
         "encoder": "resnet34",
         "hidden_dim": 512,
         "embed": False,
-        "assign_temperature": 1.0,
+        "kernel_scale": 1.0,
         "augmentation": images(strength=0.5),
         "max_epochs": 2000,
         "batch_size": 128,
@@ -218,7 +218,7 @@ class ContrastiveEmbeddedClustering(BaseDeepClusterer):
         features; in the paper they are among the features themselves.
     instance_temperature : float, default=0.5
         tau; lower values press harder on the most similar other samples.
-    assign_temperature : float, default=0.1
+    kernel_scale : float, default=0.1
         Squared distance from a centre at which Student's t has half of its height; 1 in the paper.
     cluster_weight : float, default=1.0
         Weight of the three divergences.
@@ -254,5 +254,5 @@ class ContrastiveEmbeddedClustering(BaseDeepClusterer):
     projection_dim: kinds.PositiveInt = 128
     embed: kinds.Boolean = True
     instance_temperature: kinds.PositiveFloat = 0.5
-    assign_temperature: kinds.PositiveFloat = 0.1
+    kernel_scale: kinds.PositiveFloat = 0.1
     cluster_weight: kinds.NonNegativeFloat = 1.0

@@ -25,7 +25,7 @@ SETTINGS = {
     "projection_dim": 4,
     "embed": True,
     "instance_temperature": 0.5,
-    "assign_temperature": 0.2,
+    "kernel_scale": 0.2,
     "cluster_weight": 0.7,
     "cluster_start": 0.0,
     "n_neighbors": 3,
@@ -184,7 +184,7 @@ def test_centers_start_as_means_of_clusters():
 def test_settings_of_the_paper_put_centers_among_the_features(blobs):
     X, _ = blobs
     settings = ContrastiveEmbeddedClustering.paper_settings("cifar10")
-    own = {name: settings[name] for name in ("embed", "assign_temperature", "n_neighbors")}
+    own = {name: settings[name] for name in ("embed", "kernel_scale", "n_neighbors")}
     model = ContrastiveEmbeddedClustering(3, **own, max_epochs=20, random_state=0).fit(X)
     assert model._objective.centers.weight.shape[1] == model.transform(X[:2]).shape[1]
     assert len(np.unique(model.labels_)) == 3

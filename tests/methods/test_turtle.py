@@ -200,9 +200,7 @@ def test_every_second_task_starts_from_kmeans(blobs):
 
 @pytest.mark.parametrize("spaces", [(2, 2), (5, 0), (), (7, -2)])
 def test_spaces_have_to_cover_the_columns(spaces, blobs):
-    with pytest.raises(
-        ValueError, match="expected a positive number of columns for each space, 5 "
-    ):
+    with pytest.raises(ValueError, match="expected a positive number of columns for each space, 5"):
         TURTLE(3, spaces=spaces, **FAST).fit(blobs[0])
 
 
