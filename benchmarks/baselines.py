@@ -96,7 +96,7 @@ _ON_ROWS = {
 }
 BASELINES = {
     **{f"{name} {how}": (run, how) for name, run in _ON_ROWS.items() for how in SCALINGS},
-    **{f"TEMI {how}": (temi, how) for how in ("raw", "unit")},
+    **{f"TEMI-script {how}": (temi, how) for how in ("raw", "unit")},
     "UMAP+KMeans": (umap_then("KMeans"), "raw"),
     **{f"ClustPy-{name}": (clustpy(name), "raw") for name in ("DEC", "IDEC", "DCN", "VaDE")},
 }

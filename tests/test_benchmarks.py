@@ -309,7 +309,7 @@ def test_temi_finds_separated_blobs(monkeypatch, how):
         monkeypatch.setattr(__import__("temi"), name, small)
     baselines = __import__("baselines")
     rows, classes = make_blobs(200, n_features=20, centers=4, random_state=0)
-    run, _ = baselines.BASELINES[f"TEMI {how}"]
+    run, _ = baselines.BASELINES[f"TEMI-script {how}"]
     found = run(baselines.scaled(rows, how), 4, 0, n_steps=300)["TEMI"]
     assert normalized_mutual_info_score(classes, found) > 0.95
 
