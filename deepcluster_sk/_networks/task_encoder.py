@@ -29,7 +29,9 @@ class TaskEncoder(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         """Map features (n, in_features) to soft labels (n, n_heads, n_clusters), float32."""
         weight = F.normalize(self.directions, dim=0) * self.lengths
-        logits = torch.unflatten(z @ weight.flatten(1), 1, self.lengths.shape) + self.bias
+        # in this order in memory, the product rounds a row in the same way wherever it is
+        flat = weight.flatten(1).mT.contiguous()
+        logits = torch.unflatten(F.linear(z, flat), 1, self.lengths.shape) + self.bias
         return logits.float().softmax(dim=-1)
 
     def imitate(self, head: int, z: Tensor, labels: Tensor) -> None:

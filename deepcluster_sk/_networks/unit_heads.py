@@ -49,7 +49,8 @@ class UnitHeads(nn.Module):
         if last_moves is not None:
             directions = torch.lerp(directions.detach(), directions, last_moves)
             lengths = torch.lerp(lengths.detach(), lengths, last_moves)
-        return torch.bmm(projected, directions) * lengths
+        # in this order in memory, the product rounds a row in the same way wherever it is
+        return torch.bmm(projected, directions.mT.contiguous().mT) * lengths
 
     def imitate(
         self, heads: list[int], features: Tensor, labels: Tensor, *, temperature: float
