@@ -134,7 +134,8 @@ class ConsensusObjective(NeighborObjective):
         self.projector = projection_head(feature_dim, width, dim)
         self.prototypes = Prototypes(settings.n_clusters, dim, normalize=True)
         self.transforms = RandomProjections(settings.n_transforms, settings.transform_dim, dim)
-        self.queue = FeatureQueue(settings.queue_size, settings.instance_dim)
+        size, width = settings.queue_size, settings.instance_dim
+        self.queue = FeatureQueue(size, width) if size else None
         self.register_buffer("started", torch.tensor(float(settings.cluster_start == 0)))
 
     def forward(self, batch: Batch) -> LossOutput:
@@ -146,7 +147,9 @@ class ConsensusObjective(NeighborObjective):
         features = self.encoder(torch.cat(batch.views))
         embeddings = F.normalize(self.instance_head(features).float(), dim=1)
         h_a, h_b = map(gather, embeddings.chunk(2))
-        tau, queue = settings.instance_temperature, self.queue.features
+        tau, queue = settings.instance_temperature, None
+        if self.queue is not None:
+            queue = self.queue.features
         instance = instance_loss(h_a, h_b, temperature=tau, queue=queue)
 
         z = gather(torch.stack(self.projector(features).float().chunk(2)), dim=1)
@@ -172,8 +175,9 @@ class ConsensusObjective(NeighborObjective):
         return torch.softmax(scores / self.settings.code_temperature, dim=1)
 
     def after_step(self, carry: tuple[Tensor, ...], progress: float) -> None:
-        """Move the queue."""
-        self.queue.push(carry[0])
+        """Move the queue, if there is one."""
+        if self.queue is not None:
+            self.queue.push(carry[0])
 
     def before_epoch(self, progress: float, map_all: MapAll) -> None:
         """Find the neighbours when it is time, and renew the prototypes."""

@@ -14,7 +14,7 @@ p(u), p(y)         p_u, p_y: their softmax, that of the labels
 y                  logits of the classifier
 tau                code_temperature
 epsilon            sinkhorn_epsilon
-b                  entropy_weight
+b                  label_entropy_weight
 k, k'              n_clusters, n_prototypes
 =================  ==========================================================
 """
@@ -124,7 +124,9 @@ class InformationMaximizationObjective(ClusterHeadsObjective):
         logits = gather(torch.unflatten(logits, 1, (n_views, -1)), dim=2)
         p_y = logits.softmax(dim=-1)[:, :, None]
         p_u = (scores.detach() / settings.code_temperature).softmax(dim=-1)
-        information = information_loss(p_y, p_u, entropy_weight=settings.entropy_weight).mean()
+        information = information_loss(
+            p_y, p_u, entropy_weight=settings.label_entropy_weight
+        ).mean()
         penalty = logit_penalty(logits).mean()
         information, penalty = (self.cluster_heads.started * t for t in (information, penalty))
         return LossOutput(
@@ -204,7 +206,7 @@ class InformationMaximizationClustering(BaseDeepClusterer):
         tau of the softmax over the prototypes.
     sinkhorn_epsilon : float, default=0.05
         epsilon of the codes: larger values give softer ones.
-    entropy_weight : float, default=4.0
+    label_entropy_weight : float, default=4.0
         b, the weight of the entropy of the labels. Lower it for clusters of very different size,
         raise it if clusters stay empty.
     logit_weight : float, default=0.01
@@ -220,8 +222,8 @@ class InformationMaximizationClustering(BaseDeepClusterer):
     ----------
     history_ : dict of str to list of float
         Mean of each loss term per epoch: ``"swapped"``, the cross-entropy of the codes, and from
-        `cluster_start` on ``"information"``, as low as ``-entropy_weight * log(n_clusters)``, and
-        ``"penalty"``, that of large logits; 0 before.
+        `cluster_start` on ``"information"``, at least ``-label_entropy_weight * log(n_clusters)``,
+        and ``"penalty"``, that of large logits; 0 before.
 
     Notes
     -----
@@ -238,7 +240,7 @@ class InformationMaximizationClustering(BaseDeepClusterer):
 
     _objective_class: ClassVar[type[Objective]] = InformationMaximizationObjective
     _paper: ClassVar[Preset] = _PAPER
-    _against_empty: ClassVar[str] = " a larger entropy_weight,"
+    _against_empty: ClassVar[str] = " a larger label_entropy_weight,"
 
     n_heads: kinds.PositiveInt = 3
     hidden_dim: kinds.NonNegativeInt = 256
@@ -248,6 +250,6 @@ class InformationMaximizationClustering(BaseDeepClusterer):
     n_prototypes: kinds.PositiveInt = 100
     code_temperature: kinds.PositiveFloat = 0.1
     sinkhorn_epsilon: kinds.PositiveFloat = 0.05
-    entropy_weight: kinds.NonNegativeFloat = 4.0
+    label_entropy_weight: kinds.NonNegativeFloat = 4.0
     logit_weight: kinds.NonNegativeFloat = 0.01
     n_extra_views: kinds.NonNegativeInt = 0

@@ -27,7 +27,7 @@ SETTINGS = {
     "n_prototypes": 6,
     "code_temperature": 0.2,
     "sinkhorn_epsilon": 0.1,
-    "entropy_weight": 4.0,
+    "label_entropy_weight": 4.0,
     "logit_weight": 0.5,
     "n_extra_views": 0,
     "cluster_start": 0.0,
