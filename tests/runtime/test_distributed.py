@@ -135,7 +135,7 @@ def fitted_states(rank, cases):
 @pytest.mark.parametrize("data", DATA)
 def test_ranks_fit_what_one_process_fits(data, n):
     cases = [(estimator, data, PARAMETERS, True) for estimator in ESTIMATORS]
-    first, *others = values(run_ranks(fitted_states, cases, n=n))
+    first, *others = values(run_ranks(fitted_states, cases, n=n, timeout=60 * len(cases)))
     for number, case in enumerate(cases):
         assert_close(first[number], fitted_state(0, *case), 1e-8)
         for other in others:
@@ -159,7 +159,7 @@ def test_ranks_fit_what_one_process_fits_in_single_precision():
         for data in DATA
         if data != "images" or estimator not in sensitive
     ]
-    first, second = values(run_ranks(fitted_states, cases))
+    first, second = values(run_ranks(fitted_states, cases, timeout=60 * len(cases)))
     for number, case in enumerate(cases):
         assert_close(first[number], fitted_state(0, *case), 1e-5)
         assert_same(first[number], second[number])
@@ -470,7 +470,8 @@ def predicted_by_the_first(rank, folder):
 
 @pytest.mark.filterwarnings("ignore")
 def test_one_rank_alone_predicts_after_the_others_have_left(tmp_path):
-    first, second = values(run_ranks(predicted_by_the_first, tmp_path))
+    timeout = 60 * len(ESTIMATORS)
+    first, second = values(run_ranks(predicted_by_the_first, tmp_path, timeout=timeout))
     assert second is None
     assert len(first) == len(ESTIMATORS)
     for dump, found in first:
