@@ -14,7 +14,12 @@ from estimators import each
 from sklearn.datasets import load_digits
 from torch import nn
 
-from deepcluster_sk import ContrastiveClustering, TwinContrastClustering
+from deepcluster_sk import (
+    ContrastiveClustering,
+    CrossInstanceClustering,
+    TwinContrastClustering,
+)
+from deepcluster_sk._training.epochs import Epochs
 from deepcluster_sk._training.steps import compile_whole
 from deepcluster_sk.augmentations import digits, images, rows
 from deepcluster_sk.encoders import resnet
@@ -54,17 +59,40 @@ def small_network():
     )
 
 
+@pytest.fixture
+def numbers_of_views(monkeypatch):
+    """The numbers of views that epochs show."""
+    collected = set()
+    batches = Epochs._batches
+
+    def collecting(epochs, plan, number):
+        collected.add(plan.shape[1])
+        return batches(epochs, plan, number)
+
+    monkeypatch.setattr(Epochs, "_batches", collecting)
+    return collected
+
+
 @each
-def test_a_fit_is_two_graphs_and_has_the_same_bits(estimator, few_images, graphs):
+def test_a_fit_is_two_graphs_and_has_the_same_bits(estimator, few_images, graphs, numbers_of_views):
     expected = fitted(estimator, few_images, encoder=small_network)
     assert not graphs
     # heads, centroids and neighbours start on the way
     model = fitted(estimator, few_images, encoder=small_network, compile=True)
-    assert len(graphs) == 2
+    # two more where neighbours are not shown in place of a view, but beside them
+    assert len(graphs) == 2 * len(numbers_of_views)
     assert model.history_ == expected.history_
     np.testing.assert_array_equal(
         model.predict_proba(few_images), expected.predict_proba(few_images)
     )
+
+
+def test_another_loss_is_another_graph(few_images, graphs):
+    parameters = {"encoder": small_network, "fine_tune_start": 0.5}
+    expected = fitted(CrossInstanceClustering, few_images, **parameters)
+    model = fitted(CrossInstanceClustering, few_images, compile=True, **parameters)
+    assert len(graphs) == 3
+    assert model.history_ == expected.history_
 
 
 def test_half_precision_compiles(few_images, graphs):
