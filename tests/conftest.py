@@ -29,6 +29,12 @@ def blobs():
     return make_blobs(60, n_features=5, centers=3, random_state=0)
 
 
+@pytest.fixture
+def short_gathering(monkeypatch):
+    """Let projections gather around centroids in few steps, which take most of a fit of rows."""
+    monkeypatch.setattr("deepcluster_sk._networks.centroids._STEPS", 5)
+
+
 # ---- of the command
 
 

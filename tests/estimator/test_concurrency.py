@@ -21,7 +21,10 @@ from torch import nn
 from deepcluster_sk import ContrastiveClustering
 
 # some clusters are empty after so few epochs; filters are of all threads, so there is one for all
-pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
+    pytest.mark.usefixtures("short_gathering"),
+]
 
 
 def integers():

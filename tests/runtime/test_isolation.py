@@ -24,6 +24,8 @@ from torch import nn
 import deepcluster_sk
 from deepcluster_sk._runtime.isolation import isolated
 
+pytestmark = pytest.mark.usefixtures("short_gathering")
+
 
 @contextmanager
 def switched(switch, value, before):
