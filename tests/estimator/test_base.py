@@ -368,6 +368,7 @@ def test_grid_search_with_labels(scoring, blobs):
 
 
 @each
+@pytest.mark.usefixtures("short_gathering")
 def test_grid_search_over_two_knobs(estimator, blobs):
     search_over_two_knobs(estimator, None, blobs)
 

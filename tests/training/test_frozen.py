@@ -17,7 +17,10 @@ from deepcluster_sk._training.epochs import Epochs
 from deepcluster_sk.augmentations import RandomHorizontalFlip
 from deepcluster_sk.exceptions import EncoderError, ResumeError
 
-pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
+    pytest.mark.usefixtures("short_gathering"),
+]
 
 # features computed once, and in every step
 both = pytest.mark.parametrize("augmentation", ["auto", RandomHorizontalFlip()])
@@ -116,7 +119,8 @@ def test_features_computed_once_equal_features_passed_as_rows(estimator, encoder
 
 
 @each
-def test_groups_in_the_features_are_found(estimator, blobs):
+def test_groups_in_the_features_are_found(estimator, blobs, monkeypatch):
+    monkeypatch.undo()  # with as many steps as there are
     X, y = blobs
     model = estimator(
         3, encoder=nn.Linear(5, 16), freeze_encoder=True, random_state=0, max_epochs=60
