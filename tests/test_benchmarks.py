@@ -3,6 +3,7 @@
 import io
 import json
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -27,6 +28,14 @@ def script(monkeypatch):
         module.main()
 
     return run
+
+
+@pytest.fixture
+def in_this_process(monkeypatch):
+    """Let the script for quality fit in a thread: a process would import everything again."""
+    monkeypatch.syspath_prepend(FOLDER)
+    quality = __import__("quality")
+    monkeypatch.setattr(quality, "ProcessPoolExecutor", lambda n, mp_context: ThreadPoolExecutor(n))
 
 
 # ---- speed on a GPU
@@ -98,6 +107,7 @@ def test_quality_script_goes_on_where_it_was_and_compares_with_the_best_baseline
     assert last.split("|")[2].strip() == f"{best['NMI']:.3f} KMeans standardised"
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_quality_script_gives_parameters_to_our_estimators(script, tmp_path):
     results = tmp_path / "results.jsonl"
     arguments = ["--sets", "wine", "--seeds", 0, "--processes", 1, "--results", results]
@@ -280,13 +290,14 @@ def test_photographs_are_paths_with_the_numbers_of_their_folders(monkeypatch, ph
     assert all(Path(path).parent.name == ["hat", "shoes"][c] for path, c in zip(X, y, strict=True))
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_quality_script_gives_an_encoder_to_our_estimators(script, photographs, tmp_path, capsys):
     results = tmp_path / "results.jsonl"
     arguments = ["--sets", "clothing-photos", "--data-folder", photographs, "--seeds", 0]
     arguments += ["--processes", 1, "--results", results, "--encoder", "hog", "--image-size", 32]
-    script("quality", *arguments, "--methods", "CC")
+    script("quality", *arguments, "--methods", "CC max_epochs=2")
     (run,) = map(json.loads, results.read_text("utf-8").splitlines())
-    assert run["task"] == run["method"] == "CC encoder=hog image_size=32"
+    assert run["task"] == run["method"] == "CC max_epochs=2 encoder=hog image_size=32"
     head, _, row = capsys.readouterr().out.strip().splitlines()[-3:]
     assert head.split("|")[-2].strip() == run["task"]
     assert row.split("|")[-2].strip().startswith(f"{run['NMI']:.3f} ")
