@@ -118,6 +118,11 @@ def build(model, layout, encoder, feature_dim):
     return build_objective(type(model), params, layout, encoder, feature_dim)
 
 
+def kinds_of_views(objective):
+    """Return how many views a step shows, and how many of them as they are."""
+    return objective.view_rows(torch.zeros(1, 16), Generator).shape[1], objective.n_plain_views
+
+
 class Wide(TorchDispatchMode):
     """Collect the operations that put numbers of 64 bits, other than integers, on the device."""
 
@@ -150,10 +155,12 @@ def test_a_step_needs_no_float64_where_the_device_has_none(
     feature_dim = encoder(torch.zeros(2, *layout.sample_shape)).shape[1]
     objective = build(estimator(4), layout, encoder, feature_dim)
     augment = make_augmentation(augmentation, layout.sample_shape, input_size(encoder))
-    stored = move_to(torch.zeros(32, int(np.prod(layout.shape)), dtype=dtype), DEVICE)
+    n_views, n_plain = kinds_of_views(objective)
+    stored = torch.zeros(16 * n_views, int(np.prod(layout.shape)), dtype=dtype)
+    stored = move_to(stored, DEVICE)
     with Wide() as wide:
         x = preprocess(stored)
-        views = augment.transform(x, augment.sample(x.shape, Generator)).chunk(2)
+        views = vary(x, n_views, augment, augment.transform, Generator, n_plain=n_plain)
         noise = objective.sample_noise(16, Generator)
         output = objective(Batch(views, torch.zeros(16, dtype=torch.int64), noise))
         with torch.no_grad():
@@ -176,10 +183,11 @@ def test_a_step_stays_on_the_device_and_never_waits(
     feature_dim = encoder(torch.zeros(2, *layout.sample_shape)).shape[1]
     objective = build(model, layout, encoder, feature_dim)
     augment = make_augmentation(augmentation, layout.sample_shape, input_size(encoder))
-    stored = torch.zeros(32, int(np.prod(layout.shape)), dtype=dtype)
+    n_views, n_plain = kinds_of_views(objective)
+    stored = torch.zeros(16 * n_views, int(np.prod(layout.shape)), dtype=dtype)
     with Waiting() as waiting:
         x = preprocess(stored)
-        views = augment.transform(x, augment.sample(x.shape, Generator)).chunk(2)
+        views = vary(x, n_views, augment, augment.transform, Generator, n_plain=n_plain)
         noise = objective.sample_noise(16, Generator)
         output = objective(Batch(views, torch.zeros(16, dtype=torch.int64), noise))
         with torch.no_grad():
@@ -213,10 +221,9 @@ def test_a_step_of_many_stays_on_its_device_and_never_waits(
     feature_dim = encoder.eval()(torch.zeros(2, *layout.sample_shape)).shape[1]
     objective = build(model, layout, encoder.train(), feature_dim)
     augment = make_augmentation(augmentation, layout.sample_shape, input_size(encoder))
-    n_views = objective.view_rows(torch.zeros(1, 16), Generator).shape[1]
+    n_views, n_plain = kinds_of_views(objective)
     n_read = n_views * (8 if augment.per_sample else 16)
     stored = torch.zeros(n_read, int(np.prod(layout.shape)), dtype=dtype)
-    n_plain = objective.n_plain_views
     with Waiting() as waiting:
         views = vary(
             preprocess(stored), n_views, augment, augment.transform, Generator, n_plain=n_plain
