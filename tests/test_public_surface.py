@@ -126,12 +126,28 @@ def test_methods_share_names_defaults_and_words_for_the_same_parameter():
         assert len(texts) == 1, name
 
 
+WITHOUT_DOCSTRINGS = """
+from importlib.machinery import SourceFileLoader
+
+def get_code(self, name):
+    if not name.startswith(("deepcluster_sk", "sklearn")):
+        return with_docstrings(self, name)
+    path = self.get_filename(name)
+    return compile(self.get_data(path), path, "exec", dont_inherit=True, optimize=2)
+
+with_docstrings = SourceFileLoader.get_code
+SourceFileLoader.get_code = get_code
+import deepcluster_sk
+from deepcluster_sk import methods
+assert deepcluster_sk.__doc__ is None
+[method.load_class()(3) for method in methods.METHODS.values()]
+"""
+
+
 def test_the_package_works_without_docstrings():
-    code = (
-        "from deepcluster_sk import methods; [m.load_class()(3) for m in methods.METHODS.values()]"
-    )
+    """As under ``python -OO``, which would also compile all of torch."""
     done = subprocess.run(
-        [sys.executable, "-OO", "-c", code], check=False, capture_output=True, text=True
+        [sys.executable, "-c", WITHOUT_DOCSTRINGS], check=False, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
 
