@@ -30,9 +30,14 @@ def blobs():
 
 
 @pytest.fixture
-def short_gathering(monkeypatch):
-    """Let projections gather around centroids in few steps, which take most of a fit of rows."""
-    monkeypatch.setattr("deepcluster_sk._networks.centroids._STEPS", 5)
+def short_gathering():
+    """Let projections gather around centroids in few steps, which take most of a fit of rows.
+
+    The patch is one of its own, so that tests may undo others.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("deepcluster_sk._networks.centroids._STEPS", 5)
+        yield patch
 
 
 # ---- of the command
