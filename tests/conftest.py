@@ -30,9 +30,11 @@ def blobs():
 
 
 @pytest.fixture
-def short_gathering(monkeypatch):
+def short_gathering():
     """Let projections gather around centroids in few steps, which take most of a fit of rows."""
-    monkeypatch.setattr("deepcluster_sk._networks.centroids._STEPS", 5)
+    with pytest.MonkeyPatch.context() as patch:  # which a test that undoes its own does not end
+        patch.setattr("deepcluster_sk._networks.centroids._STEPS", 5)
+        yield
 
 
 # ---- of the command
