@@ -59,6 +59,16 @@ Scale = Literal["columns", "global", "unit"] | None
 """How rows are scaled; None for rows that stay as they are, and for images."""
 
 
+def _numbers(layout: Layout, rule: Scale) -> dict[str, Tensor]:
+    """Return the limit and the length that a rule scales with."""
+    limit = _MOST if rule == "columns" else math.inf
+    length = math.sqrt(math.prod(layout.shape)) if rule == "unit" else 0.0
+    return {
+        "limit": torch.tensor(limit, dtype=torch.float64),
+        "length": torch.tensor(length, dtype=torch.float64),
+    }
+
+
 class Preprocessor(nn.Module):
     """Unflatten, move the channels first, and scale with statistics learned in ``fit``.
 
@@ -85,19 +95,16 @@ class Preprocessor(nn.Module):
         self.register_buffer("offset", torch.as_tensor(offset))
         self.register_buffer("scale", torch.as_tensor(scale))
         # numbers and no branches: a state dict says all
-        limit = _MOST if rule == "columns" else math.inf
-        length = math.sqrt(math.prod(layout.shape)) if rule == "unit" else 0.0
-        self.register_buffer("limit", torch.tensor(limit, dtype=torch.float64))
-        self.register_buffer("length", torch.tensor(length, dtype=torch.float64))
+        for name, number in _numbers(layout, rule).items():
+            self.register_buffer(name, number)
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *rest: Any, **kwargs: Any
     ) -> None:
         # files of version 0.1.0 know one way of scaling rows
         rule: Scale = None if self.layout.is_image else "columns"
-        before = Preprocessor(self.layout, self.offset, self.scale, rule)
-        for name in ("limit", "length"):
-            state_dict.setdefault(prefix + name, getattr(before, name))
+        for name, number in _numbers(self.layout, rule).items():
+            state_dict.setdefault(prefix + name, number)
         super()._load_from_state_dict(state_dict, prefix, *rest, **kwargs)
 
     @property
