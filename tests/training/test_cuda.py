@@ -88,6 +88,8 @@ def pretended(monkeypatch):
     def without_generator(draw):
         return lambda *size, generator=None, device=DEVICE: draw(*size, device=device)
 
+    with torch.device("cpu"):
+        torch.empty(0)  # torch lists its constructors at first use, and keeps the list
     for name in ("rand", "randn", "randint"):
         monkeypatch.setattr(torch, name, without_generator(getattr(torch, name)))
     with (
