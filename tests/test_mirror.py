@@ -81,6 +81,7 @@ TESTED_IN = {
     "_inspection/report_unusual": "inspection/test_report",
     "_inspection/sprites": "inspection/test_report",
     "_inspection/summaries": "test_display",
+    "_networks/centroid_objective": "methods/test_twin_contrast_clustering",
     "_networks/neighbor_stage": "networks/test_neighbors",
     "_runtime/batch_norm": "runtime/test_distributed",
     "_runtime/errors": "test_errors",

@@ -28,9 +28,9 @@ from .._estimator import kinds
 from .._estimator.base import BaseDeepClusterer
 from .._estimator.papers import Preset
 from .._estimator.parameters import with_parameters
+from .._networks.centroid_objective import CentroidObjective
 from .._networks.centroids import centroids_of, kmeans_centroids
 from .._networks.modules import FeatureQueue, MomentumCopy, projection_head
-from .._networks.neighbor_stage import NeighborObjective
 from .._runtime.distributed import gather
 from .._training.objective import Batch, LossOutput, Objective, Settings, detached
 from ..augmentations import images
@@ -72,11 +72,10 @@ def clustering_loss(
     return F.cross_entropy(similarity / temperature, nearest)
 
 
-class ClusterContrastObjective(NeighborObjective):
+class ClusterContrastObjective(CentroidObjective):
     """A query network, its momentum copy, a queue of keys, and centroids."""
 
     centroids: Tensor
-    started: Tensor
 
     def __init__(self, encoder: nn.Module, feature_dim: int, settings: Settings) -> None:
         super().__init__(encoder, feature_dim, settings)
@@ -87,7 +86,6 @@ class ClusterContrastObjective(NeighborObjective):
         self.queue = FeatureQueue(settings.queue_size, dim)
         centroids = F.normalize(torch.randn(settings.n_clusters, dim), dim=1)
         self.register_buffer("centroids", centroids)
-        self.register_buffer("started", torch.zeros(()))
 
     def forward(self, batch: Batch) -> LossOutput:
         """Evaluate ``L_contrast + cluster_weight L_cluster``; the second one from its start on."""
@@ -135,28 +133,22 @@ class ClusterContrastObjective(NeighborObjective):
             self.centroids.copy_(F.normalize(self.centroids.lerp(means, weight), dim=1))
 
     def before_epoch(self, progress: float, map_all: MapAll) -> None:
-        """Find the neighbours when it is time, and renew the centroids."""
+        """Prepare the epoch; with ``centroid_update="k-means"``, by a new k-means."""
+        if self.settings.centroid_update != "k-means":
+            super().before_epoch(progress, map_all)
+            return
         features = self.neighbors.search(progress, map_all, self.encoder)
-        begins = progress >= self.settings.cluster_start and not self.started
-        if begins or (self.started and self.settings.centroid_update == "k-means"):
+        if progress >= self.settings.cluster_start or self.started:
             features = map_all.on_sampled(self.encoder) if features is None else features
-            if begins and self.settings.centroid_update != "k-means":
-                self._renew_centroids(features)
-            else:
-                fresh = kmeans_centroids(self.project(features), len(self.centroids))
-                # clusters keep their numbers, also from one partial_fit to the next
-                self.centroids.copy_(fresh if begins else self._in_order(fresh))
+            fresh = kmeans_centroids(self.project(features), len(self.centroids))
+            # clusters keep their numbers, also from one partial_fit to the next
+            self.centroids.copy_(self._in_order(fresh) if self.started else fresh)
             self.started.fill_(1)
-        elif features is not None:
-            self._renew_centroids(features)
 
-    def after_training(self, features: Tensor, seed: int) -> None:
-        """Settle the centroids on the final projections."""
+    def settle(self, features: Tensor) -> None:
+        """Gather the projections."""
         if self.neighbors.gather(self.projector, features, self.settings.cluster_temperature):
             self.key_projector.update(self.projector, momentum=0)
-        self._renew_centroids(features)
-        self.started.fill_(1)  # what goes on from here keeps the clusters
-        self.end_stage(features, seed)
 
     def _in_order(self, fresh: Tensor) -> Tensor:
         """Give new centroids the numbers of those that they resemble, by the sum of products."""
@@ -164,8 +156,8 @@ class ClusterContrastObjective(NeighborObjective):
         _, order = linear_sum_assignment(similarity, maximize=True)
         return fresh[torch.from_numpy(order)]
 
-    def _renew_centroids(self, features: Tensor) -> None:
-        """Take those of other clusters if none are in use yet, or if neighbours prefer them."""
+    def renew(self, features: Tensor) -> None:
+        """Take other centroids if none are in use yet, or if neighbours prefer them."""
         vectors, own = self.project(features), self.centroids
         labels = self.neighbors.new_labels(vectors @ own.mT if self.started else None, vectors)
         if labels is not None:

@@ -25,14 +25,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .._data.protocols import MapAll
 from .._estimator import kinds
 from .._estimator.base import BaseDeepClusterer
 from .._estimator.papers import WITHOUT_ADDITIONS, Preset, scores
 from .._estimator.parameters import with_parameters
+from .._networks.centroid_objective import CentroidObjective
 from .._networks.centroids import centroids_of
 from .._networks.modules import FeatureQueue, Prototypes, projection_head
-from .._networks.neighbor_stage import NeighborObjective
 from .._runtime.distributed import gather
 from .._training.objective import Batch, LossOutput, Objective, Settings, detached
 from ..augmentations import images
@@ -122,13 +121,11 @@ class RandomProjections(nn.Module):
         self.register_buffer("weight", torch.randn(n_transforms, dim, in_features) / dim**0.5)
 
 
-class ConsensusObjective(NeighborObjective):
+class ConsensusObjective(CentroidObjective):
     """An encoder with an instance head, and a projector with prototypes."""
 
-    started: Tensor
-
     def __init__(self, encoder: nn.Module, feature_dim: int, settings: Settings) -> None:
-        super().__init__(encoder, feature_dim, settings)
+        super().__init__(encoder, feature_dim, settings, started=settings.cluster_start == 0)
         dim, width = settings.projection_dim, settings.hidden_dim
         self.instance_head = nn.Linear(feature_dim, settings.instance_dim)
         self.projector = projection_head(feature_dim, width, dim)
@@ -136,7 +133,6 @@ class ConsensusObjective(NeighborObjective):
         self.transforms = RandomProjections(settings.n_transforms, settings.transform_dim, dim)
         size, width = settings.queue_size, settings.instance_dim
         self.queue = FeatureQueue(size, width) if size else None
-        self.register_buffer("started", torch.tensor(float(settings.cluster_start == 0)))
 
     def forward(self, batch: Batch) -> LossOutput:
         """Evaluate ``L_instance + gamma L_consensus + alpha L_swap``.
@@ -179,25 +175,12 @@ class ConsensusObjective(NeighborObjective):
         if self.queue is not None:
             self.queue.push(carry[0])
 
-    def before_epoch(self, progress: float, map_all: MapAll) -> None:
-        """Find the neighbours when it is time, and renew the prototypes."""
-        features = self.neighbors.search(progress, map_all, self.encoder)
-        starts = not self.started and progress >= self.settings.cluster_start
-        if starts and features is None:
-            features = map_all.on_sampled(self.encoder)
-        if features is not None:
-            self._renew_prototypes(features)
-        self.started.clamp_(min=float(starts))
-
-    def after_training(self, features: Tensor, seed: int) -> None:
-        """Settle the prototypes on the final projections."""
+    def settle(self, features: Tensor) -> None:
+        """Gather the projections."""
         self.neighbors.gather(self.projector, features, self.settings.code_temperature)
-        self._renew_prototypes(features)
-        self.started.fill_(1)  # what goes on from here keeps the clusters
-        self.end_stage(features, seed)
 
-    def _renew_prototypes(self, features: Tensor) -> None:
-        """Take those of other clusters if none are in use yet, or if neighbours prefer them."""
+    def renew(self, features: Tensor) -> None:
+        """Take other prototypes if none are in use yet, or if neighbours prefer them."""
         vectors, own = self.project(features), self.prototypes()
         labels = self.neighbors.new_labels(vectors @ own.mT if self.started else None, vectors)
         if labels is not None:

@@ -22,13 +22,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .._data.protocols import MapAll
 from .._estimator import kinds
 from .._estimator.base import BaseDeepClusterer
 from .._estimator.papers import WITHOUT_ADDITIONS, Preset
 from .._estimator.parameters import with_parameters
+from .._networks.centroid_objective import CentroidObjective
 from .._networks.modules import Prototypes, projection_head
-from .._networks.neighbor_stage import NeighborObjective
 from .._runtime.distributed import gather
 from .._training.objective import Batch, LossOutput, Objective, Settings, detached
 from ..augmentations import images
@@ -93,14 +92,13 @@ def divergence(p: Tensor, q: Tensor) -> Tensor:
     return (p * (p.log() - q.log())).sum(dim=1).mean()
 
 
-class EmbeddedObjective(NeighborObjective):
+class EmbeddedObjective(CentroidObjective):
     """An instance head, and centres in an embedding of the features.
 
     The third view shows the sample as it is.
     """
 
     n_plain_views = 1
-    started: Tensor
 
     def __init__(self, encoder: nn.Module, feature_dim: int, settings: Settings) -> None:
         super().__init__(encoder, feature_dim, settings)
@@ -112,7 +110,6 @@ class EmbeddedObjective(NeighborObjective):
         self.centers = Prototypes(
             settings.n_clusters, dim if settings.embed else feature_dim, normalize=settings.embed
         )
-        self.register_buffer("started", torch.zeros(()))
 
     def forward(self, batch: Batch) -> LossOutput:
         """Evaluate ``L_instance + cluster_weight (KL(p, q) + KL(q, q_i) + KL(q, q_j))``.
@@ -152,26 +149,13 @@ class EmbeddedObjective(NeighborObjective):
         """Show the sample itself, or a neighbour in the second view, and the sample as it is."""
         return torch.cat([super().view_rows(plan, generator), plan[:, None]], dim=1)
 
-    def before_epoch(self, progress: float, map_all: MapAll) -> None:
-        """Find the neighbours when it is time, and renew the centres."""
-        features = self.neighbors.search(progress, map_all, self.encoder)
-        begins = progress >= self.settings.cluster_start and not self.started
-        if begins and features is None:
-            features = map_all.on_sampled(self.encoder)
-        if features is not None and (begins or self.started):
-            self._renew_centers(features)
-        self.started.clamp_(min=float(begins))
-
-    def after_training(self, features: Tensor, seed: int) -> None:
-        """Settle the centres on the final embedding."""
+    def settle(self, features: Tensor) -> None:
+        """Gather the embedding, if there is one."""
         if self.settings.embed:
             self.neighbors.gather(self.embedder, features, self.settings.kernel_scale)
-        self._renew_centers(features)
-        self.started.fill_(1)  # what goes on from here keeps the clusters
-        self.end_stage(features, seed)
 
-    def _renew_centers(self, features: Tensor) -> None:
-        """Take those of other clusters if none are in use yet, or if neighbours prefer them."""
+    def renew(self, features: Tensor) -> None:
+        """Take other centres if none are in use yet, or if neighbours prefer them."""
         vectors = self.embed(features)
         used = self.assign(features) if self.started else None
         labels = self.neighbors.new_labels(used, vectors)

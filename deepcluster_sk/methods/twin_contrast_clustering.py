@@ -25,14 +25,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .._data.protocols import MapAll
 from .._estimator import kinds
 from .._estimator.base import BaseDeepClusterer
 from .._estimator.papers import WITHOUT_ADDITIONS, Preset, scores
 from .._estimator.parameters import with_parameters
+from .._networks.centroid_objective import CentroidObjective
 from .._networks.centroids import centroids_of
 from .._networks.modules import FeatureQueue, MomentumCopy, Prototypes, projection_head
-from .._networks.neighbor_stage import NeighborObjective
 from .._runtime.distributed import gather
 from .._training.objective import Batch, LossOutput, Objective, Settings, detached
 from ..augmentations import images
@@ -122,13 +121,11 @@ def uniform_divergence(pi: Tensor) -> Tensor:
     return negative_entropy(pi[:, None]).mean()
 
 
-class TwinContrastObjective(NeighborObjective):
+class TwinContrastObjective(CentroidObjective):
     """A network with prototypes, its momentum copy, and queues of instances and of clusters."""
 
-    started: Tensor
-
     def __init__(self, encoder: nn.Module, feature_dim: int, settings: Settings) -> None:
-        super().__init__(encoder, feature_dim, settings)
+        super().__init__(encoder, feature_dim, settings, started=settings.cluster_start == 0)
         dim, n_clusters = settings.projection_dim, settings.n_clusters
         self.projector = projection_head(feature_dim, settings.hidden_dim, dim)
         self.prototypes = Prototypes(n_clusters, dim, normalize=settings.normalize_prototypes)
@@ -137,7 +134,6 @@ class TwinContrastObjective(NeighborObjective):
         self.key_prototypes = MomentumCopy(self.prototypes)
         self.queue = FeatureQueue(settings.queue_size, dim)
         self.cluster_queue = FeatureQueue(settings.n_cluster_sets * n_clusters, dim)
-        self.register_buffer("started", torch.tensor(float(settings.cluster_start == 0)))
 
     def sample_noise(self, batch_size: int, generator: torch.Generator) -> tuple[Tensor, ...]:
         """Draw Gumbel noise for the samples, and normal noise for the queue of clusters."""
@@ -195,26 +191,13 @@ class TwinContrastObjective(NeighborObjective):
         self.queue.push(e_key)
         self.cluster_queue.push(r_key)
 
-    def before_epoch(self, progress: float, map_all: MapAll) -> None:
-        """Find the neighbours when it is time, and renew the prototypes."""
-        features = self.neighbors.search(progress, map_all, self.encoder)
-        starts = not self.started and progress >= self.settings.cluster_start
-        if starts and features is None:
-            features = map_all.on_sampled(self.encoder)
-        if features is not None:
-            self._renew_prototypes(features)
-        self.started.clamp_(min=float(starts))
-
-    def after_training(self, features: Tensor, seed: int) -> None:
-        """Settle the prototypes on the final projections."""
+    def settle(self, features: Tensor) -> None:
+        """Gather the projections."""
         if self.neighbors.gather(self.projector, features, self.settings.assign_temperature):
             self.key_projector.update(self.projector, momentum=0)
-        self._renew_prototypes(features)
-        self.started.fill_(1)  # what goes on from here keeps the clusters
-        self.end_stage(features, seed)
 
-    def _renew_prototypes(self, features: Tensor) -> None:
-        """Take those of other clusters if none are in use yet, or if neighbours prefer them."""
+    def renew(self, features: Tensor) -> None:
+        """Take other prototypes if none are in use yet, or if neighbours prefer them."""
         vectors, own = self.project(features), self.prototypes()
         labels = self.neighbors.new_labels(vectors @ own.mT if self.started else None, vectors)
         if labels is not None:
