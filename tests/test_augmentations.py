@@ -386,6 +386,13 @@ def test_auto_chooses_by_the_shape_of_the_samples():
         assert repr(make_augmentation("auto", shape)) == repr(recipe)
 
 
+@pytest.mark.parametrize("shape", [(7,), (1, 8, 8), (3, 9, 6)])
+def test_none_changes_nothing(shape):
+    x = torch.rand(5, *shape, generator=generator())
+    before = x.clone()
+    assert torch.equal(make_augmentation("none", shape)(x, generator()), before)
+
+
 def test_border_padding_is_the_same_on_a_device_without_it(monkeypatch):
     x = smooth_images()
     for step in (RandomAffine(degrees=40, translate=0.4, scale=(0.3, 3)), ElasticTransform(0.5)):

@@ -53,6 +53,14 @@ class InFloat64(nn.Module):
         return self.layer(x.double())
 
 
+@pytest.mark.parametrize("sample_shape", [(7,), (1, 8, 8), (3, 5, 4)])
+def test_identity_returns_the_numbers_of_a_sample_in_their_order(sample_shape):
+    encoder, feature_dim = make_encoder("identity", sample_shape)
+    x = torch.randn(3, *sample_shape)
+    assert torch.equal(encoder(x), x.reshape(3, feature_dim))
+    assert not list(encoder.parameters())
+
+
 @pytest.mark.parametrize(
     ("sample_shape", "kind"),
     [((7,), "MLP"), ((1, 8, 8), "SmallCNN"), ((3, 32, 32), "SmallCNN"), ((3, 33, 20), "ResNet")],

@@ -115,6 +115,22 @@ def test_a_method_may_derive_from_another_one(toy):
     assert toy().softness == 1.0
 
 
+def test_shared_parameters_are_documented_with_the_default_of_the_class(toy):
+    @with_parameters
+    class Child(toy):
+        """With other defaults."""
+
+        batch_size: kinds.PositiveInt = 77
+        encoder: kinds.Encoder = "identity"
+
+    def defaults(cls):
+        entries = NumpyDocString(cls.__doc__)["Parameters"]
+        return {p.name: p.type.partition("default=")[2] for p in entries}
+
+    changed = defaults(toy) | {"batch_size": "77", "encoder": '"identity"'}
+    assert defaults(Child) == changed != defaults(toy)
+
+
 def test_a_field_without_kind_default_or_description_is_refused(toy):
     class Plain(toy):
         """Without a kind."""
