@@ -30,13 +30,18 @@ def blobs():
 
 
 @pytest.fixture
-def short_gathering():
-    """Let projections gather around centroids in few steps, which take most of a fit of rows.
+def short_searches():
+    """Let clusters be searched in few steps, which take most of a fit of few samples.
 
     The patch is one of its own, so that tests may undo others.
     """
+    networks = "deepcluster_sk._networks"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("deepcluster_sk._networks.centroids._STEPS", 5)
+        patch.setattr(f"{networks}.centroids._STEPS", 5)
+        patch.setattr(f"{networks}.cluster_heads._SETTLED", 20)
+        patch.setattr(f"{networks}.neighbor_embedding._STEPS", 5)
+        patch.setattr(f"{networks}.neighbor_stage.BALANCES", (1.0,))
+        patch.setattr(f"{networks}.unit_heads._START_STEPS", 5)
         yield patch
 
 

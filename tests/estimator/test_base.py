@@ -29,7 +29,10 @@ from deepcluster_sk.exceptions import AugmentationError
 from deepcluster_sk.metrics import clustering_accuracy_scorer, embedding_silhouette_score
 
 # a handful of epochs is too few to fill every cluster
-pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
+    pytest.mark.usefixtures("short_searches"),
+]
 
 FAST = {"max_epochs": 3, "random_state": 0, "device": "cpu"}
 
@@ -311,7 +314,8 @@ def test_pickles_opened_in_a_new_process_predict_the_same(few_images, tmp_path):
         np.testing.assert_allclose(found, model.predict_proba(few_images), rtol=1e-5, atol=1e-7)
 
 
-def test_clone_is_unfitted_and_refits_to_the_same(fitted, few_images):
+def test_clone_is_unfitted_and_refits_to_the_same(fitted, few_images, short_searches):
+    short_searches.undo()  # as when the fixture was fitted
     other = clone(fitted)
     assert not hasattr(other, "labels_")
     assert other.fit(few_images).loss_curve_ == fitted.loss_curve_
@@ -369,7 +373,6 @@ def test_grid_search_with_labels(scoring, blobs):
 
 
 @each
-@pytest.mark.usefixtures("short_gathering")
 def test_grid_search_over_two_knobs(estimator, blobs):
     search_over_two_knobs(estimator, None, blobs)
 

@@ -17,5 +17,5 @@ def test_scikit_learn_checks_pass(estimator, check, request):
     if check.func is check_clustering:
         estimator = clone(estimator).set_params(max_epochs=EPOCHS_TO_FIND_CLUSTERS)
     else:
-        request.getfixturevalue("short_gathering")
+        request.getfixturevalue("short_searches")
     check(estimator)

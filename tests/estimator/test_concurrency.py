@@ -23,7 +23,7 @@ from deepcluster_sk import ContrastiveClustering
 # some clusters are empty after so few epochs; filters are of all threads, so there is one for all
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
-    pytest.mark.usefixtures("short_gathering"),
+    pytest.mark.usefixtures("short_searches"),
 ]
 
 

@@ -19,7 +19,10 @@ onnxruntime = pytest.importorskip("onnxruntime", reason="extra onnx")
 if torch.__version__ < "2.8":
     pytest.skip("the extra onnx needs torch >= 2.8", allow_module_level=True)
 # a handful of epochs is too few to fill every cluster
-pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
+    pytest.mark.usefixtures("short_searches"),
+]
 
 FAST = {"max_epochs": 2, "random_state": 0, "device": "cpu"}
 

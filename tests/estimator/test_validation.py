@@ -20,7 +20,10 @@ from deepcluster_sk._estimator.opening import FileOptions
 from deepcluster_sk._estimator.validation import check_input, check_parameters
 from deepcluster_sk.exceptions import DivergenceError, EncoderError
 
-pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
+    pytest.mark.usefixtures("short_searches"),
+]
 
 NO_FILES = FileOptions("auto", "raise", verbose=False)
 

@@ -24,7 +24,7 @@ from torch import nn
 import deepcluster_sk
 from deepcluster_sk._runtime.isolation import isolated
 
-pytestmark = pytest.mark.usefixtures("short_gathering")
+pytestmark = pytest.mark.usefixtures("short_searches")
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from deepcluster_sk.exceptions import EncoderError, ResumeError
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
-    pytest.mark.usefixtures("short_gathering"),
+    pytest.mark.usefixtures("short_searches"),
 ]
 
 # features computed once, and in every step
@@ -119,8 +119,8 @@ def test_features_computed_once_equal_features_passed_as_rows(estimator, encoder
 
 
 @each
-def test_groups_in_the_features_are_found(estimator, blobs, short_gathering):
-    short_gathering.undo()  # with as many steps as there are
+def test_groups_in_the_features_are_found(estimator, blobs, short_searches):
+    short_searches.undo()  # with as many steps as there are
     X, y = blobs
     model = estimator(
         3, encoder=nn.Linear(5, 16), freeze_encoder=True, random_state=0, max_epochs=60
