@@ -110,6 +110,8 @@ def _checked_rows(probe: BaseEstimator, X: Any, *, reset: bool) -> Rows:
             ensure_min_samples=least,
         )
     except (TypeError, ValueError) as error:
+        if _has_dates_beside_others(rows):
+            raise errors.no_common_dtype(name, rows) from error
         text = _first_text(rows)
         if text is None:
             raise
@@ -129,6 +131,14 @@ def _dtypes(X: Any) -> list[type[np.generic]]:
     dtype = np.asarray(X[:1]).dtype if is_frame else getattr(X, "dtype", np.dtype(float))
     first = np.float32 if np.can_cast(dtype, np.float32) else np.float64
     return [first, np.float32, np.float64, np.uint8]
+
+
+def _has_dates_beside_others(X: Any) -> bool:
+    """Tell whether X is a frame with dates or durations, and columns of other types."""
+    if not hasattr(X, "columns"):
+        return False
+    kinds = {getattr(dtype, "kind", None) for dtype in X.dtypes}
+    return len(kinds) > 1 and not kinds.isdisjoint("Mm")
 
 
 def _first_text(X: Any) -> str | bytes | os.PathLike[str] | None:

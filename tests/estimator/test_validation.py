@@ -367,6 +367,15 @@ def test_paths_in_another_form_are_refused_with_the_form_to_pass(method, X, got,
     assert mend in str(caught.value)
 
 
+@pytest.mark.parametrize("numpy_dtype", ["datetime64[s]", "timedelta64[s]"])
+def test_columns_of_dates_beside_numbers_are_refused(numpy_dtype):
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"x": [0.5] * 4, "when": np.arange(4).astype(numpy_dtype)})
+    message = r"DataFrame of shape \(4, 2\)\) has columns of types that no array .* float64, \w+64"
+    with pytest.raises(TypeError, match=message):
+        ContrastiveClustering(2).fit(frame)
+
+
 def test_numbers_in_text_are_accepted():
     X = np.random.default_rng(0).normal(size=(20, 3)).round(3)
     assert history_of(X.astype(str)) == history_of(X)
