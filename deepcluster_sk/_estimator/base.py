@@ -74,6 +74,7 @@ class BaseDeepClusterer(
     n_neighbors: kinds.Neighbors = "auto"
     neighbor_start: kinds.Fraction = 0.6
     neighbor_space: Annotated[str, kinds.one_of("auto", "inputs", "features")] = "auto"
+    self_labelling: kinds.Fraction = 0.0
     max_epochs: kinds.MaxEpochs = "auto"
     batch_size: kinds.PositiveInt = 256
     optimizer: Annotated[str, kinds.one_of("adam", "adamw", "sgd")] = "adam"
