@@ -129,9 +129,7 @@ def partial_fit(estimator: Any, X: Any) -> None:
         lambda: drawn_seeds(estimator) if before is None else Seeds(before.entropy),
         goes_on=not first,
     )
-    config = replace(
-        plan.config, max_epochs=1, schedule="constant", warmup=0.0, self_labelling=0.0
-    )
+    config = replace(plan.config, max_epochs=1, schedule="constant", warmup=0.0, self_labelling=0.0)
     plan = replace(plan, config=config)
     if first:
         objective, feature_dim = build_networks(plan)

@@ -121,9 +121,7 @@ class Epochs:
         for step in range(n_steps):
             with self._draws(number, step):
                 views, rows = next(batches)
-                batch = Batch(
-                    views, rows, self._taught.sample_noise(self.steps.batch_size, noise)
-                )
+                batch = Batch(views, rows, self._taught.sample_noise(self.steps.batch_size, noise))
                 output = self._step(batch, second)
             losses = torch.stack([output.total.detach(), *output.terms.values()])
             sums = losses if sums is None else sums + losses
