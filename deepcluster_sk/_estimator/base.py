@@ -143,9 +143,9 @@ class BaseDeepClusterer(
         scaling and the start of the clusters from its samples. Every other call continues from the
         end of the last one, or of `fit`: weights, momentum networks and queues, and after
         `partial_fit` also the optimiser. The learning rate is constant, and there is no neighbour
-        stage and no `self_labelling`. Clusters keep their numbers, so that they are not sorted by size, and
-        `labels_` and `skipped_` are those of the last X. A frozen encoder stays as it is, and so
-        does the scale of its features.
+        stage and no `self_labelling`. Clusters keep their numbers, so that they are not sorted by
+        size, and `labels_` and `skipped_` are those of the last X. A frozen encoder stays as it is,
+        and so does the scale of its features.
 
         Parameters
         ----------

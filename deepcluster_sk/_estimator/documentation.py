@@ -145,8 +145,8 @@ max_time : float or None, default=None
 tol : float or None, default=None
     The training ends early when at most this share of the samples, in [0, 1], has changed its
     cluster in each of `n_iter_no_change` epochs in a row; epochs before `cluster_start`,
-    before the neighbour stage and before `self_labelling` do not count. None for no early end. Any other value costs one
-    more pass over the data, without gradients, in each epoch that counts.
+    before the neighbour stage and before `self_labelling` do not count. None for no early end. Any
+    other value costs one more pass over the data, without gradients, in each epoch that counts.
 n_iter_no_change : int, default=5
     Number of epochs in a row, if `tol` is not None.
 warm_start : bool, default=False
