@@ -79,9 +79,14 @@ def is_ours(method: str) -> bool:
     return method.split()[0] in OURS
 
 
-def _parameter(given: str) -> tuple[str, str | int]:
+def _parameter(given: str) -> tuple[str, str | int | float]:
     name, _, value = given.partition("=")
-    return name, int(value) if value.isdecimal() else value
+    for kind in (int, float):
+        try:
+            return name, kind(value)
+        except ValueError:
+            pass
+    return name, value
 
 
 def run_missing(

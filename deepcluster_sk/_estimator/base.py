@@ -74,6 +74,7 @@ class BaseDeepClusterer(
     n_neighbors: kinds.Neighbors = "auto"
     neighbor_start: kinds.Fraction = 0.6
     neighbor_space: Annotated[str, kinds.one_of("auto", "inputs", "features")] = "auto"
+    self_labelling: kinds.Fraction = 0.0
     max_epochs: kinds.MaxEpochs = "auto"
     batch_size: kinds.PositiveInt = 256
     optimizer: Annotated[str, kinds.one_of("adam", "adamw", "sgd")] = "adam"
@@ -142,9 +143,9 @@ class BaseDeepClusterer(
         scaling and the start of the clusters from its samples. Every other call continues from the
         end of the last one, or of `fit`: weights, momentum networks and queues, and after
         `partial_fit` also the optimiser. The learning rate is constant, and there is no neighbour
-        stage. Clusters keep their numbers, so that they are not sorted by size, and
-        `labels_` and `skipped_` are those of the last X. A frozen encoder stays as it is, and so
-        does the scale of its features.
+        stage and no `self_labelling`. Clusters keep their numbers, so that they are not sorted by
+        size, and `labels_` and `skipped_` are those of the last X. A frozen encoder stays as it is,
+        and so does the scale of its features.
 
         Parameters
         ----------

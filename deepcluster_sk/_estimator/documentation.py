@@ -108,6 +108,11 @@ neighbor_space : {"auto", "inputs", "features"}, default="auto"
     clusters. That of the features decides where they are small, of fewer than 120 samples in the
     mean, and judges them otherwise. ``"auto"`` is ``"inputs"`` for rows and ``"features"`` for
     images.
+self_labelling : float, default=0.0
+    Share of the epochs, the last ones, in [0, 1), in which the network learns its own labels in
+    place of the method's loss: an augmented view of each sample is to get the label that the sample
+    has without augmentation. Only the more confident half of each cluster is learned. Without
+    effect where the graph of neighbours decides on the clusters, and in `partial_fit`.
 max_epochs : int or "auto", default="auto"
     Number of passes over the data. ``"auto"`` is at least 12, and as many as make 560 steps of
     `batch_size` samples: 80 for 1,800 samples, 15 for 10,000, 12 from 13,000 on. With neighbours
@@ -139,9 +144,9 @@ max_time : float or None, default=None
     those of so many epochs. What follows the last epoch is not counted.
 tol : float or None, default=None
     The training ends early when at most this share of the samples, in [0, 1], has changed its
-    cluster in each of `n_iter_no_change` epochs in a row; epochs before `cluster_start` and
-    before the neighbour stage do not count. None for no early end. Any other value costs one
-    more pass over the data, without gradients, in each epoch that counts.
+    cluster in each of `n_iter_no_change` epochs in a row; epochs before `cluster_start`,
+    before the neighbour stage and before `self_labelling` do not count. None for no early end. Any
+    other value costs one more pass over the data, without gradients, in each epoch that counts.
 n_iter_no_change : int, default=5
     Number of epochs in a row, if `tol` is not None.
 warm_start : bool, default=False

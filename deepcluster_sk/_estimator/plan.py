@@ -149,6 +149,7 @@ def _train_config(
         schedule=estimator.schedule,
         warmup=estimator.warmup,
         precision=resolve_precision(estimator.precision, device, layout.sample_shape),
+        self_labelling=estimator.self_labelling,
         compile=estimator.compile,
         max_time=estimator.max_time,
         row_multiple=row_multiple(layout),

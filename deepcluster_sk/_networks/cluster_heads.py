@@ -4,7 +4,6 @@ from itertools import chain, pairwise
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
@@ -14,7 +13,6 @@ from .centroids import spherical_kmeans
 from .neighbor_stage import NeighborObjective, NeighborStage
 from .neighbors import NeighborGraph
 
-_JUDGES = 10  # neighbours that judge the heads where training had none
 _STARTED = 20  # iterations: a good start is all that a head has to have
 _SETTLED = 200  # where it is the end
 _IMITATED_ROWS = 20_000  # enough to copy a partition into a head
@@ -148,10 +146,19 @@ class ClusterHeads(nn.Module):
         if neighbors.partitions is not None:
             self._restart(best, features, neighbors.partitions[0], n_iterations=_SETTLED)
         elif self.n_heads > 1:
-            graph = neighbors.graph or NeighborGraph.among(F.normalize(features, dim=1), _JUDGES)
-            best = int(self._agreements(features, graph).argmax())
+            best = self.best(features, neighbors)
         first = best * self.n_clusters
         self.select(torch.arange(first, first + self.n_clusters))
+
+    def best(self, features: Tensor, neighbors: NeighborStage) -> int:
+        """Return the head on which neighbours of features (n, in_features) agree the most."""
+        return neighbors.preferred(self(features).argmax(dim=2), features)
+
+    def repeat(self, head: int) -> None:
+        """Let all heads be equal to one of them; the parameters stay."""
+        for x in (self.output.weight, self.output.bias):
+            heads = torch.unflatten(x, 0, (self.n_heads, -1))
+            heads.copy_(heads[head].clone().expand_as(heads))
 
     def _start(self, features: Tensor, neighbors: NeighborStage) -> None:
         """Start heads from partitions of the graph of the inputs, or else from k-means."""
@@ -236,6 +243,17 @@ class ClusterHeadsObjective(NeighborObjective):
     def before_epoch(self, progress: float, map_all: MapAll) -> None:
         """Find the neighbours when it is time, and give the worst head a fresh start."""
         self.cluster_heads.before_epoch(progress, map_all, self.encoder, self.neighbors)
+
+    def learned_assignments(self, features: Tensor) -> Tensor:
+        """Softmax of all heads: (n_heads, B, n_clusters)."""
+        logits: Tensor = self.cluster_heads(features)
+        return logits.float().softmax(dim=-1)
+
+    def before_labelling(self, map_all: MapAll) -> None:
+        """Let all heads be the best one."""
+        if self.cluster_heads.n_heads > 1:
+            features = map_all.on_sampled(self.encoder)
+            self.cluster_heads.repeat(self.cluster_heads.best(features, self.neighbors))
 
     def after_training(self, features: Tensor, seed: int) -> None:
         """Keep one head."""

@@ -24,6 +24,7 @@ _FEWEST = 3  # neighbours: with fewer, the graph falls apart
 # most neighbours, as a share of the mean size of a cluster: trained features need fewer
 _AMONG_INPUTS, _AMONG_FEATURES = 1 / 2, 1 / 12
 _SMALL = 120  # rows in a cluster, in the mean
+_JUDGES = 10  # neighbours that compare clusters where training had none
 _LINKED_ROWS, _LINKS = 10_000, 10  # of the graph that tells which clusters are close, if any
 _MOST_LINKED = 500  # clusters that have a tree: the time it takes grows with their cube
 _STATE = "neighbors."  # prefix of the names of what is kept in checkpoints
@@ -106,7 +107,7 @@ class NeighborStage:
         search = NeighborSearch(sampled, min(self.n_neighbors, most), by_direction=by_direction)
         self.graph = NeighborGraph(search.graph())
         is_last = self._n_searches == len(self._times)
-        if self.decides and is_last and (self.among_inputs or mean_size < _SMALL):
+        if is_last and self.will_decide(len(sampled)):
             edges, rows = self.graph.edges, search.rows
             # clusters that are joined later are to be even, so that some cover every class
             balances = (1.0,) if self.join else BALANCES
@@ -118,6 +119,24 @@ class NeighborStage:
                 self._nearest = map_all(lambda x: search.nearest(embed(x))).int().cpu()
         if world_size() > 1:
             self.load_state(on_first(self.state))
+
+    def will_decide(self, n_sampled: int) -> bool:
+        """Tell whether the last graph of so many sampled rows decides on the clusters."""
+        is_small = n_sampled / self.n_clusters < _SMALL
+        return self.decides and self.n_neighbors > 0 and (self.among_inputs or is_small)
+
+    def preferred(self, labels: Tensor, features: Tensor) -> int:
+        """Return on which of several labellings neighbours agree the most.
+
+        Parameters
+        ----------
+        labels : Tensor of shape (m, n), int64
+            Of the sampled rows.
+        features : Tensor of shape (n, d)
+            Among which neighbours are searched, if training had none.
+        """
+        graph = self.graph or NeighborGraph.among(F.normalize(features, dim=1), _JUDGES)
+        return int(torch.tensor([graph.agreement(of_rows) for of_rows in labels]).argmax())
 
     def new_labels(self, logits: Tensor | None, vectors: Tensor) -> Tensor | None:
         """Return labels (n,) of the sampled rows that are better than those in use.
@@ -310,6 +329,10 @@ class NeighborObjective(Objective):
     def view_rows(self, plan: Tensor, generator: torch.Generator) -> Tensor:
         """Show a neighbour in the second view, once there are neighbours."""
         return self.neighbors.view_rows(plan, generator)
+
+    def labels_itself(self, n_rows: int) -> bool:
+        """Tell whether the clusters are not those of the graph in the end."""
+        return not self.neighbors.will_decide(n_rows)
 
     def before_single_pass(self) -> None:
         """Leave the neighbours out."""

@@ -42,6 +42,11 @@ class TaskEncoder(nn.Module):
         self.lengths[head] = weight.norm(dim=1).to(z.device)
         self.bias[head] = bias.to(z.device)
 
+    def repeat(self, head: int) -> None:
+        """Let all tasks be equal to one of them; the parameters stay."""
+        for x in (self.directions, self.lengths, self.bias):
+            x.copy_(x.select(-2, head).unsqueeze(-2).clone().expand_as(x))
+
     def select(self, heads: Tensor) -> None:
         """Keep some of the tasks."""
         self.directions = nn.Parameter(self.directions.detach()[:, heads].clone())

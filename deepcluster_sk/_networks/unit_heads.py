@@ -79,6 +79,11 @@ class UnitHeads(nn.Module):
                 optimizer.step()
         self.zero_grad(set_to_none=True)
 
+    def repeat(self, head: int) -> None:
+        """Let all heads be equal to one of them; the parameters stay."""
+        for parameter in self.parameters():
+            parameter.copy_(parameter[head].clone().expand_as(parameter))
+
     def select(self, heads: Tensor) -> None:
         """Keep some of the heads."""
         for name, parameter in list(self.named_parameters()):

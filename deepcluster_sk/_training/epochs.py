@@ -2,8 +2,9 @@
 
 import copy
 import math
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -17,10 +18,12 @@ from .companion import Companion, WeightGradients, companion
 from .inference import calibrate_batch_norm
 from .objective import Batch, LossOutput, Objective
 from .row_map import RowMap
+from .self_labelling import SelfLabelling
 from .state import EpochRecord, TrainConfig, Trained, TrainingData
 from .steps import Steps, compile_whole
 from .views import rows_to_read, vary
 
+_ROUNDED = 1e-9  # of shares of the epochs, such as .7 + .3
 _CALIBRATION_BATCHES = 64  # some 10,000 images: more change the statistics by less than 1 %
 
 
@@ -58,6 +61,7 @@ class Epochs:
         if self.config.compile and self.augment.compilable:
             self._transform = compile_whole(self.augment.transform)
         self.steps = Steps(self.config, objective, self.source.n_samples)
+        self._taught, self._loss = objective, self.steps.loss
 
     def run(self, number: int, *, progress: float) -> EpochRecord:
         """Run one pass over the data."""
@@ -68,10 +72,10 @@ class Epochs:
 
     def _pass(self, number: int, progress: float) -> EpochRecord:
         """Run one pass; the losses are read from the device once, at its end."""
-        objective = self.objective
         order = self.seeds.generator("order", number)
+        self._choose_loss(number, progress)
         self.prepare(number, progress=progress)
-        plan = objective.view_rows(self.steps.plan(self.source.n_samples, order), order)
+        plan = self._taught.view_rows(self.steps.plan(self.source.n_samples, order), order)
         with (
             training_switches(self.device, self.config.precision),
             closing(self._batches(plan, number)) as batches,
@@ -80,6 +84,23 @@ class Epochs:
             sums, names = self._take_steps(batches, len(plan), number, second)
         total, *terms = (sums / len(plan)).tolist()
         return EpochRecord(total, dict(zip(names, terms, strict=True)))
+
+    def _choose_loss(self, number: int, progress: float) -> None:
+        """Let an epoch train by the method's loss or, near the end, by the network's own labels."""
+        self._taught, self._loss = self.objective, self.steps.loss
+        share = self.config.self_labelling
+        if not share or progress + share < 1 - _ROUNDED:
+            return
+        n_sampled, _ = self._row_map(self.objective, number).sampled_shape
+        if self.objective.labels_itself(n_sampled):
+            self._taught, self._loss = self._self_labelling
+
+    @cached_property
+    def _self_labelling(self) -> tuple[Objective, Callable[[Batch], LossOutput]]:
+        labelling = SelfLabelling(self.objective)
+        return labelling, (
+            compile_whole(labelling.forward) if self.config.compile else labelling.forward
+        )
 
     def _companion(self) -> AbstractContextManager[Companion | None]:
         # code that is not ours may do anything with weights, and its draws are of this thread
@@ -100,9 +121,7 @@ class Epochs:
         for step in range(n_steps):
             with self._draws(number, step):
                 views, rows = next(batches)
-                batch = Batch(
-                    views, rows, self.objective.sample_noise(self.steps.batch_size, noise)
-                )
+                batch = Batch(views, rows, self._taught.sample_noise(self.steps.batch_size, noise))
                 output = self._step(batch, second)
             losses = torch.stack([output.total.detach(), *output.terms.values()])
             sums = losses if sums is None else sums + losses
@@ -120,7 +139,7 @@ class Epochs:
                 self.augment,
                 self._transform,
                 draws,
-                n_plain=self.objective.n_plain_views,
+                n_plain=self._taught.n_plain_views,
             )
             yield views, index[: len(index) // n_views]
 
@@ -132,10 +151,10 @@ class Epochs:
             global_batch_norm(),
             gradients or nullcontext(),
         ):
-            output = self.steps.loss(batch)
+            output = self._loss(batch)
         self.steps.descend(output.total, gradients)
         with torch.no_grad():
-            self.objective.after_step(output.carry, self.steps.progress)
+            self._taught.after_step(output.carry, self.steps.progress)
         return output
 
     def _draws(self, number: int, *step: int) -> AbstractContextManager[None]:
@@ -147,7 +166,7 @@ class Epochs:
     def prepare(self, number: int, *, progress: float) -> None:
         """Let the objective prepare an epoch."""
         with torch.no_grad():
-            self.objective.before_epoch(progress, self._row_map(self.objective, number))
+            self._taught.before_epoch(progress, self._row_map(self.objective, number))
         # k-means may round differently on every rank
         share_state(self.objective)
 

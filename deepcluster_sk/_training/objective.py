@@ -119,6 +119,14 @@ class Objective(nn.Module, ABC):
     def assign(self, features: Tensor) -> Tensor:
         """Map features (B, feature_dim) to soft assignments (B, n_clusters), rows summing to 1."""
 
+    def learned_assignments(self, features: Tensor) -> Tensor:
+        """Map features to what learns in self-labelling: (B, n_clusters), or with leading axes.
+
+        By default, it is what :meth:`assign` returns. A method with several sets of clusters trains
+        all of them, and one whose assignments no gradient reaches trains what they follow.
+        """
+        return self.assign(features)
+
     def calibrated(self, assignments: Tensor) -> Tensor:
         """Map soft assignments (B, n_clusters) to those whose values can be trusted.
 
@@ -190,6 +198,24 @@ class Objective(nn.Module, ABC):
         evaluation mode. All processes call it together; what they compute from its values must be
         the same in all of them, or be in the state dict, which rank 0 then shares.
         """
+
+    def labels_itself(self, n_rows: int) -> bool:
+        """Tell whether clusters can be learned from their own labels.
+
+        Not where something else than the network decides on them in the end. `n_rows` is the
+        number of the sampled rows.
+        """
+        return True
+
+    def before_labelling(self, map_all: MapAll) -> None:
+        """Let the best of several sets of clusters take the place of the others.
+
+        Runs before each epoch of self-labelling, after ``before_epoch(1.0, map_all)``, in place:
+        the optimiser keeps its parameters. Labels are those of :meth:`assign`.
+        """
+
+    def after_labelled_step(self) -> None:
+        """Update what follows :meth:`learned_assignments`, in place of :meth:`after_step`."""
 
     def after_training(self, features: Tensor, seed: int) -> None:
         """Drop what only training needs. Runs once, at the end, without gradients.

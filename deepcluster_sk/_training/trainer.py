@@ -13,6 +13,7 @@ from .checkpoint import Checkpoint
 from .epochs import Epochs
 from .interrupts import Interrupts
 from .objective import Objective
+from .self_labelling import TERM
 from .state import EpochRecord, TrainConfig, Trained, TrainingData, TrainState
 from .steps import StepsState
 
@@ -156,13 +157,21 @@ class Trainer:
             number = len(state.history)
             for callback in self.callbacks:
                 callback.on_epoch_begin(state)
-            state.history.append(epochs.run(number, progress=number / state.max_epochs))
+            record = epochs.run(number, progress=number / state.max_epochs)
+            state.history.append(self._with_all_terms(record, state.history))
             stops = [cb.on_epoch_end(state, epochs.finished_copy) for cb in self.callbacks]
             state.stopped = any(stops)
             state.seconds = on_first(lambda: time.monotonic() - begin)
             interrupts.take(epochs.objective, state)
             if checkpoint is not None:
                 checkpoint.keep(state, interrupts.tensors, epochs.objective, epochs.steps)
+
+    def _with_all_terms(self, record: EpochRecord, history: list[EpochRecord]) -> EpochRecord:
+        """Give all epochs the terms of both losses, if there are two; 0 for those not in use."""
+        if not self.config.self_labelling:
+            return record
+        names = history[0].terms if history else [*record.terms, TERM]
+        return EpochRecord(record.total, {**dict.fromkeys(names, 0.0), **record.terms})
 
     def _planned_epochs(self, state: TrainState) -> int:
         """Return how many epochs the run will have: as asked for, or as many as the time allows."""

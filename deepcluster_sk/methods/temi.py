@@ -143,6 +143,23 @@ class TEMIObjective(NeighborObjective):
         logits: Tensor = self.teachers(features)[0]
         return torch.softmax(logits.float() / self.settings.temperature, dim=-1)
 
+    def learned_assignments(self, features: Tensor) -> Tensor:
+        """Softmax of all students, which the teachers follow: (n_heads, B, n_clusters)."""
+        logits: Tensor = self.students(features)
+        return torch.softmax(logits.float() / self.settings.temperature, dim=-1)
+
+    def before_labelling(self, map_all: MapAll) -> None:
+        """Let all heads be the one whose teacher's clusters neighbours prefer."""
+        features = map_all.on_sampled(self.encoder)
+        best = self.neighbors.preferred(self.teachers(features).argmax(dim=2), features)
+        for heads in (self.students, self.teachers.module):
+            assert isinstance(heads, UnitHeads)
+            heads.repeat(best)
+
+    def after_labelled_step(self) -> None:
+        """Let the teachers follow."""
+        self.teachers.update(self.students, self.settings.momentum)
+
     def after_step(self, carry: tuple[Tensor, ...], progress: float) -> None:
         """Let the teachers follow."""
         marginal, losses = carry

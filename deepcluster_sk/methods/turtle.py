@@ -169,6 +169,19 @@ class TURTLEObjective(NeighborObjective):
         per_space = [task(z)[:, 0] for task, z in zip(self.tasks, spaces, strict=True)]
         return torch.stack(per_space).mean(dim=0)
 
+    def learned_assignments(self, features: Tensor) -> Tensor:
+        """Return the labels of all tasks (n_heads, B, n_clusters)."""
+        spaces = self._spaces(features)
+        per_space = [task(z) for task, z in zip(self.tasks, spaces, strict=True)]
+        return torch.stack(per_space).mean(dim=0).transpose(0, 1)
+
+    def before_labelling(self, map_all: MapAll) -> None:
+        """Let all tasks be the one whose labels neighbours prefer."""
+        features = map_all.on_sampled(self.encoder)
+        best = self.neighbors.preferred(self.learned_assignments(features).argmax(dim=2), features)
+        for task in self._tasks():
+            task.repeat(best)
+
     def view_rows(self, plan: Tensor, generator: torch.Generator) -> Tensor:
         """Show the row itself: neighbours have no part in the training."""
         return plan[:, None]

@@ -25,6 +25,7 @@ from sklearn.model_selection import GridSearchCV
 from torch import nn
 
 from deepcluster_sk import (
+    TEMI,
     ClusterContrast,
     ContrastiveClustering,
     DeepRobustClustering,
@@ -145,6 +146,16 @@ def test_ranks_fit_what_one_process_fits(data, n):
         assert_close(first[number], fitted_state(0, *case), tolerance)
         for other in others:
             assert_same(first[number], other[number])
+
+
+def test_ranks_learn_the_same_labels_of_their_own():
+    parameters = {**PARAMETERS, "self_labelling": 0.4, "n_neighbors": 0}
+    cases = [(estimator, "images", parameters, True) for estimator in (ContrastiveClustering, TEMI)]
+    first, second = values(run_ranks(fitted_states, cases, timeout=180))
+    for number, case in enumerate(cases):
+        assert first[number]["history"]["self_labelling"][2] > 0
+        assert_close(first[number], fitted_state(0, *case), 1e-8)
+        assert_same(first[number], second[number])
 
 
 def test_ranks_fit_what_one_process_fits_in_single_precision():
