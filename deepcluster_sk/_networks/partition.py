@@ -38,7 +38,8 @@ _SMALL_SIZE = 12  # rows: smaller ones follow chance
 _ROUNDS = 60
 _FEW_ROUNDS = 20  # where the result is only merged
 _PATIENCE = 5  # rounds without a better value
-_TOLERATED = 1.2  # times the lowest cut
+# times the lowest cut: those of usable balances are below 1.35, those of collapsed ones above 3
+_TOLERATED = 1.5
 _EVENNESS_POWER = 3  # of the number that a cut is divided by
 _LEAST_CUT = 1e-3  # added to a cut, so that cuts of nearly 0 do not outweigh sizes
 _SMOOTHING = 1e-3  # share of edges that are spread over all pairs of clusters

@@ -86,7 +86,7 @@ def distillation_loss(
 class TEMIObjective(NeighborObjective):
     """Student heads on features, and the teachers that slowly follow them.
 
-    In the end the head is kept whose loss was the lowest in the last epoch.
+    In the end the head is kept on which neighbours agree the most.
     """
 
     graph_decides: ClassVar[bool] = False
@@ -96,8 +96,6 @@ class TEMIObjective(NeighborObjective):
     """Whether the last layer of the heads learns: from the second epoch on; 0 or 1."""
     marginal: Tensor
     """Mean probabilities of the teachers (n_heads, 1, n_clusters)."""
-    head_losses: Tensor
-    """Sum of the losses of each head (n_heads,) in this epoch."""
 
     def __init__(self, encoder: nn.Module, feature_dim: int, settings: Settings) -> None:
         super().__init__(encoder, feature_dim, settings)
@@ -109,7 +107,6 @@ class TEMIObjective(NeighborObjective):
         self.register_buffer("started", torch.tensor(float(not settings.kmeans_start)))
         self.register_buffer("moves", torch.zeros(()))
         self.register_buffer("marginal", torch.full((n_heads, 1, n_clusters), 1 / n_clusters))
-        self.register_buffer("head_losses", torch.zeros(n_heads))
 
     def forward(self, batch: Batch) -> LossOutput:
         """Evaluate the mean over the heads, and over which row of a pair the student sees."""
@@ -122,15 +119,15 @@ class TEMIObjective(NeighborObjective):
         weights = pair_weights(log_t_a, log_t_b)
         losses = distillation_loss(log_s_a, log_t_b, marginal, weights, beta=settings.beta)
         losses = losses + distillation_loss(log_s_b, log_t_a, marginal, weights, beta=settings.beta)
-        losses = losses / 2
+        loss = losses.mean() / 2
         return LossOutput(
-            losses.mean(),
+            loss,
             detached(
-                distillation=losses.mean(),
+                distillation=loss,
                 weight=weights.mean(),
                 entropy=math.log(settings.n_clusters) - negative_entropy(marginal).mean(),
             ),
-            carry=(marginal.detach(), losses.detach()),
+            carry=(marginal.detach(),),
         )
 
     def _log_probabilities(self, logits: Tensor) -> list[Tensor]:
@@ -150,8 +147,7 @@ class TEMIObjective(NeighborObjective):
 
     def before_labelling(self, map_all: MapAll) -> None:
         """Let all heads be the one whose teacher's clusters neighbours prefer."""
-        features = map_all.on_sampled(self.encoder)
-        best = self.neighbors.preferred(self.teachers(features).argmax(dim=2), features)
+        best = self._best(map_all.on_sampled(self.encoder))
         for heads in (self.students, self.teachers.module):
             assert isinstance(heads, UnitHeads)
             heads.repeat(best)
@@ -162,10 +158,8 @@ class TEMIObjective(NeighborObjective):
 
     def after_step(self, carry: tuple[Tensor, ...], progress: float) -> None:
         """Let the teachers follow."""
-        marginal, losses = carry
         self.teachers.update(self.students, self.settings.momentum)
-        self.marginal.copy_(marginal)
-        self.head_losses.add_(losses)
+        self.marginal.copy_(carry[0])
 
     def before_epoch(self, progress: float, map_all: MapAll) -> None:
         """Start heads, find neighbours when it is time, and let the last layer learn later on."""
@@ -173,11 +167,10 @@ class TEMIObjective(NeighborObjective):
             self._start(map_all.on_sampled(self.encoder))
         self.neighbors.search(progress, map_all, self.encoder)
         self.moves.fill_(float(progress > 0))
-        self.head_losses.zero_()
 
     def after_training(self, features: Tensor, seed: int) -> None:
-        """Keep the head of the lowest loss."""
-        self._select(self.head_losses.argmin()[None])
+        """Keep one head."""
+        self._select(torch.tensor([self._best(features)], device=self.marginal.device))
         self.end_stage(features, seed)
 
     def _start(self, features: Tensor) -> None:
@@ -194,18 +187,22 @@ class TEMIObjective(NeighborObjective):
         )
         self.teachers.update(self.students, momentum=0)
 
+    def _best(self, features: Tensor) -> int:
+        """Return the head on whose clusters of features (n, feature_dim) neighbours agree most."""
+        return self.neighbors.preferred(self.teachers(features).argmax(dim=2), features)
+
     def _select(self, heads: Tensor) -> None:
         """Keep some of the heads."""
         for module in (self.students, self.teachers.module):
             assert isinstance(module, UnitHeads)
             module.select(heads)
-        self.marginal, self.head_losses = self.marginal[heads], self.head_losses[heads]
+        self.marginal = self.marginal[heads]
 
     def adapt_to(self, state_dict: dict[str, Tensor]) -> None:
         """Have as many heads as the state."""
-        n_heads = len(state_dict["head_losses"])
-        if n_heads < len(self.head_losses):
-            self._select(torch.arange(n_heads, device=self.head_losses.device))
+        n_heads = len(state_dict["marginal"])
+        if n_heads < len(self.marginal):
+            self._select(torch.arange(n_heads, device=self.marginal.device))
 
 
 # the results are as later papers report them, for DINO's ViT-B/16: readings, not facts
@@ -249,7 +246,8 @@ class TEMI(BaseDeepClusterer):
     ----------
     n_heads : int, default=4
         Number of heads that are trained side by side, and weight the pairs together. The one is
-        kept whose loss was the lowest in the last epoch. The authors have 16.
+        kept on which neighbours agree the most. The authors have 16, and keep that of the lowest
+        loss.
     hidden_dim : int, default=128
         Width of the hidden layer of each head; 512 in the authors' code.
     projection_dim : int, default=64
@@ -268,6 +266,9 @@ class TEMI(BaseDeepClusterer):
         for longer trainings.
     marginal_momentum : float, default=0.9
         Share of the old value in the average of the clusters' shares, in [0, 1).
+    scale : {"auto", "columns", "global", "unit"} or None, default=None
+        How rows are scaled, or the features of a frozen encoder, as for the other methods. None
+        leaves them as they are, as the authors do. Pass ``"auto"`` for columns of different units.
     cluster_start : float, default=0.0
         Share of the epochs after which the start from k-means takes place, in [0, 1).
     n_neighbors : int or "auto", default="auto"
@@ -318,6 +319,7 @@ class TEMI(BaseDeepClusterer):
 
     encoder: kinds.Encoder = "identity"
     augmentation: kinds.Augment = "none"
+    scale: kinds.Scale = None
     cluster_start: kinds.Fraction = 0.0
     optimizer: Annotated[str, kinds.one_of("adam", "adamw", "sgd")] = "adamw"
     weight_decay: kinds.NonNegativeFloat = 1e-4
