@@ -132,7 +132,7 @@ def test_the_first_partitions_are_those_of_the_lowest_balance_with_a_tolerable_c
     assert found.shape == (30, 400)  # six starts at each of five balances
     assert found.dtype == np.int64
     cuts = [cut_by_hand(edges, labels, 6) for labels in found[::6]]
-    assert cuts[0] <= 1.2 * min(cuts)
+    assert cuts[0] <= 1.5 * min(cuts)
     np.testing.assert_array_less(np.array(cuts[1:-1]), np.array(cuts[2:]) + 1e-9)
     balances = (1.0, 0.9, 0.8, 0.7, 0.6)
     of_start = [value(edge_shares(edges, labels, 6), b) for b in balances for labels in found[:6]]
