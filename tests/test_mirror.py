@@ -82,6 +82,7 @@ TESTED_IN = {
     "_inspection/sprites": "inspection/test_report",
     "_inspection/summaries": "test_display",
     "_networks/centroid_objective": "methods/test_twin_contrast_clustering",
+    "_networks/neighbor_objective": "networks/test_neighbors",
     "_networks/neighbor_stage": "networks/test_neighbors",
     "_runtime/batch_norm": "runtime/test_distributed",
     "_runtime/errors": "test_errors",

@@ -207,7 +207,7 @@ def not_numbers(
 
 def no_common_dtype(name: str, frame: Any) -> TypeError:
     """Say which types of columns cannot be in one array, such as numbers and dates."""
-    dtypes = ", ".join(dict.fromkeys(str(dtype) for dtype in frame.dtypes))
+    dtypes = sorted(set(map(str, frame.dtypes)))
     return TypeError(
         f"X ({type(frame).__name__} of shape {frame.shape}) has columns of types that no array of "
         f"numbers holds together: {dtypes}. {name} expects numbers: convert dates and durations, "

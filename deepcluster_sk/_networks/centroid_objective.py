@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from .._data.protocols import MapAll
 from .._training.objective import Settings
-from .neighbor_stage import NeighborObjective
+from .neighbor_objective import NeighborObjective
 
 
 class CentroidObjective(NeighborObjective):

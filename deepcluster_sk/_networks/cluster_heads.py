@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from .._data.protocols import MapAll
 from .._runtime.threads import libraries_in_one_thread
 from .centroids import spherical_kmeans
-from .neighbor_stage import NeighborObjective, NeighborStage
+from .neighbor_objective import NeighborObjective
+from .neighbor_stage import NeighborStage
 from .neighbors import NeighborGraph
 
 _STARTED = 20  # iterations: a good start is all that a head has to have

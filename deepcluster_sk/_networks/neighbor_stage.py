@@ -1,7 +1,6 @@
 """The part of a training in which the second view shows a neighbour."""
 
 from collections.abc import Callable
-from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -12,13 +11,11 @@ from torch import Tensor, nn
 from .._data.protocols import MapAll
 from .._runtime.distributed import on_first, world_size
 from .._runtime.threads import blas_in_one_thread, libraries_in_one_thread
-from .._training.objective import Objective, Settings, take_shapes
-from .calibration import Calibration, agreement
+from .._training.objective import Settings
+from .calibration import agreement
 from .centroids import gather_around_centroids, spherical_kmeans
-from .cluster_tree import joined, linkage
 from .neighbors import SEARCH_DIM, NeighborGraph, NeighborSearch
 from .partition import BALANCES, edge_shares, partitions
-from .typicality import Typicality
 
 _FEWEST = 3  # neighbours: with fewer, the graph falls apart
 # most neighbours, as a share of the mean size of a cluster: trained features need fewer
@@ -26,8 +23,6 @@ _AMONG_INPUTS, _AMONG_FEATURES = 1 / 2, 1 / 12
 _SMALL = 120  # rows in a cluster, in the mean
 _JUDGES = 10  # neighbours that compare clusters where training had none
 _LINKED_ROWS, _LINKS = 10_000, 10  # of the graph that tells which clusters are close, if any
-_MOST_LINKED = 500  # clusters that have a tree: the time it takes grows with their cube
-_STATE = "neighbors."  # prefix of the names of what is kept in checkpoints
 
 
 class NeighborStage:
@@ -262,133 +257,13 @@ class NeighborStage:
         self._nearest, self._sampled = state.get("nearest"), state.get("sampled")
 
 
-class NeighborObjective(Objective):
-    """An objective whose second view shows a neighbour in the last part of the training.
-
-    The graph of the neighbours also tells how sure an assignment may be, which clusters are close
-    to each other, and, with ``settings.join``, which of them are one.
-    """
-
-    graph_decides: ClassVar[bool] = True
-    """Whether the graph may decide on the clusters, where they are those of the inputs or small."""
-    links: Tensor
-    """Shares of edges between calibrated clusters; of shape (0, 0) if unknown."""
-
-    def __init__(self, encoder: nn.Module, feature_dim: int, settings: Settings) -> None:
-        super().__init__(encoder, feature_dim, settings)
-        self.neighbors = NeighborStage(settings, decides=self.graph_decides)
-        self.calibration = Calibration(settings.n_clusters)
-        self.typical = Typicality()
-        self.register_buffer("links", torch.zeros(0, 0))
-
-    def calibrated(self, assignments: Tensor) -> Tensor:
-        """Sum the assignments of joined clusters, and make the confidence that of neighbours."""
-        calibrated: Tensor = self.calibration(assignments)
-        return calibrated
-
-    def end_stage(self, features: Tensor, seed: int) -> None:
-        """Join clusters, calibrate the assignments of the sampled rows, and forget the neighbours.
-
-        Parameters
-        ----------
-        features : Tensor of shape (n, feature_dim)
-            Of the sampled rows.
-        seed : int
-            Of the partitions of the graph that the assignments are compared with.
-        """
-        assignments = self.assign(features)
-        self.calibration.reset()
-        if self.settings.n_clusters <= _MOST_LINKED:
-            links = self.neighbors.links(assignments.argmax(dim=1), features)
-            if self.settings.join:
-                links = self._join(on_first(lambda: joined(links)), links)
-                assignments = self.calibration.summed(assignments)
-            self.links = torch.from_numpy(links).to(self.links)
-        labels, n_clusters = assignments.argmax(dim=1), assignments.shape[1]
-        agreed = self.neighbors.agreement(labels, features, n_clusters, seed)
-        if agreed is not None and len(torch.unique(labels)) > 1:
-            self.calibration.fit(assignments, agreed)
-        self.neighbors.end()
-
-    def _join(self, numbers: np.ndarray, links: np.ndarray) -> np.ndarray:
-        """Join the clusters that have equal numbers (n,); return the links between the new ones."""
-        self.calibration.join(torch.from_numpy(numbers).to(self.cluster_of.device))
-        groups = np.eye(numbers.max() + 1)[numbers]
-        self.n_clusters = groups.shape[1]
-        self.cluster_of = torch.arange(self.n_clusters, device=self.cluster_of.device)
-        between: np.ndarray = groups.T @ links @ groups
-        return between
-
-    def linkage(self) -> np.ndarray | None:
-        """Return the tree of the clusters, by the neighbour graph."""
-        if not len(self.links):
-            return None
-        groups = np.eye(self.n_clusters)[self.cluster_of.numpy()]
-        return linkage(groups.T @ self.links.double().numpy() @ groups)
-
-    def view_rows(self, plan: Tensor, generator: torch.Generator) -> Tensor:
-        """Show a neighbour in the second view, once there are neighbours."""
-        return self.neighbors.view_rows(plan, generator)
-
-    def labels_itself(self, n_rows: int) -> bool:
-        """Tell whether the clusters are not those of the graph in the end."""
-        return not self.neighbors.will_decide(n_rows)
-
-    def before_single_pass(self) -> None:
-        """Leave the neighbours out."""
-        self.neighbors.n_neighbors = 0
-
-    def state(self) -> dict[str, Tensor]:
-        """Return how far the stage has come, and the neighbours."""
-        return {f"{_STATE}{name}": tensor for name, tensor in self.neighbors.state().items()}
-
-    def learn_typicality(self, features: Tensor, map_all: MapAll) -> None:
-        """Learn the density of the space in which neighbours are searched.
-
-        Networks map rows that are far from all others to the features of some cluster: the inputs
-        tell them apart.
-        """
-        n_clusters = len(self.calibration.of_clusters)
-
-        def moments(features: Tensor, inputs: Tensor) -> Tensor:
-            labels = self.calibration.summed(self.assign(features)).argmax(dim=1)
-            return self.typical.moments(self._placed(features, inputs), labels, n_clusters)
-
-        if self.neighbors.among_inputs:
-            self.typical.fit(map_all.sum_on_sampled(lambda x: moments(self.encoder(x), x)))
-        else:
-            self.typical.fit(on_first(lambda: moments(features, features)))
-
-    def _placed(self, features: Tensor, inputs: Tensor) -> Tensor:
-        """Return where samples are in the space in which neighbours are searched (B, d)."""
-        return _flat(inputs) if self.neighbors.among_inputs else F.normalize(features.float())
-
-    def typicality(self, features: Tensor, inputs: Tensor) -> Tensor | None:
-        """Return log-densities (B,), after a whole training."""
-        if not self.typical.is_fitted:
-            return None
-        density: Tensor = self.typical(self._placed(features, inputs))
-        return density
-
-    def _load_from_state_dict(
-        self, state_dict: dict[str, Any], prefix: str, *rest: Any, **kwargs: Any
-    ) -> None:
-        # files of version 0.1.0 have none
-        state_dict.setdefault(f"{prefix}links", torch.zeros(0, 0))
-        take_shapes(self, state_dict, prefix, "links")
-        super()._load_from_state_dict(state_dict, prefix, *rest, **kwargs)
-
-    def load_state(self, state: dict[str, Tensor]) -> None:
-        """Go on from what :meth:`state` returned."""
-        self.neighbors.load_state({k.removeprefix(_STATE): tensor for k, tensor in state.items()})
-
-
-def _flat(x: Tensor) -> Tensor:
+def flat(x: Tensor) -> Tensor:
+    """Return samples as rows (B, d)."""
     return x.flatten(1)
 
 
 def _lengths(x: Tensor) -> Tensor:
-    lengths: Tensor = torch.linalg.vector_norm(_flat(x), dim=1, keepdim=True)
+    lengths: Tensor = torch.linalg.vector_norm(flat(x), dim=1, keepdim=True)
     return lengths
 
 
@@ -405,15 +280,15 @@ def _compared_columns(map_all: MapAll) -> Callable[[Tensor], Tensor]:
     """
     n_rows, n_columns = map_all.sampled_shape
     if not SEARCH_DIM < n_columns < n_rows:
-        return _flat
+        return flat
     moments = map_all.sum_on_sampled(_moments)
     mean, axes = on_first(lambda: _principal_axes(moments))  # rounded differently, rows differ
-    return lambda x: (_flat(x) - mean.to(x)) @ axes.to(x)
+    return lambda x: (flat(x) - mean.to(x)) @ axes.to(x)
 
 
 def _moments(x: Tensor) -> Tensor:
     """Return number, sums and sums of products of the columns in one matrix (1 + d, 1 + d)."""
-    rows = F.pad(_flat(x).cpu().double(), (1, 0), value=1.0)
+    rows = F.pad(flat(x).cpu().double(), (1, 0), value=1.0)
     return rows.mT @ rows
 
 

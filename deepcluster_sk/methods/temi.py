@@ -28,7 +28,7 @@ from .._estimator.papers import WITHOUT_ADDITIONS, Preset, scores
 from .._estimator.parameters import with_parameters
 from .._networks.centroids import sampled_for_start, spherical_kmeans
 from .._networks.modules import MomentumCopy
-from .._networks.neighbor_stage import NeighborObjective
+from .._networks.neighbor_objective import NeighborObjective
 from .._networks.unit_heads import UnitHeads
 from .._runtime.distributed import gather
 from .._training.objective import Batch, LossOutput, Objective, Settings, detached
