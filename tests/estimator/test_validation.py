@@ -371,8 +371,7 @@ def test_paths_in_another_form_are_refused_with_the_form_to_pass(method, X, got,
 def test_columns_of_dates_beside_numbers_are_refused(numpy_dtype):
     pandas = pytest.importorskip("pandas")
     frame = pandas.DataFrame({"x": [0.5] * 4, "when": np.arange(4).astype(numpy_dtype)})
-    message = r"has columns of types that no array of numbers holds together: .*'float64'"
-    with pytest.raises(TypeError, match=message):
+    with pytest.raises(TypeError, match="columns of types that no array of numbers holds together"):
         ContrastiveClustering(2).fit(frame)
 
 
