@@ -2,7 +2,7 @@
 
 A baseline is a function ``(rows, n_clusters, seed)`` that returns labels by name: one embedding
 serves several clusterings. UMAP, EVoC and the methods of ClustPy are needed only where they run
-(``pip install -e ".[bench]"``); HDBSCAN is scikit-learn's, and TEMI is in ``temi.py``.
+(``pip install -e ".[bench]"``); HDBSCAN is scikit-learn's.
 """
 
 from collections.abc import Callable
@@ -65,12 +65,6 @@ def evoc(rows: np.ndarray, n_clusters: int, seed: int) -> Labels:
     return {"EVoC": evoc.EVoC(random_state=seed).fit_predict(rows)}
 
 
-def temi(rows: np.ndarray, n_clusters: int, seed: int, **options: int) -> Labels:
-    from temi import temi as run  # the other baselines need no torch
-
-    return run(rows, n_clusters, seed, **options)
-
-
 def clustpy(method: str) -> Callable[[np.ndarray, int, int], Labels]:
     def run(rows: np.ndarray, n_clusters: int, seed: int) -> Labels:
         import clustpy.deep
@@ -96,7 +90,6 @@ _ON_ROWS = {
 }
 BASELINES = {
     **{f"{name} {how}": (run, how) for name, run in _ON_ROWS.items() for how in SCALINGS},
-    **{f"TEMI-script {how}": (temi, how) for how in ("raw", "unit")},
     "UMAP+KMeans": (umap_then("KMeans"), "raw"),
     **{f"ClustPy-{name}": (clustpy(name), "raw") for name in ("DEC", "IDEC", "DCN", "VaDE")},
 }

@@ -2,8 +2,8 @@
 
 All samples are used for training and for evaluation. Our estimators run with their defaults:
 nothing is set but ``n_clusters`` and ``random_state``. KMeans, UMAP followed by KMeans, GMM and
-HDBSCAN, HDBSCAN alone and EVoC get raw, globally scaled, standardised and unit rows, the TEMI of
-``temi.py`` gets raw and unit ones, and the table of differences takes the best of all of them.
+HDBSCAN, HDBSCAN alone and EVoC get raw, globally scaled, standardised and unit rows, and the table
+of differences takes the best of all of them.
 
     python benchmarks/quality.py --sets digits digits-rows --methods CC "KMeans raw"
     python benchmarks/quality.py --sets rows --data-folder DATA --results rows.jsonl

@@ -11,8 +11,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from sklearn.datasets import make_blobs
-from sklearn.metrics import normalized_mutual_info_score
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 
@@ -308,21 +306,6 @@ def test_quality_script_refuses_baselines_on_image_files(script, photographs, ca
     with pytest.raises(SystemExit):
         script("quality", *arguments, "--methods", "CC", "KMeans raw")
     assert "image files can be clustered by CC" in capsys.readouterr().err
-
-
-# ---- TEMI
-
-
-@pytest.mark.parametrize("how", ["raw", "unit"])
-def test_temi_finds_separated_blobs(monkeypatch, how):
-    monkeypatch.syspath_prepend(FOLDER)
-    for name, small in [("N_HIDDEN", 64), ("N_PROJECTED", 32)]:
-        monkeypatch.setattr(__import__("temi"), name, small)
-    baselines = __import__("baselines")
-    rows, classes = make_blobs(200, n_features=20, centers=4, random_state=0)
-    run, _ = baselines.BASELINES[f"TEMI-script {how}"]
-    found = run(baselines.scaled(rows, how), 4, 0, n_steps=300)["TEMI"]
-    assert normalized_mutual_info_score(classes, found) > 0.95
 
 
 # ---- confidence
