@@ -7,8 +7,9 @@ and ``features_cifar10_10k.npz`` (arrays X, y); and ``scrna_worm_neuron.npz`` (c
 cells: the parts data, indices, indptr and shape of a CSR matrix, and y). Some sets are in no group
 and are named one by one: ``fashion-rows``; ``imagenette-rows``, pixels of small copies of
 ``imagenette96_jpegs.npz`` (bytes of JPEG files, offsets, labels); ``imagenette-features`` and
-``clothing-features``, which ``features.py`` makes of these and of the photographs; and
-``clothing-photos``, paths of JPEG files in a folder per class, ``clothing/CLASS/NAME.jpg``.
+``clothing-features``, which ``features.py`` makes of these and of the photographs;
+``clothing-photos``, paths of JPEG files in a folder per class, ``clothing/CLASS/NAME.jpg``; and
+``digits-features``, those of a fitted ``ContrastiveClustering``.
 """
 
 import io
@@ -125,10 +126,19 @@ def _photographs(folder: Path | None) -> Data:
     return np.array([str(path) for path in paths]), y
 
 
+def _learned_features(folder: Path | None) -> Data:
+    """Return the features that contrastive clustering learns of the digits, on seed 0."""
+    from deepcluster_sk import ContrastiveClustering  # the other sets need no torch
+
+    X, y = load("digits")
+    return ContrastiveClustering(10, random_state=0).fit(X).transform(X), y
+
+
 UNGROUPED: dict[str, Callable[[Path | None], Data]] = {
     "fashion-rows": _flat("fashion_mnist.npz"),
     "imagenette-rows": _flat("imagenette96_jpegs.npz"),
     "imagenette-features": _flat("features_imagenette.npz"),
+    "digits-features": _learned_features,
     "clothing-features": _flat("features_clothing_photos.npz"),
     "clothing-photos": _photographs,
 }
