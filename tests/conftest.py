@@ -41,7 +41,6 @@ def short_searches():
         patch.setattr(f"{networks}.cluster_heads._SETTLED", 20)
         patch.setattr(f"{networks}.neighbor_embedding._STEPS", 5)
         patch.setattr(f"{networks}.neighbor_stage.BALANCES", (1.0,))
-        patch.setattr(f"{networks}.unit_heads._START_STEPS", 5)
         yield patch
 
 
