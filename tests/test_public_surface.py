@@ -110,7 +110,7 @@ def test_methods_share_names_defaults_and_words_for_the_same_parameter():
         *("momentum", "entropy_weight", "kmeans_start"),
         # what methods on fixed features train on, for how long, and what neighbours are for
         *("encoder", "augmentation", "max_epochs", "batch_size", "optimizer", "weight_decay"),
-        *("n_neighbors", "neighbor_space"),
+        *("n_neighbors", "neighbor_space", "scale"),
     }
     for name, owners in shared_parameters().items():
         if name in own:

@@ -194,8 +194,9 @@ sys.stdout.write(model.predict_proba(X).tobytes().hex())
 """
 
 
-def test_the_environment_changes_no_bit(alone, monkeypatch):
-    _, _, assignments, _ = alone(ContrastiveClustering, "integers")
+def test_the_environment_changes_no_bit(monkeypatch, short_searches):
+    short_searches.undo()  # as in the other process
+    _, _, assignments, _ = outcome(ContrastiveClustering, "integers")
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "3")
     command = [sys.executable, "-c", SCRIPT]
