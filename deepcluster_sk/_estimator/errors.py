@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from ..exceptions import DivergenceError, OnnxExportError, SavedModelError
+from ..exceptions import AugmentationError, DivergenceError, OnnxExportError, SavedModelError
 
 Shape = tuple[int, ...]
 
@@ -97,6 +97,17 @@ def weights_do_not_fit(error: Exception) -> ValueError:
     return ValueError(
         "warm_start=True goes on from the present weights, which do not fit the parameters: "
         f"{error}. Restore the parameters that shape the networks, or pass warm_start=False."
+    )
+
+
+def views_do_not_fit(
+    views: tuple[int, ...], samples: tuple[int, ...], error: Exception
+) -> AugmentationError:
+    """Say that an encoder does not take the size that an augmentation gives to images."""
+    return AugmentationError(
+        f"augmentation= makes views of shape {views} of samples of shape {samples}, which the "
+        f"encoder does not take ({type(error).__name__}: {error}). Let the augmentation resize "
+        "its views to the size of the samples, or pass an encoder that takes images of any size."
     )
 
 

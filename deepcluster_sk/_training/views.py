@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .._runtime.distributed import own_part, world_size
@@ -44,7 +45,7 @@ def vary(
     generator : torch.Generator
         In the same state on all ranks.
     n_plain : int, default=0
-        How many views at the end are left as they are.
+        How many views at the end are left as they are; images get the size of the other views.
 
     Returns
     -------
@@ -52,16 +53,26 @@ def vary(
     """
     n_varied = n_views - n_plain
     x, plain = x.tensor_split([len(x) * n_varied // n_views])
-    unchanged = plain.chunk(n_plain) if n_plain else ()
-    if world_size() == 1:
-        return transform(x, augment.sample(x.shape, generator)).chunk(n_varied) + unchanged
-    if not augment.per_sample:
-        views = transform(x, augment.sample(x.shape, generator)).chunk(n_varied) + unchanged
-        return tuple(own_part(view) for view in views)
-    n_drawn = len(x) * world_size()
+    draws_for_others = world_size() > 1 and augment.per_sample
+    n_drawn = len(x) * world_size() if draws_for_others else len(x)
     draw = augment.sample(torch.Size((n_drawn, *x.shape[1:])), generator)
-    own = own_part(torch.arange(n_drawn, device=x.device).view(n_varied, -1), dim=1).flatten()
-    return transform(x, _rows_of(draw, own)).chunk(n_varied) + unchanged
+    if draws_for_others:
+        own = own_part(torch.arange(n_drawn, device=x.device).view(n_varied, -1), dim=1).flatten()
+        draw = _rows_of(draw, own)
+    varied = transform(x, draw)
+    views = varied.chunk(n_varied)
+    if n_plain:
+        views += _resized(plain, like=varied).chunk(n_plain)
+    if world_size() > 1 and not augment.per_sample:
+        return tuple(own_part(view) for view in views)
+    return views
+
+
+def _resized(x: Tensor, *, like: Tensor) -> Tensor:
+    """Give images the height and width of others."""
+    if x.shape[1:] == like.shape[1:]:
+        return x
+    return F.interpolate(x, size=like.shape[2:], mode="bilinear")
 
 
 def _rows_of(draw: Any, rows: Tensor) -> Any:

@@ -64,16 +64,17 @@ class Checked(Augmentation):
             raise errors.no_batch(self.name, _description(views), tuple(x.shape), x.device, mend)
         return views.to(x.dtype)
 
-    def try_out(self, x: Tensor, generator: torch.Generator) -> None:
-        """Refuse an augmentation that fails on a batch, or makes NaN or infinity of it."""
+    def try_out(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """Return views; refuse an augmentation that fails, or makes NaN or infinity."""
         try:
-            views = self(x, generator)
+            views: Tensor = self(x, generator)
         except AugmentationError:
             raise
         except Exception as error:
             raise errors.failed(self.name, tuple(x.shape), error) from error
         if not views.isfinite().all():
             raise errors.not_finite(self.name, tuple(x.shape))
+        return views
 
 
 def checked(spec: Augmentation | Callable[[Tensor], Tensor]) -> Checked:

@@ -137,26 +137,28 @@ class TURTLEObjective(NeighborObjective):
     def forward(self, batch: Batch) -> LossOutput:
         """Evaluate ``sum over spaces of prediction - gamma entropy``, as a mean over the tasks."""
         settings = self.settings
-        spaces = self._spaces(gather(self.encoder(torch.cat(batch.views))))
-        per_space = [task(z) for task, z in zip(self.tasks, spaces, strict=True)]
-        tau = torch.stack(per_space).mean(dim=0)
-        with torch.no_grad():
-            rows = [F.pad(z, (0, 1), value=1.0) for z in spaces]
-            classifiers = [
-                learned_classifiers(z, tau, new, n_steps=settings.inner_steps, learning_rate=rate)
-                for z, new, rate in zip(rows, batch.noise, self.inner_rates, strict=True)
-            ]
-        pairs = zip(rows, classifiers, strict=True)
-        prediction = torch.stack([prediction_loss(z, w, tau) for z, w in pairs]).sum(dim=0)
-        entropy = torch.stack(
-            [math.log(p.shape[2]) - negative_entropy(p.transpose(0, 1)) for p in per_space]
-        ).sum(dim=0)
-        losses = prediction - settings.entropy_weight * entropy
-        return LossOutput(
-            losses.mean(),
-            detached(prediction=prediction.mean(), entropy=entropy.mean()),
-            carry=(losses.detach(),),
-        )
+        features = gather(self.encoder(torch.cat(batch.views)))
+        with torch.autocast(features.device.type, enabled=False):
+            spaces = self._spaces(features)
+            per_space = [task(z) for task, z in zip(self.tasks, spaces, strict=True)]
+            tau = torch.stack(per_space).mean(dim=0)
+            with torch.no_grad():
+                rows = [F.pad(z, (0, 1), value=1.0) for z in spaces]
+                steps = settings.inner_steps
+                classifiers = [
+                    learned_classifiers(z, tau, new, n_steps=steps, learning_rate=rate)
+                    for z, new, rate in zip(rows, batch.noise, self.inner_rates, strict=True)
+                ]
+            pairs = zip(rows, classifiers, strict=True)
+            prediction = torch.stack([prediction_loss(z, w, tau) for z, w in pairs]).sum(dim=0)
+            missing = torch.stack([negative_entropy(p.transpose(0, 1)) for p in per_space])
+            entropy = (math.log(settings.n_clusters) - missing).sum(dim=0)
+            losses = prediction - settings.entropy_weight * entropy
+            return LossOutput(
+                losses.mean(),
+                detached(prediction=prediction.mean(), entropy=entropy.mean()),
+                carry=(losses.detach(),),
+            )
 
     def _spaces(self, features: Tensor) -> list[Tensor]:
         """Return the features of each space (n, d_s), on a common scale, float32."""
@@ -235,8 +237,7 @@ class TURTLEObjective(NeighborObjective):
             self._select(torch.arange(n_heads, device=self.task_losses.device))
 
 
-# 6,000 iterations of the authors' code each; results as later papers report them, for features of
-# CLIP's ViT-L/14 and of DINOv2 together: readings, not facts
+# 6,000 iterations each; readings of later papers, for features of CLIP ViT-L/14 and DINOv2 together
 _PAPER = Preset(
     {
         **WITHOUT_ADDITIONS,

@@ -23,7 +23,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-from deepcluster_sk import load
+from deepcluster_sk import ContrastiveClustering, load
 from deepcluster_sk._training import row_map
 from deepcluster_sk.exceptions import AugmentationError
 from deepcluster_sk.metrics import clustering_accuracy_scorer, embedding_silhouette_score
@@ -68,6 +68,38 @@ def test_labels_equal_predictions_where_clusters_tie(estimator, few_images, monk
     assignments = model.predict_proba(few_images)
     assert ((assignments == assignments.max(axis=1, keepdims=True)).sum(axis=1) > 1).any()
     np.testing.assert_array_equal(model.labels_, model.predict(few_images))
+
+
+def trimmed(images):
+    return images[..., 3:-3, 3:-3]
+
+
+@each
+@pytest.mark.parametrize("augmentation", ["auto", trimmed])
+def test_views_may_be_smaller_than_the_images(estimator, augmentation, few_images):
+    enlarged = few_images.repeat(3, axis=1).repeat(3, axis=2)  # "cnn" sees 20 x 20 pixels
+    model = estimator(3, encoder="cnn", augmentation=augmentation, **FAST).fit(enlarged)
+    np.testing.assert_array_equal(model.labels_, model.predict(enlarged))
+
+
+def test_views_of_a_size_that_the_encoder_does_not_take_are_refused(few_images):
+    encoder = nn.Sequential(nn.Flatten(), nn.Linear(64, 8))
+    model = ContrastiveClustering(3, encoder=encoder, augmentation=trimmed, **FAST)
+    shapes = r"makes views of shape \(1, 2, 2\) of samples of shape \(1, 8, 8\), which the encoder "
+    with pytest.raises(AugmentationError, match=shapes + "does not take .RuntimeError: mat1"):
+        model.fit(few_images)
+    assert not hasattr(model, "labels_")
+
+
+@each
+def test_a_training_in_half_precision_is_near_that_in_float32(estimator, few_images):
+    fits = [
+        estimator(3, precision=precision, **FAST).fit(few_images)
+        for precision in ("bfloat16", "float32")
+    ]
+    half, full = (fit.loss_curve_[0] for fit in fits)
+    assert half == pytest.approx(full, rel=0.05)
+    np.testing.assert_array_equal(fits[0].labels_, fits[0].predict(few_images))
 
 
 def test_a_copy_for_predictions_has_no_parts_of_the_training(fitted, few_images):
