@@ -132,9 +132,9 @@ warmup : float, default=0.05
 device : str or torch.device, default="auto"
     ``"auto"`` takes CUDA, then MPS, then the CPU; a named device that is missing is an error.
 precision : {"auto", "float32", "bfloat16", "float16"}, default="auto"
-    Number format of the training step. ``"auto"`` uses bfloat16 on GPUs that compute it natively,
-    and on CPUs that do (AVX512-BF16, AMX) for images of 16 x 16 pixels and more; float32
-    elsewhere. Predictions are computed in float32.
+    Number format of the training step, and of a frozen encoder. ``"auto"`` uses bfloat16 on GPUs
+    that compute it natively, and on CPUs that do (AVX512-BF16, AMX) for images of 16 x 16 pixels
+    and more; float32 elsewhere. Everything else of a prediction is computed in float32.
 compile : bool, default=False
     Whether to compile loss and augmentation with ``torch.compile``, each as one graph. The
     encoder has to allow that; an augmentation that is a mere callable is not compiled.

@@ -211,10 +211,11 @@ def _from_samples(
 ) -> Iterator[Tensor]:
     """Yield a function of objective, features and inputs for all rows."""
     _, training, _ = opened
+    precision = plan.config.precision
 
     def of_samples(x: Tensor) -> Tensor:
         inputs = training.preprocess(x)
-        return function(objective, features_of(objective, inputs), inputs)
+        return function(objective, features_of(objective, inputs, precision), inputs)
 
     return _mapped(plan, objective, opened, training.source, of_samples)
 

@@ -228,9 +228,12 @@ def open_data(plan: Plan, objective: Objective, feature_dim: int, *, first: bool
             frozen.network,
             stored,
             preprocess,
+            precision=plan.config.precision,
             multiple=multiple,
             is_small=_is_small(plan, objective),
-            cache=feature_cache(plan.params.cache, frozen.network, preprocess),
+            cache=feature_cache(
+                plan.params.cache, frozen.network, preprocess, plan.config.precision
+            ),
             verbose=bool(plan.params.verbose) and rank() == 0,
         )
         of_features = Layout((feature_dim,))
@@ -242,11 +245,12 @@ def open_data(plan: Plan, objective: Objective, feature_dim: int, *, first: bool
             source, layout = open_source(features, device=plan.device), of_features
             preprocess = frozen.rescale
     if frozen is not None:
+        frozen.precision = plan.config.precision
         put_encoder(objective, stand_in() if plan.on_features else frozen)
     size = input_size(objective.encoder)
     augment = make_augmentation(plan.params.augmentation, layout.sample_shape, size)
     training = TrainingData(source, preprocess, move_to(augment, plan.device))
-    _try_augmentation(plan, training)
+    _try_augmentation(plan, training, objective.encoder)
     return Opened(stored, training, frozen)
 
 
@@ -266,15 +270,33 @@ def threads_of(plan: Plan) -> AbstractContextManager[None]:
     return one_thread() if plan.config.one_thread else nullcontext()
 
 
-def _try_augmentation(plan: Plan, data: TrainingData) -> None:
-    """Try an augmentation of the user on a few samples, so that it fails before the first step."""
+def _try_augmentation(plan: Plan, data: TrainingData, encoder: nn.Module) -> None:
+    """Try an augmentation of the user on a few samples, so that it fails before the first step.
+
+    An encoder that sees views of another size than the samples have is tried on them.
+    """
     if not isinstance(data.augment, Checked):
         return
     few = torch.arange(min(_TRIED_SAMPLES, data.source.n_samples))
     draws = plan.seeds.generator("augment", device=plan.device)
     for _, stored in data.source.batches([few]):
         with plan.seeds.fork_global("global", device=plan.device):
-            data.augment.try_out(data.preprocess(stored), draws)
+            samples = data.preprocess(stored)
+            views = data.augment.try_out(samples, draws)
+            if views.shape != samples.shape:
+                _try_encoder(encoder, views, samples.shape)
+
+
+def _try_encoder(encoder: nn.Module, views: Tensor, shape: torch.Size) -> None:
+    """Let an encoder see views of another size than the samples, whose shape is given."""
+    was_training = encoder.training
+    try:
+        with torch.inference_mode():
+            encoder.eval()(views)
+    except Exception as error:
+        raise errors.views_do_not_fit(tuple(views.shape[1:]), tuple(shape[1:]), error) from error
+    finally:
+        encoder.train(was_training)
 
 
 def _open_checkpoint(estimator: Any) -> Checkpoint | None:

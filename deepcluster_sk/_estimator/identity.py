@@ -9,6 +9,7 @@ import torch
 from sklearn.base import BaseEstimator
 from torch import nn
 
+from .._runtime.device import Precision
 from .._runtime.distributed import world_size
 from .._training.checkpoint import tensors_identity
 from .._training.feature_cache import FeatureCache
@@ -32,18 +33,21 @@ def fit_identity(estimator: BaseEstimator) -> dict[str, Any]:
 
 
 def feature_cache(
-    folder: str | os.PathLike[str] | None, network: nn.Module, preprocess: nn.Module
+    folder: str | os.PathLike[str] | None,
+    network: nn.Module,
+    preprocess: nn.Module,
+    precision: Precision,
 ) -> FeatureCache | None:
     """Open the features that a frozen encoder has in a folder.
 
-    Encoders are told apart by their settings, parameters and buffers, and by the versions of this
-    package and of torch; not by code of the user. None if there is no folder, and in a job of
-    several processes, which would have to agree on what is missing.
+    Encoders are told apart by their settings, parameters and buffers, by their precision, and by
+    the versions of this package and of torch; not by code of the user. None if there is no folder,
+    and in a job of several processes, which would have to agree on what is missing.
     """
     if folder is None or world_size() > 1:
         return None
     parts = [
-        f"{__version__} {torch.__version__}",
+        f"{__version__} {torch.__version__} {precision}",
         _name_of(network),
         tensors_identity({**dict(network.named_parameters()), **dict(network.named_buffers())}),
         tensors_identity(preprocess.state_dict()),

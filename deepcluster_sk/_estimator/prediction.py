@@ -9,10 +9,10 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from .._data.sources import open_source
-from .._runtime.device import move_to, resolve_device
+from .._runtime.device import move_to, resolve_device, resolve_precision
 from .._runtime.distributed import alone
 from .._runtime.random import is_foreign
-from .._training.frozen import compute_features, describe, frozen_encoder, network_of
+from .._training.frozen import compute_features, describe, features_of, frozen_encoder, network_of
 from .._training.inference import collect, default_batch_size, map_batches
 from .._training.objective import Objective
 from .._training.work import is_small
@@ -90,19 +90,27 @@ def _infer_alone(
     multiple = row_multiple(layout)
     small = device.type == "cpu" and is_small(objective, layout.sample_shape)
     network = network_of(objective)
+    precision = resolve_precision(estimator.precision, device, layout.sample_shape)
     batch_size = default_batch_size(source.n_features)
     is_frozen = frozen_encoder(objective) is not None
-    cache = feature_cache(estimator.cache, network, preprocess) if is_frozen else None
+    cache = feature_cache(estimator.cache, network, preprocess, precision) if is_frozen else None
     if cache is not None:
         features = compute_features(
-            network, source, preprocess, multiple=multiple, is_small=small, cache=cache
+            network,
+            source,
+            preprocess,
+            precision=precision,
+            multiple=multiple,
+            is_small=small,
+            cache=cache,
         )
         source = open_source(features, device=device)
-        network, preprocess = nn.Identity(), nn.Identity()
 
     def mapped(x: Tensor) -> Tensor:
+        if cache is not None:
+            return function(objective, x, x).float()
         inputs = preprocess(x)
-        return function(objective, network(inputs), inputs).float()
+        return function(objective, features_of(objective, inputs, precision), inputs).float()
 
     batches = map_batches(
         mapped,

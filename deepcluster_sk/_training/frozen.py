@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from .._data.preprocessing import Layout, Preprocessor
 from .._data.protocols import DataSource
+from .._runtime.device import Precision, autocast
 from .._runtime.progress import progress_bar
 from .._runtime.random import is_foreign
 from .._runtime.threads import one_thread
@@ -21,6 +22,8 @@ from . import errors
 from .feature_cache import FeatureCache
 from .inference import collect, map_batches
 from .objective import Objective
+
+_HALF_ROWS = 32  # that a network sees at a time in half precision
 
 
 class FrozenEncoder(nn.Module):
@@ -32,7 +35,14 @@ class FrozenEncoder(nn.Module):
         Maps a batch to features (B, feature_dim).
     rescale : torch.nn.Module
         Maps these to what the heads see, on a common scale.
+
+    Attributes
+    ----------
+    precision : str
+        Number format of the network while an objective is trained.
     """
+
+    precision: Precision = "float32"
 
     def __init__(self, network: nn.Module, rescale: nn.Module) -> None:
         super().__init__()
@@ -48,8 +58,35 @@ class FrozenEncoder(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return rescaled features."""
         with torch.no_grad():
-            features: Tensor = self.rescale(self.network(x).float())
+            features: Tensor = self.rescale(features_in(self.precision, self.network, x))
         return features
+
+
+def features_in(precision: Precision, network: nn.Module, x: Tensor) -> Tensor:
+    """Return the features (B, feature_dim), float32, of a network that computes in a precision.
+
+    In half precision, the network sees batches of one size, filled up where rows are missing: the
+    rounding depends on the size, and a row should get the same bits wherever it is.
+
+    Parameters
+    ----------
+    precision : {"float32", "bfloat16", "float16"}
+    network : torch.nn.Module
+        Not trained.
+    x : Tensor of shape (B, ...), float32
+    """
+    if precision == "float32":
+        features: Tensor = network(x).float()
+        return features
+    parts = []
+    for rows in torch.split(x, _HALF_ROWS):
+        missing = _HALF_ROWS - len(rows)
+        filled = torch.cat([rows, rows[:1].expand(missing, *rows.shape[1:])])
+        if filled.ndim == 4:  # convolutions take half the time
+            filled = filled.contiguous(memory_format=torch.channels_last)
+        with autocast(x.device, precision):
+            parts.append(network(filled).float()[: len(rows)])
+    return torch.cat(parts)
 
 
 def stand_in() -> FrozenEncoder:
@@ -112,6 +149,7 @@ def compute_features(
     source: DataSource,
     preprocess: nn.Module,
     *,
+    precision: Precision,
     multiple: int,
     is_small: bool,
     cache: FeatureCache | None = None,
@@ -130,7 +168,7 @@ def compute_features(
 
     def compute(rows: Tensor) -> Tensor:
         batches = map_batches(
-            lambda x: network(preprocess(x)).float(),
+            lambda x: features_in(precision, network, preprocess(x)),
             source,
             rows=rows,
             multiple=multiple,
@@ -164,10 +202,13 @@ def network_of(objective: Objective) -> nn.Module:
     return encoder.network if isinstance(encoder, FrozenEncoder) else encoder
 
 
-def features_of(objective: Objective, x: Tensor) -> Tensor:
-    """Return the features of a preprocessed batch as users see them."""
-    features: Tensor = network_of(objective)(x)
-    return features
+def features_of(objective: Objective, x: Tensor, precision: Precision) -> Tensor:
+    """Return the features of a preprocessed batch as users see them.
+
+    The precision is that of a frozen encoder; one that was trained computes in float32.
+    """
+    trained = frozen_encoder(objective) is None
+    return features_in("float32" if trained else precision, network_of(objective), x)
 
 
 def encode(objective: Objective, features: Tensor, inputs: Tensor) -> Tensor:

@@ -94,13 +94,15 @@ def test_a_grid_search_encodes_each_sample_once(images, tmp_path, encoded):
     assert encoded(search.fit, images) == n_fits * probe + len(images)
 
 
-@pytest.mark.parametrize("other", ["weights", "range of pixels"])
+@pytest.mark.parametrize("other", ["weights", "range of pixels", "precision"])
 def test_encoders_and_inputs_are_told_apart(images, tmp_path, encoded, other):
     fitted = model(tmp_path).fit(images)
     again = clone(fitted)
     if other == "weights":
         again.set_params(encoder=Counting(seed=1))
-    X = images if other == "weights" else np.concatenate([images, images[:1] + 1])
+    elif other == "precision":
+        again.set_params(precision="bfloat16")
+    X = np.concatenate([images, images[:1] + 1]) if other == "range of pixels" else images
     assert encoded(again.fit, X) >= len(images)
     assert len(list(tmp_path.iterdir())) == 2
 

@@ -330,3 +330,42 @@ def test_monitors_see_what_a_fit_of_that_length_predicts(
     assert len(scores) == 4
     if augmentation == "auto":  # batch norm is measured on other views after one epoch
         assert scores[0, 0] == adjusted_rand_score(classes, short.labels_)
+
+
+def half(augmentation, encoder):
+    parameters = {**FAST, "precision": "bfloat16", "augmentation": augmentation}
+    return ContrastiveClustering(3, encoder=encoder, **parameters)
+
+
+def test_features_in_half_precision_are_near_those_of_float32(encoder, few_images):
+    model = half("auto", encoder).fit(few_images)
+    expected = features_of(encoder, few_images)
+    features = model.transform(few_images)
+    assert features.dtype == np.float32
+    np.testing.assert_allclose(features, expected, rtol=0.02, atol=0.02)
+    assert not np.array_equal(features, expected)
+
+
+@both
+def test_in_half_precision_labels_are_what_predict_returns(
+    augmentation, encoder, few_images, tmp_path
+):
+    model = half(augmentation, encoder).fit(few_images)
+    assert np.array_equal(model.labels_, model.predict(few_images))
+    model.save(tmp_path / "model")
+    again = load(tmp_path / "model", encoder=encoder)
+    assert np.array_equal(again.predict_proba(few_images), model.predict_proba(few_images))
+
+
+def test_in_half_precision_a_row_has_the_same_bits_alone_and_among_others(encoder, few_images):
+    model = half("auto", encoder).fit(few_images)
+    together = model.transform(few_images)
+    for rows in (slice(7, 8), slice(30, 50), slice(None, None, -1)):
+        assert np.array_equal(model.transform(few_images[rows]), together[rows])
+
+
+def test_gradients_of_images_are_computed_in_full_precision():
+    photos = np.random.default_rng(0).integers(0, 256, (20, 24, 24, 3), dtype=np.uint8)
+    model = ContrastiveClustering(3, encoder="hog", **FAST, precision="bfloat16").fit(photos)
+    exact = clone(model).set_params(precision="float32").fit(photos)
+    assert np.array_equal(model.transform(photos), exact.transform(photos))
