@@ -36,7 +36,14 @@ def in_this_process(monkeypatch):
     monkeypatch.setattr(quality, "ProcessPoolExecutor", lambda n, mp_context: ThreadPoolExecutor(n))
 
 
-# ---- speed on a GPU
+# ---- speed
+
+
+def test_precision_script_writes_a_table(script, capsys):
+    script("precision", "resnet18", "--image-size", 32, "--n-images", 4, "--rounds", 1)
+    row = capsys.readouterr().out.splitlines()[-1].strip("| ").split(" | ")
+    assert row[0] == "resnet18"
+    assert 0 < float(row[-1]) < 0.1
 
 
 @pytest.fixture
