@@ -121,6 +121,13 @@ def test_quality_script_gives_parameters_to_our_estimators(script, tmp_path):
     assert 1 <= run["clusters"] <= 4  # at most one for 40 samples
 
 
+def test_cluster_number_script_names_what_curves_prefer(script, capsys):
+    script("n_clusters", "wine", "--max-epochs", 1)
+    row = capsys.readouterr().out.splitlines()[-1].strip("| ").split(" | ")
+    assert row[:3] == ["wine", "3", "2, 3, 4, 6"]
+    assert set(row[3:]) <= {"2", "3", "4", "6"}
+
+
 def test_outliers_script_compares_scores_of_three_kinds(script, capsys):
     script("outliers", "--sets", "digits and letters", "--seeds", 0, "--max-epochs", 1)
     rows = [line.split("|") for line in capsys.readouterr().out.splitlines() if "| CC |" in line]

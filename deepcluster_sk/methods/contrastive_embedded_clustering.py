@@ -9,7 +9,7 @@ symbol             name in the code
 =================  ======================================================
 x, x_i, x_j        plain, and the two augmented views
 z_i, z_j           z_a, z_b: instance projections of the two views
-e                  embedding, in which the centres are
+e                  embedding, in which the centres are: z, or the features
 mu                 centers
 q, p               q: assignments by Student's t; p: their target distribution
 tau                instance_temperature
@@ -93,7 +93,7 @@ def divergence(p: Tensor, q: Tensor) -> Tensor:
 
 
 class EmbeddedObjective(CentroidObjective):
-    """An instance head, and centres in an embedding of the features.
+    """An instance head, and centres among its projections or among the features.
 
     The third view shows the sample as it is.
     """
@@ -104,9 +104,6 @@ class EmbeddedObjective(CentroidObjective):
         super().__init__(encoder, feature_dim, settings)
         width, dim = settings.hidden_dim, settings.projection_dim
         self.instance_head = projection_head(feature_dim, width, dim)
-        self.embedder: nn.Module = nn.Identity()
-        if settings.embed:
-            self.embedder = projection_head(feature_dim, width, dim)
         self.centers = Prototypes(
             settings.n_clusters, dim if settings.embed else feature_dim, normalize=settings.embed
         )
@@ -117,11 +114,11 @@ class EmbeddedObjective(CentroidObjective):
         The divergences begin with the centres. No gradient reaches p, nor q where it is a target.
         """
         settings = self.settings
-        features = self.encoder(torch.cat(batch.views))
-        views = features.chunk(3)
-        z_a, z_b = (self._project(view) for view in views[:2])
+        views = self.encoder(torch.cat(batch.views)).chunk(3)
+        embedded = [self.embed(view) for view in views]
+        z_a, z_b = embedded[:2] if settings.embed else map(self._project, views[:2])
         instance = nt_xent(gather(z_a), gather(z_b), temperature=settings.instance_temperature)
-        q_a, q_b, q = (gather(self.assign(view)) for view in views)
+        q_a, q_b, q = (gather(self._assign_embedded(e)) for e in embedded)
         own = q.detach()
         sharpened = divergence(target_distribution(own), q)
         consistent = divergence(own, q_a) + divergence(own, q_b)
@@ -136,23 +133,25 @@ class EmbeddedObjective(CentroidObjective):
         return F.normalize(self.instance_head(features).float(), dim=1)
 
     def embed(self, features: Tensor) -> Tensor:
-        """Return what centres are compared with: (n, d), float32, of unit length if embedded."""
-        embedding = self.embedder(features).float()
-        return F.normalize(embedding, dim=1) if self.settings.embed else embedding
+        """Return what centres are compared with: (n, d), float32."""
+        return self._project(features) if self.settings.embed else features.float()
 
     def assign(self, features: Tensor) -> Tensor:
         """Return q."""
+        return self._assign_embedded(self.embed(features))
+
+    def _assign_embedded(self, embedding: Tensor) -> Tensor:
         temperature: float = self.settings.kernel_scale
-        return student_t(self.embed(features), self.centers(), temperature=temperature)
+        return student_t(embedding, self.centers(), temperature=temperature)
 
     def view_rows(self, plan: Tensor, generator: torch.Generator) -> Tensor:
         """Show the sample itself, or a neighbour in the second view, and the sample as it is."""
         return torch.cat([super().view_rows(plan, generator), plan[:, None]], dim=1)
 
     def settle(self, features: Tensor) -> None:
-        """Gather the embedding, if there is one."""
+        """Gather the instance projections, if the centres are among them."""
         if self.settings.embed:
-            self.neighbors.gather(self.embedder, features, self.settings.kernel_scale)
+            self.neighbors.gather(self.instance_head, features, self.settings.kernel_scale)
 
     def renew(self, features: Tensor) -> None:
         """Take other centres if none are in use yet, or if neighbours prefer them."""
@@ -196,10 +195,10 @@ class ContrastiveEmbeddedClustering(BaseDeepClusterer):
     hidden_dim : int, default=256
         Width of the hidden layer of the heads.
     projection_dim : int, default=128
-        Number of outputs of the instance head, and of the embedding.
+        Number of outputs of the instance head.
     embed : bool, default=True
-        Whether the centres are in an embedding of unit length that a head computes from the
-        features; in the paper they are among the features themselves.
+        Whether the centres are among the projections of the instance head, which have unit length;
+        in the paper they are among the features.
     instance_temperature : float, default=0.5
         tau; lower values press harder on the most similar other samples.
     kernel_scale : float, default=0.1
@@ -208,7 +207,7 @@ class ContrastiveEmbeddedClustering(BaseDeepClusterer):
         Weight of the three divergences.
     cluster_start : float, default=0.3
         Share of the epochs after which the centres begin to count, from k-means on the
-        embedding, in [0, 1). Until then only the instance head is trained. 0 is the paper's
+        projections, in [0, 1). Until then only the instance head is trained. 0 is the paper's
         method, which takes the centres of k-means on the features of the untrained network.
 
     Attributes
@@ -221,7 +220,7 @@ class ContrastiveEmbeddedClustering(BaseDeepClusterer):
     Notes
     -----
     The terms follow the authors' code, as reported by a reader. The target distribution is that of
-    the batch. The embedding, the late start and the neighbour stage are this project's.
+    the batch. Centres among projections, the late start and the neighbour stage are this project's.
 
     References
     ----------

@@ -125,11 +125,10 @@ def test_samples_on_a_center_have_finite_gradients():
 def test_loss_is_the_weighted_sum_of_its_terms(embed):
     model, data = started(embed=embed), batch()
     features = [model.encoder(view) for view in data.views]
-    z_a, z_b = (nn.functional.normalize(model.instance_head(f), dim=1) for f in features[:2])
-    e = [model.embedder(f) for f in features]
-    mu = model.centers.weight
+    z_a, z_b, z = (nn.functional.normalize(model.instance_head(f), dim=1) for f in features)
+    e, mu = features, model.centers.weight
     if embed:
-        e, mu = [nn.functional.normalize(x, dim=1) for x in e], nn.functional.normalize(mu, dim=1)
+        e, mu = (z_a, z_b, z), nn.functional.normalize(mu, dim=1)
     q_a, q_b, q = (loop_student_t(x.detach(), mu.detach(), 0.2) for x in e)
     expected = loop_divergence(loop_target(q), q)
     expected += loop_divergence(q, q_a) + loop_divergence(q, q_b)
