@@ -6,6 +6,7 @@ from safetensors.torch import save_file
 from sklearn.datasets import load_digits, make_blobs
 
 from deepcluster_sk import ContrastiveClustering
+from deepcluster_sk._networks.neighbor_embedding import embedded
 
 collect_ignore = ["toy_method.py"]  # its example names a class that is not registered
 
@@ -39,8 +40,9 @@ def short_searches():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(f"{networks}.centroids._STEPS", 5)
         patch.setattr(f"{networks}.cluster_heads._SETTLED", 20)
-        patch.setattr(f"{networks}.neighbor_embedding._STEPS", 5)
+        patch.setitem(embedded.__kwdefaults__, "n_steps", 5)
         patch.setattr(f"{networks}.neighbor_stage.BALANCES", (1.0,))
+        patch.setattr(f"{networks}.unit_heads._START_STEPS", 10)
         yield patch
 
 
