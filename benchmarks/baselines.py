@@ -37,7 +37,7 @@ def kmeans(rows: np.ndarray, n_clusters: int, seed: int) -> Labels:
 
 
 def hdbscan(rows: np.ndarray, n_clusters: int, seed: int) -> Labels:
-    return {"HDBSCAN": HDBSCAN(min_cluster_size=_smallest(rows)).fit_predict(rows)}
+    return {"HDBSCAN": HDBSCAN(min_cluster_size=_smallest(rows), copy=True).fit_predict(rows)}
 
 
 def umap_then(*clusterings: str, seeded: bool = True) -> Callable[[np.ndarray, int, int], Labels]:
@@ -52,7 +52,7 @@ def umap_then(*clusterings: str, seeded: bool = True) -> Callable[[np.ndarray, i
         makers = {
             "KMeans": lambda: KMeans(n_clusters, n_init=10, random_state=seed),
             "GMM": lambda: GaussianMixture(n_clusters, random_state=seed, reg_covar=1e-4),
-            "HDBSCAN": lambda: HDBSCAN(min_cluster_size=_smallest(rows)),
+            "HDBSCAN": lambda: HDBSCAN(min_cluster_size=_smallest(rows), copy=True),
         }
         return {f"UMAP+{name}": makers[name]().fit_predict(embedding) for name in clusterings}
 

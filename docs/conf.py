@@ -27,6 +27,8 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.intersphinx",
+    "sphinx.ext.mathjax",
+    "sphinx-mathjax-offline",  # formulas need no network either
     "sphinx_gallery.gen_gallery",
 ]
 exclude_patterns = ["_build", "templates"]
@@ -34,6 +36,8 @@ templates_path = ["templates"]
 suppress_warnings = ["config.cache"]  # the gallery's settings hold a class
 
 myst_heading_anchors = 3
+myst_enable_extensions = ["dollarmath"]
+myst_dmath_allow_space = False  # a dollar sign in a sentence is none of a formula
 
 autodoc_typehints = "none"  # the docstrings name types, and shapes with them
 python_maximum_signature_line_length = 88
