@@ -7,6 +7,7 @@ from sklearn.datasets import load_digits, make_blobs
 
 from deepcluster_sk import ContrastiveClustering
 from deepcluster_sk._networks.neighbor_embedding import embedded
+from deepcluster_sk._networks.partition import partitions
 
 collect_ignore = ["toy_method.py"]  # its example names a class that is not registered
 
@@ -41,6 +42,7 @@ def short_searches():
         patch.setattr(f"{networks}.centroids._STEPS", 5)
         patch.setattr(f"{networks}.cluster_heads._SETTLED", 20)
         patch.setitem(embedded.__kwdefaults__, "n_steps", 5)
+        patch.setitem(partitions.__kwdefaults__, "n_starts", 2)
         patch.setattr(f"{networks}.neighbor_stage.BALANCES", (1.0,))
         patch.setattr(f"{networks}.unit_heads._START_STEPS", 10)
         yield patch
