@@ -10,7 +10,7 @@ import threading
 import numpy as np
 import pandas as pd
 import pytest
-from estimators import each, two
+from estimators import each, each_kind, two
 from PIL import Image
 from sklearn.base import clone
 from sklearn.metrics import adjusted_rand_score
@@ -114,7 +114,7 @@ def test_scores_of_each_epoch_are_those_of_the_fit_that_ends_there(estimator, fe
     assert scores[0,] == scores[0, 2] == pytest.approx(expected)
 
 
-@each
+@each_kind
 def test_monitors_do_not_change_the_training(estimator, few_images, classes):
     plain = estimator(3, **FAST).fit(few_images)
     monitor = callback.ScoringMonitor(scoring="adjusted_rand_score")

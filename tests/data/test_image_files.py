@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
-from estimators import each, two
+from estimators import each_kind, two
 from PIL import EpsImagePlugin, Image
 from report_pages import Page
 from sklearn.exceptions import ConvergenceWarning
@@ -107,7 +107,7 @@ def test_files_give_the_labels_of_the_array(estimator, images, folder, paths):
     assert fitted.skipped_ == []
 
 
-@each
+@each_kind
 def test_streamed_files_give_the_labels_of_the_array(estimator, images, folder, no_memory):
     expected = estimator(2, **FAST).fit(images)
     fitted = estimator(2, **FAST).fit(folder)

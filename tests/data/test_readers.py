@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from estimators import each, two
+from estimators import each_kind, two
 from PIL import Image
 from torch import nn
 from torch.utils.data import Dataset, IterableDataset, Subset, TensorDataset
@@ -112,7 +112,7 @@ def test_memory_maps_and_datasets_give_the_fit_of_the_array(estimator, colors, t
         assert fitted.input_shape_ == (9, 8, 3)
 
 
-@each
+@each_kind
 def test_streamed_rows_give_the_fit_of_the_array(estimator, rows, tmp_path):
     expected = estimator(2, **FAST).fit(rows)
     for X in (mapped(rows, tmp_path), TensorDataset(torch.from_numpy(rows)), InFile(rows)):

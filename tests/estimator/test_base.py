@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from estimators import ESTIMATORS, each, two
+from estimators import ESTIMATORS, each, each_kind, two
 from sklearn.base import clone
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
@@ -272,7 +272,7 @@ def test_one_random_state_gives_the_same_bits_after_any_other_fits(estimator, fe
     assert outcome() == first
 
 
-@each
+@each_kind
 def test_random_states_differ(estimator, few_images):
     def curve(random_state):
         return estimator(3, max_epochs=1, random_state=random_state).fit(few_images).loss_curve_
@@ -380,7 +380,7 @@ def test_predicting_leaves_the_estimator_as_it_was(fitted, few_images):
 # ---- in the company of scikit-learn
 
 
-@each
+@each_kind
 def test_pipeline_after_a_scaler_reads_rows_as_images(estimator, many_images):
     flat = many_images.reshape(len(many_images), -1).astype(float)
     pipe = make_pipeline(StandardScaler(), estimator(4, image_shape=(8, 8), **FAST))
@@ -405,12 +405,12 @@ def test_grid_search_with_labels(scoring, blobs):
     search_over_two_knobs(ESTIMATORS[0], scoring, blobs)
 
 
-@each
+@each_kind
 def test_grid_search_over_two_knobs(estimator, blobs):
     search_over_two_knobs(estimator, None, blobs)
 
 
-@each
+@each_kind
 def test_cross_val_predict_on_images(estimator, few_images):
     labels = cross_val_predict(estimator(2, **FAST), few_images, cv=2)
     assert labels.shape == (60,)
@@ -553,7 +553,7 @@ def test_ctrl_c_after_the_last_epoch_completes_the_fit(estimator, place, few_ima
     )
 
 
-@each
+@each_kind
 @pytest.mark.parametrize("neighbor_space", ["inputs", "features"])
 def test_more_rows_than_are_sampled_are_clustered_all_the_same(
     estimator, neighbor_space, blobs, monkeypatch
@@ -627,12 +627,13 @@ class Halved(nn.Module):
         return self.net(x).to(self.dtype)
 
 
+@each_kind
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("freeze_encoder", [True, False])
 def test_features_are_float32_whatever_the_encoder_returns(
-    fitted, few_images, dtype, freeze_encoder, tmp_path
+    estimator, few_images, dtype, freeze_encoder, tmp_path
 ):
-    model = type(fitted)(3, encoder=Halved(dtype), freeze_encoder=freeze_encoder, **FAST)
+    model = estimator(3, encoder=Halved(dtype), freeze_encoder=freeze_encoder, **FAST)
     features = model.fit(few_images).transform(few_images)
     assert features.dtype == model.predict_proba(few_images).dtype == np.float32
     model.save(tmp_path / "model")

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from drawing import Drawing
-from estimators import ESTIMATORS, each
+from estimators import ESTIMATORS, each, each_kind
 from sklearn.datasets import load_digits
 from sklearn.model_selection import GridSearchCV
 from threadpoolctl import threadpool_info, threadpool_limits
@@ -92,7 +92,7 @@ def test_fits_in_threads_equal_fits_alone(n_threads, kinds, alone):
     assert found == expected
 
 
-@each
+@each_kind
 def test_fits_of_foreign_parts_in_threads_equal_fits_alone(estimator, alone):
     expected = alone(estimator, "images", foreign=True)
     with ThreadPoolExecutor(2) as pool:
@@ -122,7 +122,7 @@ def test_a_grid_search_in_threads_equals_a_serial_one():
     assert scores(4) == scores(1)
 
 
-@each
+@each_kind
 def test_a_fit_beside_a_thread_that_draws_disturbs_nobody(estimator, alone):
     expected = alone(estimator, "images")
     with Drawing() as drawing:
@@ -150,7 +150,7 @@ def torch_threads():
     torch.set_num_threads(before)
 
 
-@each
+@each_kind
 @pytest.mark.parametrize("kind", DATA)
 def test_the_number_of_threads_changes_no_bit(estimator, kind, alone, torch_threads):
     expected = alone(estimator, kind)

@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from estimators import each, two
+from estimators import each, each_kind, two
 from sklearn.base import clone
 from sklearn.datasets import make_blobs
 from sklearn.metrics import adjusted_rand_score
@@ -100,7 +100,7 @@ def separate_rows():
     return make_blobs(90, n_features=5, centers=3, cluster_std=0.3, random_state=0)[0]
 
 
-@each
+@each_kind
 def test_a_stable_assignment_ends_the_training(estimator):
     X = separate_rows()
     model = estimator(3, max_epochs=60, tol=0.0, n_iter_no_change=3, random_state=0).fit(X)
@@ -161,7 +161,7 @@ def test_an_early_end_is_the_same_when_resumed(few_images, tmp_path):
 # ---- warm_start
 
 
-@each
+@each_kind
 def test_a_warm_start_goes_on_from_the_present_weights(estimator, few_images):
     model = estimator(3, warm_start=True, **FAST).fit(few_images)
     cold = estimator(3, **FAST).fit(few_images)
@@ -177,7 +177,7 @@ def test_a_warm_start_goes_on_from_the_present_weights(estimator, few_images):
     )
 
 
-@each
+@each_kind
 def test_a_warm_start_is_reproducible_and_survives_saving(estimator, few_images, tmp_path):
     first = estimator(3, warm_start=True, **FAST).fit(few_images)
     first.save(tmp_path / "model")
@@ -227,7 +227,7 @@ def test_partial_fit_begins_and_goes_on(estimator, few_images):
     np.testing.assert_array_equal(model.cluster_sizes_, np.bincount(model.labels_, minlength=3))
 
 
-@each
+@each_kind
 def test_passes_in_one_process_equal_those_after_a_pickle(estimator, few_images):
     one, two = estimator(3, **FAST), estimator(3, **FAST)
     for _ in range(3):
@@ -293,7 +293,7 @@ def test_partial_fit_after_fit_goes_on_with_its_clusters(estimator, few_images):
     assert np.mean(model.labels_[::-1] == labels) > 0.8
 
 
-@each
+@each_kind
 def test_fit_after_partial_fit_starts_again(estimator, few_images):
     model = estimator(3, **FAST).partial_fit(few_images).fit(few_images)
     assert same(model, estimator(3, **FAST).fit(few_images))
@@ -343,7 +343,7 @@ def test_a_few_new_samples_are_enough_for_a_pass(estimator, few_images):
     assert np.isfinite(model.loss_curve_).all()
 
 
-@each
+@each_kind
 @pytest.mark.parametrize("smallest", range(3))
 def test_partial_fit_after_a_short_fit_keeps_the_numbers_of_its_clusters(
     estimator, smallest, blobs

@@ -18,7 +18,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from estimators import ESTIMATORS, each
+from estimators import ESTIMATORS, each_kind
 from processes import needs_sigkill, process_context, run_ranks, values
 from sklearn.datasets import load_digits, make_blobs
 from sklearn.model_selection import GridSearchCV
@@ -402,7 +402,7 @@ def going_on(rank, estimator):
         return state(model, X), state(new, X)
 
 
-@each
+@each_kind
 def test_a_training_goes_on_in_ranks(estimator):
     first, second = values(run_ranks(going_on, estimator))
     for ours, theirs, alone in zip(first, second, going_on(0, estimator), strict=True):

@@ -7,7 +7,7 @@ import signal
 import numpy as np
 import pytest
 import torch
-from estimators import ESTIMATORS, each
+from estimators import ESTIMATORS, each_kind
 from processes import needs_sigkill, process_context
 from sklearn.datasets import load_digits, make_blobs
 from sklearn.exceptions import ConvergenceWarning
@@ -156,7 +156,7 @@ def interrupt_after(epochs, estimator, X, **parameters):
         Net.at_step = None
 
 
-@each
+@each_kind
 def test_ctrl_c_writes_the_last_finished_epoch_whatever_the_interval(estimator, tmp_path):
     path = tmp_path / "run"
     model = interrupt_after(4, estimator, images(), checkpoint=path, checkpoint_every=1000.0)
@@ -177,7 +177,7 @@ def assert_rows_resume(estimator, optimizer, path):
     assert state(again) == state(whole)
 
 
-@each
+@each_kind
 def test_rows_with_neighbours_among_the_inputs_resume(estimator, tmp_path):
     assert_rows_resume(estimator, "sgd", tmp_path / "run")
 
@@ -243,7 +243,7 @@ def test_a_fit_may_be_interrupted_again_and_again(tmp_path):
     assert state(ContrastiveClustering(3, encoder=Net, **parameters).fit(images())) == expected
 
 
-@each
+@each_kind
 def test_a_finished_fit_returns_without_training(estimator, tmp_path):
     parameters = {**PARAMETERS, "checkpoint": tmp_path / "run"}
     first = estimator(3, encoder=Net, **parameters).fit(images())
@@ -256,7 +256,7 @@ def test_a_finished_fit_returns_without_training(estimator, tmp_path):
     assert again.n_iter_ == 5
 
 
-@each
+@each_kind
 def test_a_checkpoint_does_not_change_the_fit(estimator, tmp_path):
     plain = estimator(3, encoder=Net, **PARAMETERS).fit(images())
     parameters = {**PARAMETERS, "checkpoint": str(tmp_path / "run"), "checkpoint_every": 2}

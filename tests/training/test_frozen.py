@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from estimators import each, two
+from estimators import each, each_kind, two
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import adjusted_rand_score
@@ -109,7 +109,7 @@ def test_with_an_augmentation_of_images_features_are_computed_in_every_step(enco
     assert calls == [(4, 1, 8, 8), *[(120, 1, 8, 8)] * 3]
 
 
-@each
+@each_kind
 def test_features_computed_once_equal_features_passed_as_rows(estimator, encoder, few_images):
     model = estimator(3, encoder=encoder, **FAST).fit(few_images)
     rows = model.transform(few_images)
@@ -118,7 +118,7 @@ def test_features_computed_once_equal_features_passed_as_rows(estimator, encoder
     np.testing.assert_array_equal(of_rows.labels_, model.labels_)
 
 
-@each
+@each_kind
 def test_groups_in_the_features_are_found(estimator, blobs, short_searches):
     short_searches.undo()  # with as many steps as there are
     X, y = blobs
@@ -188,7 +188,7 @@ def assert_encoder_is(encoder, model, images):
     )
 
 
-@each
+@each_kind
 @both
 def test_a_resumed_fit_equals_the_uninterrupted_one(
     estimator, augmentation, encoder, few_images, tmp_path, monkeypatch
@@ -221,7 +221,7 @@ def test_a_resumed_fit_equals_the_uninterrupted_one(
     np.testing.assert_array_equal(resumed.labels_, expected.labels_)
 
 
-@each
+@each_kind
 @both
 def test_a_warm_start_goes_on(estimator, augmentation, encoder, few_images, tmp_path):
     model = estimator(3, encoder=encoder, augmentation=augmentation, warm_start=True, **FAST)
@@ -239,7 +239,7 @@ def test_a_warm_start_goes_on(estimator, augmentation, encoder, few_images, tmp_
     np.testing.assert_array_equal(model.predict(few_images), model.labels_)
 
 
-@each
+@each_kind
 @both
 def test_passes_go_on(estimator, augmentation, encoder, few_images, tmp_path):
     model = estimator(3, encoder=encoder, augmentation=augmentation, **FAST)
@@ -256,7 +256,7 @@ def test_passes_go_on(estimator, augmentation, encoder, few_images, tmp_path):
     assert same(model.partial_fit(few_images), other.partial_fit(few_images))
 
 
-@each
+@each_kind
 def test_passes_train_on_features_computed_once(estimator, encoder, few_images):
     # features of a new network are nearly parallel: as they are, k-means magnifies how they round
     fast = {**FAST, "scale": "auto"}
@@ -270,7 +270,7 @@ def test_passes_train_on_features_computed_once(estimator, encoder, few_images):
     assert model.loss_curve_ == pytest.approx(of_rows.loss_curve_, rel=1e-4)
 
 
-@each
+@each_kind
 def test_an_encoder_sees_views_or_images_from_pass_to_pass(
     estimator, encoder, few_images, tmp_path
 ):
@@ -284,7 +284,7 @@ def test_an_encoder_sees_views_or_images_from_pass_to_pass(
     np.testing.assert_array_equal(other.predict(few_images), other.labels_)
 
 
-@each
+@each_kind
 @both
 def test_the_weights_are_kept_once(estimator, augmentation, encoder, few_images):
     model = estimator(3, encoder=encoder, augmentation=augmentation, **FAST).fit(few_images)
