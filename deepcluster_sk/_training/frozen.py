@@ -39,7 +39,7 @@ class FrozenEncoder(nn.Module):
     Attributes
     ----------
     precision : str
-        Number format of the network while an objective is trained.
+        Number format of the network in evaluation mode, while an objective is trained.
     """
 
     precision: Precision = "float32"
@@ -58,8 +58,12 @@ class FrozenEncoder(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return rescaled features."""
         with torch.no_grad():
-            features: Tensor = self.rescale(features_in(self.precision, self.network, x))
-        return features
+            if self.training:  # in the precision of the step
+                features = self.network(x).float()
+            else:
+                features = features_in(self.precision, self.network, x)
+            rescaled: Tensor = self.rescale(features)
+        return rescaled
 
 
 def features_in(precision: Precision, network: nn.Module, x: Tensor) -> Tensor:
