@@ -44,7 +44,7 @@ def short_searches():
         patch.setitem(embedded.__kwdefaults__, "n_steps", 5)
         patch.setitem(partitions.__kwdefaults__, "n_starts", 2)
         patch.setattr(f"{networks}.neighbor_stage.BALANCES", (1.0,))
-        patch.setattr(f"{networks}.unit_heads._START_STEPS", 10)
+        patch.setattr(f"{networks}.unit_heads._START_STEPS", 40)
         yield patch
 
 
