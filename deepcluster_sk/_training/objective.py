@@ -96,7 +96,10 @@ class Objective(nn.Module, ABC):
     n_views: ClassVar[int] = 2
     """How many views of a row the default ``view_rows`` asks for."""
     n_plain_views: ClassVar[int] = 0
-    """How many of the views, the last ones, show rows as they are, without augmentation."""
+    """How many of the views, the last ones, show rows as they are, without augmentation.
+
+    Images get the size that the augmentation gives to the others.
+    """
     multiply_adds: int | None = None
     """Of the encoder, for one sample; None until it is asked for."""
     n_clusters: int
