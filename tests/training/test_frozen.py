@@ -14,6 +14,7 @@ from torch import nn
 
 from deepcluster_sk import ContrastiveClustering, load
 from deepcluster_sk._training.epochs import Epochs
+from deepcluster_sk._training.frozen import features_in
 from deepcluster_sk.augmentations import RandomHorizontalFlip
 from deepcluster_sk.exceptions import EncoderError, ResumeError
 
@@ -362,6 +363,19 @@ def test_in_half_precision_a_row_has_the_same_bits_alone_and_among_others(encode
     together = model.transform(few_images)
     for rows in (slice(7, 8), slice(30, 50), slice(None, None, -1)):
         assert np.array_equal(model.transform(few_images[rows]), together[rows])
+
+
+def test_in_half_precision_a_network_sees_batches_of_one_size():
+    sizes = []
+
+    def network(x):
+        sizes.append(len(x))
+        return x.flatten(1)
+
+    x = torch.rand(70, 1, 4, 4)
+    assert torch.equal(features_in("bfloat16", network, x), x.flatten(1))
+    assert len(sizes) > 1
+    assert len(set(sizes)) == 1
 
 
 def test_gradients_of_images_are_computed_in_full_precision():
