@@ -9,14 +9,14 @@ from torch import Tensor, nn
 
 from .._data.protocols import MapAll
 from .._runtime.threads import libraries_in_one_thread
-from .centroids import spherical_kmeans
 from .neighbor_objective import NeighborObjective
 from .neighbor_stage import NeighborStage
-from .neighbors import NeighborGraph
 
 _STARTED = 20  # iterations: a good start is all that a head has to have
 _SETTLED = 200  # where it is the end
 _IMITATED_ROWS = 20_000  # enough to copy a partition into a head
+# of the logits of a row at the start: heads that are sure of a partition keep its mistakes
+_SPREAD = 0.5
 
 
 def imitation(
@@ -56,9 +56,10 @@ class ClusterHeads(nn.Module):
     """Several linear heads on shared hidden layers, ``Linear -> ReLU``: a ``Linear`` for each.
 
     A single head is caught by chance in a partition where two classes share a cluster and another
-    one is cut in two, and its loss hardly tells. So several are trained side by side, the worst one
-    starts again from k-means now and then, and the best one is kept. With one head this is
-    :func:`projection_head`.
+    one is cut in two, and its loss hardly tells. So several are trained side by side, each starts
+    from a partition of its own of the neighbour graph, and the best one is kept. They start with
+    small logits, which leave it to the loss where rows between two clusters belong. With one head
+    this is :func:`projection_head`.
 
     Parameters
     ----------
@@ -69,11 +70,9 @@ class ClusterHeads(nn.Module):
     n_hidden_layers : int, default=1
         Number of hidden layers, all of the same width.
     start : float, default=0.0
-        Share of the training after which the heads begin to learn, in [0, 1): the first ones from
-        partitions of the neighbour graph or k-means, the others from random weights. Until then the
-        features are shaped by the rest of the loss.
-    n_started : int or None, default=None
-        How many heads start from a partition; None for all.
+        Share of the training after which the heads begin to learn, in [0, 1): from partitions of
+        the neighbour graph, or from random weights if it is 0. Until then the features are shaped
+        by the rest of the loss.
     """
 
     started: Tensor
@@ -87,7 +86,6 @@ class ClusterHeads(nn.Module):
         *,
         n_hidden_layers: int = 1,
         start: float = 0.0,
-        n_started: int | None = None,
     ) -> None:
         super().__init__()
         self.hidden: nn.Module = nn.Identity()
@@ -99,7 +97,6 @@ class ClusterHeads(nn.Module):
         self.n_clusters = n_clusters
         self.n_heads = n_heads
         self.start = start
-        self.n_started = n_heads if n_started is None else n_started
         self.register_buffer("started", torch.tensor(float(start == 0)))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -110,7 +107,7 @@ class ClusterHeads(nn.Module):
     def before_epoch(
         self, progress: float, map_all: MapAll, encoder: nn.Module, neighbors: NeighborStage
     ) -> None:
-        """Search neighbours and restart heads when it is time to.
+        """Search neighbours and start the heads when it is time to.
 
         Parameters
         ----------
@@ -124,10 +121,6 @@ class ClusterHeads(nn.Module):
         if not self.started and progress >= self.start:
             features = map_all.on_sampled(encoder) if features is None else features
             self._start(features, neighbors)
-        elif features is not None and neighbors.graph is not None and self.n_heads > 1:
-            # heads that share an encoder tend to be caught in the same merged clusters
-            worst = int(self._agreements(features, neighbors.graph).argmin())
-            self._restart(worst, features)
 
     def keep_best(self, features: Tensor, neighbors: NeighborStage) -> None:
         """Drop all heads but the one on which neighbours agree the most.
@@ -145,7 +138,9 @@ class ClusterHeads(nn.Module):
             self._start(features, neighbors)
         best = 0
         if neighbors.partitions is not None:
-            self._restart(best, features, neighbors.partitions[0], n_iterations=_SETTLED)
+            generator = torch.Generator().manual_seed(0)
+            some = torch.randperm(len(features), generator=generator)[:_IMITATED_ROWS]
+            self.imitate(best, features[some], neighbors.partitions[0][some])
         elif self.n_heads > 1:
             best = self.best(features, neighbors)
         first = best * self.n_clusters
@@ -162,55 +157,49 @@ class ClusterHeads(nn.Module):
             heads.copy_(heads[head].clone().expand_as(heads))
 
     def _start(self, features: Tensor, neighbors: NeighborStage) -> None:
-        """Start heads from partitions of the graph of the inputs, or else from k-means."""
+        """Let each head imitate a partition, without being sure of it."""
         self.started.fill_(1)
-        partitions = neighbors.partitions
-        for head in range(min(self.n_started, self.n_heads)):
-            labels = None if partitions is None else partitions[head % len(partitions)]
-            self._restart(head, features, labels)
+        rows, partitions = neighbors.starts(features, self.n_heads)
+        for head, labels in enumerate(partitions):
+            self.imitate(head, features[rows], labels, _STARTED, spread=_SPREAD)
 
-    def _restart(
+    def imitate(
         self,
         head: int,
         features: Tensor,
-        labels: Tensor | None = None,
+        labels: Tensor,
+        n_iterations: int = _SETTLED,
         *,
-        n_iterations: int = _STARTED,
-    ) -> None:
-        """Let a head imitate a partition of some of the features (n, in_features), its own choice.
-
-        That of the labels (n,), or else of k-means.
-        """
-        generator = torch.Generator().manual_seed(head)
-        some = torch.randperm(len(features), generator=generator)[:_IMITATED_ROWS]
-        features = features[some]
-        labels = spherical_kmeans(features, self.n_clusters) if labels is None else labels[some]
-        if len(torch.unique(labels)) > 1:  # not for one cluster, or rows that are all alike
-            self.imitate(head, features, labels, n_iterations)
-
-    def _agreements(self, features: Tensor, graph: NeighborGraph) -> Tensor:
-        """Agreement of neighbours on the clusters of each head: (n_heads,)."""
-        return torch.tensor([graph.agreement(labels) for labels in self(features).argmax(dim=2)])
-
-    def imitate(
-        self, head: int, features: Tensor, labels: Tensor, n_iterations: int = _STARTED
+        spread: float | None = None,
     ) -> None:
         """Set one head to a logistic regression of given labels on the hidden layer.
+
+        Of one cluster there is nothing to learn; the head stays as it is.
 
         Parameters
         ----------
         head : int
         features : Tensor of shape (n, in_features)
         labels : Tensor of shape (n,), int64
-            Clusters in ``[0, n_clusters)``, at least two of them.
+            Clusters in ``[0, n_clusters)``.
         n_iterations : int
             Of the regression, at the most.
+        spread : float or None, default=None
+            Largest standard deviation of the logits of a row, in the mean over the rows; larger
+            ones are scaled down. None leaves them as they are.
         """
-        weight, bias = imitation(self.hidden(features), labels, self.n_clusters, n_iterations)
+        if len(torch.unique(labels)) == 1:
+            return
+        hidden = self.hidden(features)
+        weight, bias = imitation(hidden, labels, self.n_clusters, n_iterations)
+        weight, bias = weight.to(features.device), bias.to(features.device)
+        if spread is not None:
+            scale = spread / (hidden @ weight.mT + bias).std(dim=1).mean().clamp_min(spread)
+            weight, bias = scale * weight, scale * bias
         outputs = slice(head * self.n_clusters, (head + 1) * self.n_clusters)
         with torch.no_grad():
-            self.output.weight[outputs] = weight.to(features.device)
-            self.output.bias[outputs] = bias.to(features.device)
+            self.output.weight[outputs] = weight
+            self.output.bias[outputs] = bias
 
     def adapt_to(self, n_outputs: int) -> None:
         """Have as many heads as a state with so many outputs: one after training."""
@@ -242,7 +231,7 @@ class ClusterHeadsObjective(NeighborObjective):
         return logits.float().softmax(dim=-1)
 
     def before_epoch(self, progress: float, map_all: MapAll) -> None:
-        """Find the neighbours when it is time, and give the worst head a fresh start."""
+        """Find the neighbours and start the heads when it is time to."""
         self.cluster_heads.before_epoch(progress, map_all, self.encoder, self.neighbors)
 
     def learned_assignments(self, features: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ _FEWEST = 3  # neighbours: with fewer, the graph falls apart
 _AMONG_INPUTS, _AMONG_FEATURES = 1 / 2, 1 / 12
 _SMALL = 120  # rows in a cluster, in the mean
 _JUDGES = 10  # neighbours that compare clusters where training had none
+_START_ROWS = 10_000  # enough to tell where the clusters are; the time grows with the square
 _LINKED_ROWS, _LINKS = 10_000, 10  # of the graph that tells which clusters are close, if any
 
 
@@ -96,10 +97,8 @@ class NeighborStage:
 
         All processes get what rank 0 found: elsewhere, distances may round differently.
         """
-        share = _AMONG_INPUTS if self.among_inputs else _AMONG_FEATURES
-        mean_size = len(sampled) / self.n_clusters
-        most = max(_FEWEST, int(share * mean_size))
-        search = NeighborSearch(sampled, min(self.n_neighbors, most), by_direction=by_direction)
+        n_neighbors = self._most_neighbors(len(sampled), self.n_neighbors)
+        search = NeighborSearch(sampled, n_neighbors, by_direction=by_direction)
         self.graph = NeighborGraph(search.graph())
         is_last = self._n_searches == len(self._times)
         if is_last and self.will_decide(len(sampled)):
@@ -119,6 +118,49 @@ class NeighborStage:
         """Tell whether the last graph of so many sampled rows decides on the clusters."""
         is_small = n_sampled / self.n_clusters < _SMALL
         return self.decides and self.n_neighbors > 0 and (self.among_inputs or is_small)
+
+    def starts(self, features: Tensor, n_starts: int) -> tuple[Tensor, Tensor]:
+        """Return partitions that clusters may start from.
+
+        Those of the graph, if it decides. Otherwise partitions of a graph of some of the features
+        and k-means of them take turns: where one of them is caught, the other one seldom is. The
+        clusters are even, as the losses want them.
+
+        Parameters
+        ----------
+        features : Tensor of shape (n, d)
+            Of the sampled rows.
+        n_starts : int
+
+        Returns
+        -------
+        rows : Tensor of shape (r,), int64
+            Numbers of the features that are partitioned.
+        labels : Tensor of shape (n_starts, r), int64
+            The partitions.
+        """
+        generator = torch.Generator().manual_seed(0)
+        rows = torch.randperm(len(features), generator=generator)[:_START_ROWS]
+        if self.partitions is not None:
+            turns = torch.arange(n_starts) % len(self.partitions)
+            return rows, self.partitions[turns][:, rows]
+        directions = F.normalize(features[rows.to(features.device)], dim=1)
+        n_neighbors = self._most_neighbors(len(rows), self.n_neighbors or _JUDGES)
+        search = NeighborSearch(directions, n_neighbors)
+        edges = NeighborGraph(search.graph()).edges
+        of_graph = partitions(edges, search.rows, self.n_clusters, seed=0, balances=(1.0,))
+        found = [
+            spherical_kmeans(directions, self.n_clusters, seed=number // 2)
+            if number % 2
+            else torch.from_numpy(of_graph[number // 2 % len(of_graph)])
+            for number in range(n_starts)
+        ]
+        return rows, torch.stack(found)
+
+    def _most_neighbors(self, n_rows: int, wanted: int) -> int:
+        """Return how many of the wanted neighbours each of some rows may have."""
+        share = _AMONG_INPUTS if self.among_inputs else _AMONG_FEATURES
+        return min(wanted, max(_FEWEST, int(share * n_rows / self.n_clusters)))
 
     def preferred(self, labels: Tensor, features: Tensor) -> int:
         """Return on which of several labellings neighbours agree the most.

@@ -93,7 +93,6 @@ class ContrastiveObjective(ClusterHeadsObjective):
             settings.n_clusters,
             settings.n_heads,
             start=settings.cluster_start,
-            n_started=1,
         )
 
     def forward(self, batch: Batch) -> LossOutput:
@@ -167,7 +166,7 @@ class ContrastiveClustering(BaseDeepClusterer):
 
     Parameters
     ----------
-    n_heads : int, default=6
+    n_heads : int, default=3
         Number of cluster heads that are trained side by side on one encoder. The one is kept on
         which neighbours agree the most. The paper has one; more make the result depend less on
         the seed.
@@ -185,9 +184,9 @@ class ContrastiveClustering(BaseDeepClusterer):
         Weight of the entropy terms. Lower it for clusters of very different size, raise it if
         clusters stay empty.
     cluster_start : float, default=0.3
-        Share of the epochs after which the cluster heads begin to learn, in [0, 1): one from
-        k-means on the features, the others from random weights. Until then only the instance head
-        is trained. 0 is the paper's method.
+        Share of the epochs after which the cluster heads begin to learn, in [0, 1): in
+        turns from a partition of the features' neighbour graph and from k-means. Until then only
+        the instance head is trained. 0 is the paper's method, with random weights.
 
     Attributes
     ----------
@@ -216,7 +215,7 @@ class ContrastiveClustering(BaseDeepClusterer):
     _paper: ClassVar[Preset] = _PAPER
     _against_empty: ClassVar[str] = " a larger entropy_weight,"
 
-    n_heads: kinds.PositiveInt = 6
+    n_heads: kinds.PositiveInt = 3
     hidden_dim: kinds.PositiveInt = 256
     projection_dim: kinds.PositiveInt = 128
     instance_temperature: kinds.PositiveFloat = 0.5

@@ -249,9 +249,9 @@ class DeepRobustClustering(BaseDeepClusterer):
         Whether the penalty is divided by its value for equal clusters; it grows with the batch
         otherwise, as in the paper.
     cluster_start : float, default=0.3
-        Share of the epochs after which the heads for the K clusters begin to learn, from k-means on
-        the features, in [0, 1). Until then only the finer head is trained; without
-        one, they begin at once. 0 is the paper's method.
+        Share of the epochs after which the heads for the K clusters begin to learn, in [0, 1):
+        in turns from a partition of the features' neighbour graph and from k-means. Until then only
+        the finer head is trained; without one, they begin at once. 0 is the paper's method.
 
     Attributes
     ----------

@@ -137,7 +137,6 @@ class GraphContrastiveObjective(ClusterHeadsObjective):
             settings.n_clusters,
             settings.n_heads,
             start=settings.cluster_start,
-            n_started=int(settings.kmeans_start),
         )
         self._weights: list[Tensor] = []  # of the neighbours that later steps of the epoch show
 
@@ -204,7 +203,6 @@ _PAPER = Preset(
         "n_heads": 1,
         "hidden_dim": 512,
         "head_hidden_dim": 0,
-        "kmeans_start": False,
         "representation_temperature": 0.1,
         "laplacian_scale": 3.0,
         "include_self": True,
@@ -245,7 +243,7 @@ class GraphContrastiveClustering(BaseDeepClusterer):
 
     Parameters
     ----------
-    n_heads : int, default=6
+    n_heads : int, default=3
         Number of cluster heads that are trained side by side on one encoder. The one is kept on
         which neighbours agree the most. The paper has one.
     hidden_dim : int, default=256
@@ -272,16 +270,14 @@ class GraphContrastiveClustering(BaseDeepClusterer):
     include_self : bool, default=False
         Whether projections are also told from themselves, as in the authors' code, which weakens
         the contrast at low temperatures.
-    kmeans_start : bool, default=True
-        Whether the first cluster head starts from k-means on the features, or for rows from a
-        partition of the graph; False for random weights, as in the paper.
     n_searches : int, default=2
         How often the graph is built from features, at `neighbor_start` and at even distances from
         there on; the authors' code builds it every five epochs. A graph of the inputs is built
         once.
     cluster_start : float, default=0.3
-        Share of the epochs after which the cluster heads begin to learn, in [0, 1). Until then only
-        the instance head is trained. In the authors' code they begin with the graph.
+        Share of the epochs after which the cluster heads begin to learn, in [0, 1): in turns
+        from a partition of the features' neighbour graph and from k-means. Until then only the
+        instance head is trained. In the authors' code they begin with the graph.
 
     Attributes
     ----------
@@ -308,7 +304,7 @@ class GraphContrastiveClustering(BaseDeepClusterer):
     _paper: ClassVar[Preset] = _PAPER
     _against_empty: ClassVar[str] = " a larger balance_weight,"
 
-    n_heads: kinds.PositiveInt = 6
+    n_heads: kinds.PositiveInt = 3
     hidden_dim: kinds.PositiveInt = 256
     head_hidden_dim: kinds.NonNegativeInt = 256
     projection_dim: kinds.PositiveInt = 128
@@ -319,5 +315,4 @@ class GraphContrastiveClustering(BaseDeepClusterer):
     n_shown_neighbors: kinds.PositiveInt = 1
     laplacian_scale: kinds.PositiveFloat = 10.0
     include_self: kinds.Boolean = False
-    kmeans_start: kinds.Boolean = True
     n_searches: kinds.PositiveInt = 2

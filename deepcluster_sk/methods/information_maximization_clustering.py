@@ -215,8 +215,8 @@ class InformationMaximizationClustering(BaseDeepClusterer):
         Number of further views of each sample that have no codes of their own, but from which codes
         are predicted. Each costs half as much as a step with two views.
     cluster_start : float, default=0.3
-        Share of the epochs after which the classifiers begin to learn, from k-means on the
-        features, in [0, 1). 0 is the paper's method.
+        Share of the epochs after which the classifiers begin to learn, in [0, 1): in turns
+        from a partition of the features' neighbour graph and from k-means. 0 is the paper's method.
 
     Attributes
     ----------

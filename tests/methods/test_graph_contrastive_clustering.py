@@ -153,7 +153,6 @@ SETTINGS = {
     "n_shown_neighbors": 2,
     "laplacian_scale": 3.0,
     "include_self": True,
-    "kmeans_start": True,
     "n_searches": 2,
     "cluster_start": 0.0,
     "n_neighbors": 3,
@@ -262,17 +261,6 @@ def test_gradients_reach_encoder_and_all_heads():
     model = objective()
     model(epoch(model)[0]).total.backward()
     assert all(p.grad.abs().sum() > 0 for p in model.parameters() if p.ndim == 2)
-
-
-def test_a_head_without_kmeans_keeps_its_random_weights():
-    model = objective(cluster_start=0.4, kmeans_start=False, n_heads=1)
-    before = model.cluster_heads.output.weight.clone()
-    epoch(model)
-    assert model.cluster_heads.started == 1
-    assert torch.equal(model.cluster_heads.output.weight, before)
-    started = objective(cluster_start=0.4, n_heads=1)
-    epoch(started)
-    assert not torch.equal(started.cluster_heads.output.weight, before)
 
 
 def test_one_linear_head_is_possible_as_in_the_paper():

@@ -88,13 +88,13 @@ def blind_heads(n_heads, **kwargs):
     return heads
 
 
-def stage(n_neighbors=3, space="features"):
+def stage(n_neighbors=3, n_clusters=3, space="features"):
     return NeighborStage(
         Settings(
             n_neighbors=n_neighbors,
             neighbor_start=0.5,
             neighbor_space=space,
-            n_clusters=3,
+            n_clusters=n_clusters,
             join=False,
         )
     )
@@ -118,32 +118,45 @@ def run_epochs(heads, features, times, space="features"):
     return neighbors
 
 
-def test_one_head_restarts_from_kmeans_at_the_start_of_the_stage_and_in_its_middle():
+@pytest.mark.parametrize("n_heads", [1, 3])
+def test_late_heads_all_start_from_partitions(n_heads):
     features, labels = groups()
-    counts = []
-    for times in ([0.4], [0.5], [0.5, 0.6], [0.5, 0.75], [0.5, 0.75, 0.9]):
-        heads = blind_heads(3)
-        run_epochs(heads, features, times)
-        counts.append(count_that_see(heads, features, labels))
-    assert counts == [0, 1, 1, 2, 2]
-
-
-def test_a_single_head_never_restarts():
-    features, labels = groups()
-    heads = blind_heads(1)
-    run_epochs(heads, features, [0, 0.5, 0.75])
-    assert count_that_see(heads, features, labels) == 0
-
-
-def test_late_heads_all_start_from_kmeans():
-    features, labels = groups()
-    heads = blind_heads(3, start=0.3)
+    heads = blind_heads(n_heads, start=0.3)
     assert heads.started == 0
     run_epochs(heads, features, [0, 0.2])
     assert heads.started == count_that_see(heads, features, labels) == 0
     run_epochs(heads, features, [0.3])
     assert heads.started == 1
-    assert count_that_see(heads, features, labels) == 3
+    assert count_that_see(heads, features, labels) == n_heads
+
+
+def test_heads_start_unsure_of_their_partition():
+    features, labels = groups()
+    heads = blind_heads(3, start=0.3)
+    run_epochs(heads, features, [0.3])
+    logits = heads(features)
+    torch.testing.assert_close(logits.std(dim=2).mean(dim=1), torch.full((3,), 0.5))
+    assert logits.softmax(dim=2).max() < 0.6
+    with torch.no_grad():
+        heads.imitate(0, features, labels)
+        assert heads(features)[0].softmax(dim=1).max(dim=1).values.min() > 0.68
+
+
+def test_heads_start_once():
+    features, _ = groups()
+    heads = blind_heads(2, start=0.3)
+    run_epochs(heads, features, [0.3])
+    nn.init.zeros_(heads.output.weight)
+    run_epochs(heads, features, [0.5, 0.75, 0.9])
+    assert not heads.output.weight.any()
+
+
+def test_heads_that_start_at_once_keep_their_random_weights():
+    features, _ = groups()
+    heads = ClusterHeads(5, 8, 3, 2)
+    before = heads.output.weight.clone()
+    run_epochs(heads, features, [0, 0.5, 0.75])
+    assert torch.equal(heads.output.weight, before)
 
 
 def test_the_head_on_which_neighbors_agree_is_kept():
@@ -175,14 +188,6 @@ def test_heads_that_never_started_do_so_in_the_end():
     assert count_that_see(heads, features, labels) == 1
 
 
-def test_some_late_heads_may_start_from_random_weights():
-    features, labels = groups()
-    heads = blind_heads(3, start=0.3, n_started=1)
-    run_epochs(heads, features, [0.3])
-    assert heads.started == 1
-    assert count_that_see(heads, features, labels) == 1
-
-
 def test_heads_start_from_partitions_of_the_inputs():
     features, _ = groups()
     heads = blind_heads(3, start=0.3)
@@ -204,8 +209,9 @@ def test_the_head_that_is_kept_imitates_the_best_partition_of_the_inputs():
 
 
 @pytest.mark.parametrize("n_clusters", [1, 3])
-def test_restarting_on_equal_rows_changes_nothing(n_clusters):
+def test_heads_start_on_equal_rows_as_on_others(n_clusters):
     heads = ClusterHeads(5, 8, n_clusters, 2, start=0.1)
-    before = heads(torch.ones(9, 5))
-    run_epochs(heads, torch.ones(9, 5), [0.2])
-    torch.testing.assert_close(heads(torch.ones(9, 5)), before)
+    with torch.no_grad():
+        heads.before_epoch(0.2, RowMap(torch.ones(9, 5)), nn.Identity(), stage(0, n_clusters))
+    assert heads.started == 1
+    assert heads(torch.ones(9, 5)).isfinite().all()

@@ -6,6 +6,7 @@ from sklearn.decomposition import PCA
 from sklearn.metrics import adjusted_rand_score
 from torch import nn
 
+from deepcluster_sk._networks.centroids import spherical_kmeans
 from deepcluster_sk._networks.neighbor_stage import NeighborStage
 from deepcluster_sk._networks.neighbors import NeighborGraph, NeighborSearch
 from deepcluster_sk._training.objective import Settings
@@ -302,6 +303,39 @@ def test_kmeans_takes_over_only_where_neighbors_agree_on_it_more():
     neighbors.search(0.5, RowMap(rows), nn.Identity())
     assert adjusted_rand_score(labels, neighbors.new_labels(rows @ blind.T, rows)) == 1
     assert neighbors.new_labels(rows, rows) is None
+
+
+@pytest.mark.parametrize("n_neighbors", [0, 3])
+def test_starts_are_partitions_of_a_graph_and_kmeans_in_turns(n_neighbors):
+    features, labels = directions(60)
+    neighbors = stage(n_neighbors, n_clusters=3)
+    rows, found = neighbors.starts(features, 5)
+    assert found.shape == (5, 60)
+    for of_rows in found:
+        assert adjusted_rand_score(labels[rows], of_rows) == 1
+    for number, of_rows in enumerate(found[1::2]):
+        expected = spherical_kmeans(features[rows], 3, seed=number)
+        assert torch.equal(of_rows, expected)
+
+
+def test_starts_are_those_of_some_rows(monkeypatch):
+    monkeypatch.setattr("deepcluster_sk._networks.neighbor_stage._START_ROWS", 40)
+    features, labels = directions(90)
+    for neighbors in (stage(3, n_clusters=3), stage(3, among_inputs=True, n_clusters=3)):
+        neighbors.search(0.0, RowMap(features), nn.Identity())
+        rows, found = neighbors.starts(features, 2)
+        assert len(rows.unique()) == 40
+        assert all(adjusted_rand_score(labels[rows], of_rows) == 1 for of_rows in found)
+
+
+def test_where_the_graph_decides_the_starts_are_its_partitions():
+    rows, _ = directions(60)
+    neighbors = stage(3, among_inputs=True, n_clusters=3)
+    neighbors.search(0.0, RowMap(rows), nn.Identity())
+    n_found = len(neighbors.partitions)
+    sampled, found = neighbors.starts(rows, n_found + 1)
+    expected = torch.cat([neighbors.partitions, neighbors.partitions[:1]])[:, sampled]
+    assert torch.equal(found, expected)
 
 
 def test_clusters_of_inputs_are_the_best_partition_of_their_graph():
