@@ -72,7 +72,7 @@ class BaseDeepClusterer(
     outlier_fraction: kinds.FractionOrNone = None
     cluster_start: kinds.Fraction = 0.3
     n_neighbors: kinds.Neighbors = "auto"
-    neighbor_start: kinds.Fraction = 0.3
+    neighbor_start: kinds.Fraction = 0.6
     neighbor_space: Annotated[str, kinds.one_of("auto", "inputs", "features")] = "auto"
     self_labelling: kinds.Fraction = 0.0
     max_epochs: kinds.MaxEpochs = "auto"

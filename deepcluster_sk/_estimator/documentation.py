@@ -99,9 +99,9 @@ n_neighbors : int or "auto", default="auto"
     graph also judges the clusters, and for rows decides on them. 0 leaves all of this out, as in
     the papers; ``"auto"`` is 15 among inputs and 10 among features. Among inputs they are at most
     half of the mean size of a cluster, among features a twelfth.
-neighbor_start : float, default=0.3
+neighbor_start : float, default=0.6
     Share of the epochs after which neighbours are searched among the features, in [0, 1); they
-    are searched again after each third of the rest. Without meaning for neighbours among inputs.
+    are searched again in the middle of the rest. Without meaning for neighbours among inputs.
 neighbor_space : {"auto", "inputs", "features"}, default="auto"
     ``"features"``: the neighbour stage begins at `neighbor_start`. ``"inputs"``: it begins with
     the first step, with neighbours among the samples themselves, whose graph decides on the

@@ -30,8 +30,8 @@ class NeighborStage:
     """The part of a training in which the second view shows a neighbour.
 
     Neighbours are searched among the inputs before the first step, or among the features when a
-    share of the training is done, and twice again in what is left. Their graph also has a say in
-    the clusters. That of the inputs decides on them: they start from its partitions. That of
+    share of the training is done, and again in the middle of what is left. Their graph also has a
+    say in the clusters. That of the inputs decides on them: they start from its partitions. That of
     the features judges them, but decides as well where they are small: views of one object form
     chains, which linear heads and centroids tear.
 
@@ -40,13 +40,13 @@ class NeighborStage:
     settings : Settings
         ``n_neighbors``, where 0 leaves the stage out; ``neighbor_start``, ``neighbor_space`` and
         ``n_clusters``.
-    n_searches : int, default=3
+    n_searches : int, default=2
         Number of searches among the features, spread evenly over what is left of the training.
     decides : bool, default=True
         Whether the graph may decide on the clusters; otherwise no partition of it is searched.
     """
 
-    def __init__(self, settings: Settings, n_searches: int = 3, *, decides: bool = True) -> None:
+    def __init__(self, settings: Settings, n_searches: int = 2, *, decides: bool = True) -> None:
         self.decides = decides
         self.n_neighbors: int = settings.n_neighbors
         self.among_inputs = settings.neighbor_space == "inputs"

@@ -270,7 +270,7 @@ class GraphContrastiveClustering(BaseDeepClusterer):
     include_self : bool, default=False
         Whether projections are also told from themselves, as in the authors' code, which weakens
         the contrast at low temperatures.
-    n_searches : int, default=3
+    n_searches : int, default=2
         How often the graph is built from features, at `neighbor_start` and at even distances from
         there on; the authors' code builds it every five epochs. A graph of the inputs is built
         once.
@@ -315,4 +315,4 @@ class GraphContrastiveClustering(BaseDeepClusterer):
     n_shown_neighbors: kinds.PositiveInt = 1
     laplacian_scale: kinds.PositiveFloat = 10.0
     include_self: kinds.Boolean = False
-    n_searches: kinds.PositiveInt = 3
+    n_searches: kinds.PositiveInt = 2

@@ -108,9 +108,9 @@ def searches(neighbors, times):
     return [t for t, hit in zip(times, found, strict=True) if hit]
 
 
-def test_neighbors_are_searched_at_their_start_and_twice_until_the_end():
-    times = [0, 0.3, 0.4, 0.5, 0.59, 0.6, 0.7, 0.8, 0.9]
-    assert searches(stage(start=0.4), times) == [0.4, 0.6, 0.8]
+def test_neighbors_are_searched_at_their_start_and_halfway_to_the_end():
+    times = [0, 0.3, 0.5, 0.6, 0.74, 0.75, 0.9]
+    assert searches(stage(), times) == [0.5, 0.75]
     assert searches(stage(0), times) == []
 
 
@@ -159,9 +159,7 @@ def test_features_have_partitions_in_the_end_where_clusters_are_small(n, is_smal
     neighbors = stage(3, n_clusters=3)
     neighbors.search(0.5, RowMap(rows), nn.Identity())
     assert neighbors.partitions is None
-    neighbors.search(0.7, RowMap(rows), nn.Identity())
-    assert neighbors.partitions is None
-    neighbors.search(0.9, RowMap(rows), nn.Identity())
+    neighbors.search(0.75, RowMap(rows), nn.Identity())
     assert (neighbors.partitions is not None) == is_small
     if is_small:
         assert adjusted_rand_score(labels, neighbors.new_labels(None, rows)) == 1
