@@ -139,7 +139,7 @@ class ClusteringAcrossViews(BaseDeepClusterer):
 
     Parameters
     ----------
-    n_heads : int, default=3
+    n_heads : int, default=6
         Number of cluster heads that are trained side by side on one encoder. The one is kept on
         which neighbours agree the most. The paper has one.
     hidden_dim : int, default=256
@@ -180,7 +180,7 @@ class ClusteringAcrossViews(BaseDeepClusterer):
     _paper: ClassVar[Preset] = _PAPER
     _against_empty: ClassVar[str] = " a larger entropy_weight,"
 
-    n_heads: kinds.PositiveInt = 3
+    n_heads: kinds.PositiveInt = 6
     hidden_dim: kinds.PositiveInt = 256
     projection_dim: kinds.PositiveInt = 128
     instance_temperature: kinds.PositiveFloat = 0.5
