@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from .._training.objective import take_shapes
 
 _LOWEST, _HIGHEST = np.log(0.1), np.log(1000.0)  # logarithms of the common temperature
-_HALVINGS = 24  # to a precision of 1e-6
+_HALVINGS = 40  # to 1e-11: coarser, the last one turns rounding of the features into a step
 _MOST_ROWS = 20_000
 _ROUNDS = 3  # temperatures of clusters act on each other's members
 _MEMBERS = 20.0  # smaller clusters stay near the common temperature

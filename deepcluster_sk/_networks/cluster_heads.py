@@ -35,20 +35,21 @@ def imitation(
 
     Returns
     -------
-    weight : Tensor of shape (n_clusters, d), float32
-        On the CPU.
-    bias : Tensor of shape (n_clusters,), float32
+    weight : Tensor of shape (n_clusters, d)
+        On the CPU, of the type of the features.
+    bias : Tensor of shape (n_clusters,)
         Far below zero for clusters without members.
     """
     rows = features.cpu().numpy()
     with libraries_in_one_thread():
         model = LogisticRegression(max_iter=n_iterations).fit(rows, labels.cpu().numpy())
-    weight, bias = torch.zeros(n_clusters, rows.shape[1]), torch.full((n_clusters,), -10.0)
+    weight = torch.zeros(n_clusters, rows.shape[1], dtype=features.dtype)
+    bias = torch.full((n_clusters,), -10.0, dtype=features.dtype)
     coef, intercept = model.coef_, model.intercept_
     if len(model.classes_) == 2:  # one row stands for the difference of both
         coef, intercept = np.vstack([-coef, coef]) / 2, np.hstack([-intercept, intercept]) / 2
-    weight[model.classes_] = torch.from_numpy(coef).float()
-    bias[model.classes_] = torch.from_numpy(intercept).float()
+    weight[model.classes_] = torch.from_numpy(coef).to(weight)
+    bias[model.classes_] = torch.from_numpy(intercept).to(bias)
     return weight, bias
 
 
