@@ -58,9 +58,9 @@ class ClusterHeads(nn.Module):
 
     A single head is caught by chance in a partition where two classes share a cluster and another
     one is cut in two, and its loss hardly tells. So several are trained side by side, each starts
-    from a partition of its own of the neighbour graph, and the best one is kept. They start with
-    small logits, which leave it to the loss where rows between two clusters belong. With one head
-    this is :func:`projection_head`.
+    from a partition of its own, of the neighbour graph or by k-means, and the best one is kept.
+    They start with small logits, which leave it to the loss where rows between two clusters belong.
+    With one head this is :func:`projection_head`.
 
     Parameters
     ----------
@@ -71,8 +71,8 @@ class ClusterHeads(nn.Module):
     n_hidden_layers : int, default=1
         Number of hidden layers, all of the same width.
     start : float, default=0.0
-        Share of the training after which the heads begin to learn, in [0, 1): from partitions of
-        the neighbour graph, or from random weights if it is 0. Until then the features are shaped
+        Share of the training after which the heads begin to learn, in [0, 1): from partitions,
+        or from random weights if it is 0. Until then the features are shaped
         by the rest of the loss.
     """
 
