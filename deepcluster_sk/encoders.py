@@ -5,6 +5,7 @@ import math
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
@@ -28,6 +29,8 @@ _HOG_FAINT = 1e-4  # energy of a block below which it is noise
 _SMALL_CNN_PIXELS = 32  # "auto": longest side up to which SmallCNN is used
 _SMALL_CNN_INPUT = 20  # side that grey images are resized to for "cnn"
 _SMALL_CNN_DEEP_PIXELS = 16  # shortest side from which "cnn" halves its maps three times
+# pairs of pixels, by the square of a kernel's size, up to which products pay; and in half precision
+_PAIRS, _PAIRS_BFLOAT16 = 2, 4
 _SMALL_STEM_PIXELS = 96  # longest side up to which a ResNet gets the small-image stem
 _FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)  # what features may be
 _TOLERANCE = 1e-4  # of the largest feature: what features may change with the rest of the batch
@@ -171,9 +174,57 @@ def _windows(side: int, grid: int, like: Tensor) -> Tensor:
     return (inside / inside.sum(dim=1, keepdim=True)).to(like.dtype)
 
 
+class _Convolution(nn.Conv2d):
+    """A square convolution; in training on small maps, the product with a matrix of pixel pairs.
+
+    On a CPU, matrices are multiplied so much faster than small maps are convolved that this pays
+    although the kernel joins only a part of the pairs.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (n, in_channels, H, W) to (n, out_channels, H', W')."""
+        height, width = ((size - 1) // self.stride[0] + 1 for size in x.shape[2:])
+        n_pairs = x.shape[2] * x.shape[3] * height * width
+        if not self.training or n_pairs > _most_pairs(x.device) * self.kernel_size[0] ** 4:
+            return super().forward(x)
+        taps = _taps(*x.shape[2:], height, width, self.kernel_size[0], self.stride[0])
+        taps, channels = taps.to(self.weight), (self.in_channels, self.out_channels)
+        weights = self.weight.permute(2, 3, 1, 0).reshape(taps.shape[1], -1)
+        pairs = (taps @ weights).view(-1, height * width, *channels)
+        matrix = pairs.transpose(1, 2).reshape(-1, height * width * self.out_channels)
+        result = x.permute(0, 2, 3, 1).flatten(1) @ matrix
+        return result.view(-1, height, width, self.out_channels).permute(0, 3, 1, 2)
+
+
+def _most_pairs(device: torch.device) -> int:
+    """Return up to how many pairs of pixels a product pays, by the square of a kernel's size."""
+    if device.type != "cpu":
+        return 0
+    return _PAIRS_BFLOAT16 if torch.is_autocast_enabled("cpu") else _PAIRS
+
+
+@lru_cache
+def _taps(
+    height: int, width: int, out_height: int, out_width: int, kernel: int, stride: int
+) -> Tensor:
+    """Tell which weight of a kernel joins two pixels, if any: (pairs, kernel ** 2) of 0 and 1.
+
+    The first pixel of a pair is one of the map, the second one of the result of a convolution that
+    is padded by half of the kernel.
+    """
+
+    def along(size: int, out_size: int) -> Tensor:
+        offset = torch.arange(size)[:, None] - stride * torch.arange(out_size) + kernel // 2
+        return (offset[:, :, None] == torch.arange(kernel)).float()  # (size, out_size, kernel)
+
+    rows, columns = along(height, out_height), along(width, out_width)
+    taps = torch.einsum("ioa,jpb->ijopab", rows, columns)
+    return taps.reshape(-1, kernel**2)
+
+
 def _convolution(n_in: int, n_out: int, *, kernel: int, stride: int) -> list[nn.Module]:
     return [
-        nn.Conv2d(n_in, n_out, kernel, stride, padding=kernel // 2, bias=False),
+        _Convolution(n_in, n_out, kernel, stride, padding=kernel // 2, bias=False),
         nn.BatchNorm2d(n_out),
         nn.ReLU(inplace=True),
     ]

@@ -16,6 +16,7 @@ from deepcluster_sk.encoders import (
     MLP,
     OrientedGradients,
     SmallCNN,
+    _convolution,
     build_encoder,
     input_size,
     is_kept_contiguous,
@@ -118,6 +119,50 @@ def test_own_networks_take_widths():
     assert MLP(3, (4, 5))(torch.zeros(6, 3)).shape == (6, 5)
     cnn = SmallCNN(2, (4, 5), strides=(1, 2), grid=2)
     assert cnn(torch.zeros(6, 2, 8, 8)).shape == (6, 20)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "shape"),
+    [
+        ((1, 4, 5, 2), (8, 8)),
+        ((3, 5, 3, 2), (4, 3)),
+        ((5, 4, 3, 1), (2, 2)),
+        ((3, 4, 3, 1), (1, 3)),
+    ],
+)
+def test_convolutions_of_small_maps_are_products_with_the_same_result(sizes, shape, monkeypatch):
+    n_in, n_out, kernel, stride = sizes
+    own = _convolution(n_in, n_out, kernel=kernel, stride=stride)[0].double()
+    usual = nn.Conv2d(n_in, n_out, kernel, stride, padding=kernel // 2, bias=False).double()
+    usual.load_state_dict(own.state_dict())
+    x = torch.randn(7, n_in, *shape, dtype=torch.float64, requires_grad=True)
+
+    def gradients(convolution):
+        result = convolution(x)
+        weights = torch.linspace(-1, 2, result.numel(), dtype=torch.float64).view(result.shape)
+        return result, *torch.autograd.grad((weights * result).sum(), (x, convolution.weight))
+
+    expected = gradients(usual)
+    assert torch.equal(own.eval()(x), expected[0])
+    monkeypatch.setattr(nn.Conv2d, "forward", None)  # products are no convolutions
+    torch.testing.assert_close(gradients(own.train()), expected)
+
+
+def test_convolutions_of_larger_maps_stay_convolutions(monkeypatch):
+    calls = []
+    monkeypatch.setattr(nn.Conv2d, "forward", lambda self, x: calls.append(x.shape) or x)
+    for side in (3, 5, 6, 20):
+        _convolution(2, 2, kernel=3, stride=1)[0](torch.zeros(1, 2, side, side))
+    assert [shape[2] for shape in calls] == [5, 6, 20]
+
+
+def test_products_of_small_maps_are_computed_in_half_precision_where_training_is():
+    convolution = _convolution(3, 4, kernel=3, stride=2)[0]
+    x = torch.randn(2, 3, 5, 5)
+    with torch.autocast("cpu", torch.bfloat16):
+        result = convolution(x)
+    assert result.dtype == torch.bfloat16
+    torch.testing.assert_close(result.float(), convolution.eval()(x), rtol=0.05, atol=0.05)
 
 
 def test_cnn_resizes_to_its_input_size():

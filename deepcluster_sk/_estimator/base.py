@@ -70,9 +70,9 @@ class BaseDeepClusterer(
     image_size: kinds.ImageSize = "auto"
     on_error: Annotated[str, kinds.one_of("raise", "skip")] = "raise"
     outlier_fraction: kinds.FractionOrNone = None
-    cluster_start: kinds.Fraction = 0.3
+    cluster_start: kinds.FractionOrAuto = "auto"
     n_neighbors: kinds.Neighbors = "auto"
-    neighbor_start: kinds.Fraction = 0.6
+    neighbor_start: kinds.FractionOrAuto = "auto"
     neighbor_space: Annotated[str, kinds.one_of("auto", "inputs", "features")] = "auto"
     self_labelling: kinds.Fraction = 0.0
     max_epochs: kinds.MaxEpochs = "auto"

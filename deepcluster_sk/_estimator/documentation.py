@@ -92,16 +92,18 @@ outlier_fraction : float or None, default=None
     Share of the training samples that belong to no cluster, in (0, 1): those with the lowest
     ``score_samples``. They and new samples with a score below `offset_` get the label -1. None puts
     every sample into a cluster.
-cluster_start : float, default=0.3
-    Share of the epochs after which the clusters begin to be learned, in [0, 1).
+cluster_start : float or "auto", default="auto"
+    Share of the epochs after which the clusters begin to be learned, in [0, 1). ``"auto"`` is .3,
+    and 168 steps in a training of more than 560 steps.
 n_neighbors : int or "auto", default="auto"
     Number of nearest neighbours, one of which the second view shows in the neighbour stage. Their
     graph also judges the clusters, and for rows decides on them. 0 leaves all of this out, as in
     the papers; ``"auto"`` is 15 among inputs and 10 among features. Among inputs they are at most
     half of the mean size of a cluster, among features a twelfth.
-neighbor_start : float, default=0.6
+neighbor_start : float or "auto", default="auto"
     Share of the epochs after which neighbours are searched among the features, in [0, 1); they
-    are searched again in the middle of the rest. Without meaning for neighbours among inputs.
+    are searched again in the middle of the rest. ``"auto"`` is .6, and 336 steps in a training of
+    more than 560 steps. Without meaning for neighbours among inputs.
 neighbor_space : {"auto", "inputs", "features"}, default="auto"
     ``"features"``: the neighbour stage begins at `neighbor_start`. ``"inputs"``: it begins with
     the first step, with neighbours among the samples themselves, whose graph decides on the

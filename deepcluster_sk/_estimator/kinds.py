@@ -20,6 +20,7 @@ def one_of(*names: str) -> StrOptions:
 
 _positive_int = Interval(Integral, 1, None, closed="left")
 _positive_float = Interval(Real, 0, None, closed="neither")
+_fraction = Interval(Real, 0, 1, closed="left")
 _open_fraction = Interval(Real, 0, 1, closed="neither")
 _closed_fraction = Interval(Real, 0, 1, closed="both")
 
@@ -30,7 +31,8 @@ NonNegativeInt = Annotated[int, Interval(Integral, 0, None, closed="left")]
 PositiveFloat = Annotated[float, _positive_float]
 PositiveFloatOrAuto = Annotated[float | str, _positive_float, one_of("auto")]
 NonNegativeFloat = Annotated[float, Interval(Real, 0, None, closed="left")]
-Fraction = Annotated[float, Interval(Real, 0, 1, closed="left")]
+Fraction = Annotated[float, _fraction]
+FractionOrAuto = Annotated[float | str, _fraction, one_of("auto")]
 PositiveFraction = Annotated[float, Interval(Real, 0, 1, closed="right")]
 FractionOrNone = Annotated[float | None, _open_fraction, None]
 ClosedFraction = Annotated[float, _closed_fraction]

@@ -26,6 +26,11 @@ from .documentation import finished_docstring
 
 T = TypeVar("T")
 
+# shares of the training behind "auto": features are good enough to start from after so many steps,
+# and in a longer training everything starts after as many
+_STARTS = {"cluster_start": 0.3, "neighbor_start": 0.6}
+_STARTED_STEPS = 560
+
 
 def positional(*, default: Any, kw_only: bool) -> Any:
     """Return the default of a field that type checkers are to accept by position."""
@@ -73,8 +78,10 @@ def with_parameters(cls: type[T]) -> type[T]:
     return cls
 
 
-def resolved(estimator: Any, n_clusters: int, *, join: bool) -> Settings:
+def resolved(estimator: Any, n_clusters: int, *, join: bool, n_steps: int = 0) -> Settings:
     """Return all parameters of an estimator, also those that a subclass hides from users.
+
+    Shares of the training are numbers, whatever the estimator has.
 
     Parameters
     ----------
@@ -83,9 +90,16 @@ def resolved(estimator: Any, n_clusters: int, *, join: bool) -> Settings:
         How many clusters are trained.
     join : bool
         Whether some of them may be joined in the end.
+    n_steps : int, default=0
+        Of the whole training; 0 if there is none.
     """
     values = {name: getattr(estimator, name) for name in estimator._parameter_fields}
-    return Settings(**{**values, "n_clusters": n_clusters, "join": join})
+    starts = {
+        name: share * min(1.0, _STARTED_STEPS / max(n_steps, 1))
+        for name, share in _STARTS.items()
+        if values[name] == "auto"
+    }
+    return Settings(**{**values, **starts, "n_clusters": n_clusters, "join": join})
 
 
 def own_parameters(cls: Any) -> list[str]:

@@ -114,13 +114,15 @@ def make_plan(
         preprocessor = learned_scale(samples.rows, samples.layout, estimator.scale)
         join = estimator.n_clusters == "auto"
         trained = over_clustered(len(samples.rows)) if join else estimator.n_clusters
+    config = _train_config(estimator, len(samples.rows), device, preprocessor.layout)
+    n_steps = config.max_epochs * (len(samples.rows) // config.batch_size)
     return Plan(
         method=type(estimator),
-        params=resolved(estimator, trained, join=join),
+        params=resolved(estimator, trained, join=join, n_steps=n_steps),
         samples=samples,
         preprocessor=preprocessor,
         device=device,
-        config=_train_config(estimator, len(samples.rows), device, preprocessor.layout),
+        config=config,
         seeds=seeds(),
     )
 

@@ -16,6 +16,7 @@ from .neighbor_stage import NeighborStage, flat
 from .typicality import Typicality
 
 _MOST_LINKED = 500  # clusters that have a tree: the time it takes grows with their cube
+_ROWS_AT_ONCE = 4096  # of which moments are taken in double precision: it takes several copies
 _STATE = "neighbors."  # prefix of the names of what is kept in checkpoints
 
 
@@ -114,7 +115,8 @@ class NeighborObjective(Objective):
         if self.neighbors.among_inputs:
             self.typical.fit(map_all.sum_on_sampled(lambda x: moments(self.encoder(x), x)))
         else:
-            self.typical.fit(on_first(lambda: moments(features, features)))
+            pieces = features.split(_ROWS_AT_ONCE)
+            self.typical.fit(on_first(lambda: torch.stack([moments(x, x) for x in pieces]).sum(0)))
 
     def _placed(self, features: Tensor, inputs: Tensor) -> Tensor:
         """Return where samples are in the space in which neighbours are searched (B, d)."""

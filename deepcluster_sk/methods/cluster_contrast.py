@@ -222,7 +222,7 @@ class ClusterContrast(BaseDeepClusterer):
         ``"pull"``: one minus the cosine to the centroid, the wording of the paper.
         ``"cross-entropy"``: that of a softmax over all centroids, which also pushes from the
         others.
-    cluster_start : float, default=0.3
+    cluster_start : float or "auto", default="auto"
         Share of the epochs after which the clustering loss begins, with centroids by k-means, in
         [0, 1).
     centroid_update : {"moving-average", "k-means"}, default="moving-average"

@@ -153,7 +153,7 @@ class ClusteringAcrossViews(BaseDeepClusterer):
     entropy_weight : float, default=1.0
         lambda: weight of the entropy of the mean assignment. Lower it for clusters of very
         different size, raise it if clusters stay empty.
-    cluster_start : float, default=0.3
+    cluster_start : float or "auto", default="auto"
         Share of the epochs after which the cluster heads begin to learn, in [0, 1): in
         turns from a partition of the features' neighbour graph and from k-means. 0 is the paper's
         method, with random weights.

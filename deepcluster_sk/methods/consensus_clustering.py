@@ -283,7 +283,7 @@ class ConsensusClustering(BaseDeepClusterer):
     queue_size : int, default=0
         Number of past embeddings that are further negatives of the instance head; 4,096 in the
         authors' scripts.
-    cluster_start : float, default=0.3
+    cluster_start : float or "auto", default="auto"
         Share of the epochs after which the prototypes come into play, from k-means on the
         projections, in [0, 1). Until then only the instance head is trained. 0 is the paper's
         method.

@@ -183,7 +183,7 @@ class ContrastiveClustering(BaseDeepClusterer):
     entropy_weight : float, default=1.0
         Weight of the entropy terms. Lower it for clusters of very different size, raise it if
         clusters stay empty.
-    cluster_start : float, default=0.3
+    cluster_start : float or "auto", default="auto"
         Share of the epochs after which the cluster heads begin to learn, in [0, 1): in
         turns from a partition of the features' neighbour graph and from k-means. Until then only
         the instance head is trained. 0 is the paper's method, with random weights.

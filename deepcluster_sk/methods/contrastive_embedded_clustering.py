@@ -205,7 +205,7 @@ class ContrastiveEmbeddedClustering(BaseDeepClusterer):
         Squared distance from a centre at which Student's t has half of its height; 1 in the paper.
     cluster_weight : float, default=1.0
         Weight of the three divergences.
-    cluster_start : float, default=0.3
+    cluster_start : float or "auto", default="auto"
         Share of the epochs after which the centres begin to count, from k-means on the
         projections, in [0, 1). Until then only the instance head is trained. 0 is the paper's
         method, which takes the centres of k-means on the features of the untrained network.

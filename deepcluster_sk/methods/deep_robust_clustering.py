@@ -248,7 +248,7 @@ class DeepRobustClustering(BaseDeepClusterer):
     scale_free : bool, default=True
         Whether the penalty is divided by its value for equal clusters; it grows with the batch
         otherwise, as in the paper.
-    cluster_start : float, default=0.3
+    cluster_start : float or "auto", default="auto"
         Share of the epochs after which the heads for the K clusters begin to learn, in [0, 1):
         in turns from a partition of the features' neighbour graph and from k-means. Until then only
         the finer head is trained; without one, they begin at once. 0 is the paper's method.

@@ -274,7 +274,7 @@ class GraphContrastiveClustering(BaseDeepClusterer):
         How often the graph is built from features, at `neighbor_start` and at even distances from
         there on; the authors' code builds it every five epochs. A graph of the inputs is built
         once.
-    cluster_start : float, default=0.3
+    cluster_start : float or "auto", default="auto"
         Share of the epochs after which the cluster heads begin to learn, in [0, 1): in turns
         from a partition of the features' neighbour graph and from k-means. Until then only the
         instance head is trained. In the authors' code they begin with the graph.

@@ -214,7 +214,7 @@ class InformationMaximizationClustering(BaseDeepClusterer):
     n_extra_views : int, default=0
         Number of further views of each sample that have no codes of their own, but from which codes
         are predicted. Each costs half as much as a step with two views.
-    cluster_start : float, default=0.3
+    cluster_start : float or "auto", default="auto"
         Share of the epochs after which the classifiers begin to learn, in [0, 1): in turns
         from a partition of the features' neighbour graph and from k-means. 0 is the paper's method.
 

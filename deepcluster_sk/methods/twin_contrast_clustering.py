@@ -274,7 +274,7 @@ class TwinContrastClustering(BaseDeepClusterer):
         Whether prototypes have unit length.
     sampled_weights : bool, default=False
         Whether the random draws weight the query network's clusters, in place of the assignments.
-    cluster_start : float, default=0.3
+    cluster_start : float or "auto", default="auto"
         Share of the epochs after which prototypes come into play, from k-means on the projections,
         in [0, 1). Until then projections alone are contrasted. 0 is the paper's method.
     momentum : float, default=0.9

@@ -8,6 +8,7 @@ from torch import nn
 
 from deepcluster_sk import ContrastiveClustering
 from deepcluster_sk._estimator import plan
+from deepcluster_sk._estimator.parameters import resolved
 from deepcluster_sk._estimator.plan import default_epochs
 from deepcluster_sk._training.objective import Batch, Settings
 from deepcluster_sk.losses import negative_entropy
@@ -110,6 +111,33 @@ def test_default_number_of_epochs_follows_the_documented_rule(n_samples, epochs)
     # the graph of the inputs decides: (15 + 1) / 2 for an odd number
     by_graph = default_epochs(n_samples, min(256, n_samples), by_graph=True)
     assert by_graph == (epochs + 1) // 2
+
+
+@pytest.mark.parametrize("n_steps", [0, 1, 560, 1120, 5600])
+def test_clusters_and_neighbors_start_after_as_many_steps_in_long_trainings(n_steps):
+    params = resolved(ContrastiveClustering(2), 2, join=False, n_steps=n_steps)
+    length = max(1.0, n_steps / 560)
+    assert params.cluster_start == pytest.approx(0.3 / length)
+    assert params.neighbor_start == pytest.approx(0.6 / length)
+
+
+def test_shares_of_a_training_are_taken_as_they_are():
+    model = ContrastiveClustering(2, cluster_start=0.25, neighbor_start=0.0)
+    params = resolved(model, 2, join=False, n_steps=5600)
+    assert (params.cluster_start, params.neighbor_start) == (0.25, 0.0)
+
+
+def test_a_fit_knows_the_steps_of_its_training(few_images, monkeypatch):
+    seen = []
+
+    def record(estimator, n_clusters, *, join, n_steps):
+        seen.append(n_steps)
+        return resolved(estimator, n_clusters, join=join, n_steps=n_steps)
+
+    monkeypatch.setattr(plan, "resolved", record)
+    batch_size = len(few_images) // 2
+    ContrastiveClustering(2, max_epochs=3, batch_size=batch_size, random_state=0).fit(few_images)
+    assert seen == [6]
 
 
 @pytest.mark.parametrize(

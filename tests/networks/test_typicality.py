@@ -6,6 +6,8 @@ import torch
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
 
+from deepcluster_sk import ContrastiveClustering
+from deepcluster_sk._networks import neighbor_objective
 from deepcluster_sk._networks.typicality import Typicality
 
 
@@ -45,6 +47,14 @@ def test_moments_of_parts_add_up():
         vectors[33:], labels[33:], 3
     )
     torch.testing.assert_close(parts, typical.moments(vectors, labels, 3))
+
+
+def test_scores_do_not_depend_on_the_pieces_that_moments_are_taken_of(few_images, monkeypatch):
+    model = ContrastiveClustering(2, max_epochs=1, random_state=0)
+    scores = model.fit(few_images).score_samples(few_images)
+    monkeypatch.setattr(neighbor_objective, "_ROWS_AT_ONCE", 7)
+    in_pieces = model.fit(few_images).score_samples(few_images)
+    np.testing.assert_allclose(in_pieces, scores, rtol=1e-5)
 
 
 def test_a_score_does_not_depend_on_the_rows_beside_it():
