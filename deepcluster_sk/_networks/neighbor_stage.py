@@ -23,6 +23,7 @@ _AMONG_INPUTS, _AMONG_FEATURES = 1 / 2, 1 / 12
 _SMALL = 120  # rows in a cluster, in the mean
 _JUDGES = 10  # neighbours that compare clusters where training had none
 _START_ROWS = 10_000  # enough to tell where the clusters are; the time grows with the square
+_LEAST_SEARCHED = 4  # partitions to start from, of which the best are taken
 _LINKED_ROWS, _LINKS = 10_000, 10  # of the graph that tells which clusters are close, if any
 
 
@@ -148,7 +149,10 @@ class NeighborStage:
         n_neighbors = self._most_neighbors(len(rows), self.n_neighbors or _JUDGES)
         search = NeighborSearch(directions, n_neighbors)
         edges = NeighborGraph(search.graph()).edges
-        of_graph = partitions(edges, search.rows, self.n_clusters, seed=0, balances=(1.0,))
+        n_searched = max(_LEAST_SEARCHED, n_starts)
+        of_graph = partitions(
+            edges, search.rows, self.n_clusters, 0, n_starts=n_searched, balances=(1.0,)
+        )
         found = [
             spherical_kmeans(directions, self.n_clusters, seed=number // 2)
             if number % 2
