@@ -29,8 +29,7 @@ _HOG_FAINT = 1e-4  # energy of a block below which it is noise
 _SMALL_CNN_PIXELS = 32  # "auto": longest side up to which SmallCNN is used
 _SMALL_CNN_INPUT = 20  # side that grey images are resized to for "cnn"
 _SMALL_CNN_DEEP_PIXELS = 16  # shortest side from which "cnn" halves its maps three times
-# pairs of pixels, by the square of a kernel's size, up to which products pay; and in half precision
-_PAIRS, _PAIRS_BFLOAT16 = 2, 4
+_PAIRS_PER_TAPS = 4  # of pixels, by the square of the number of taps: with more, zeros outweigh
 _SMALL_STEM_PIXELS = 96  # longest side up to which a ResNet gets the small-image stem
 _FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)  # what features may be
 _TOLERANCE = 1e-4  # of the largest feature: what features may change with the rest of the batch
@@ -175,32 +174,34 @@ def _windows(side: int, grid: int, like: Tensor) -> Tensor:
 
 
 class _Convolution(nn.Conv2d):
-    """A square convolution; in training on small maps, the product with a matrix of pixel pairs.
+    """A square convolution; on small maps, the product with a matrix of pairs of pixels.
 
-    On a CPU, matrices are multiplied so much faster than small maps are convolved that this pays
-    although the kernel joins only a part of the pairs.
+    This is how training steps in bfloat16 are computed on a CPU: it multiplies matrices so much
+    faster than it convolves small maps that this pays although the kernel joins only a part of the
+    pairs.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (n, in_channels, H, W) to (n, out_channels, H', W')."""
         height, width = ((size - 1) // self.stride[0] + 1 for size in x.shape[2:])
         n_pairs = x.shape[2] * x.shape[3] * height * width
-        if not self.training or n_pairs > _most_pairs(x.device) * self.kernel_size[0] ** 4:
+        is_small = n_pairs <= _PAIRS_PER_TAPS * self.kernel_size[0] ** 4
+        if not (self.training and is_small and _in_bfloat16(x)):
             return super().forward(x)
         taps = _taps(*x.shape[2:], height, width, self.kernel_size[0], self.stride[0])
-        taps, channels = taps.to(self.weight), (self.in_channels, self.out_channels)
         weights = self.weight.permute(2, 3, 1, 0).reshape(taps.shape[1], -1)
-        pairs = (taps @ weights).view(-1, height * width, *channels)
+        pairs = (taps @ weights).view(-1, height * width, self.in_channels, self.out_channels)
         matrix = pairs.transpose(1, 2).reshape(-1, height * width * self.out_channels)
         result = x.permute(0, 2, 3, 1).flatten(1) @ matrix
         return result.view(-1, height, width, self.out_channels).permute(0, 3, 1, 2)
 
 
-def _most_pairs(device: torch.device) -> int:
-    """Return up to how many pairs of pixels a product pays, by the square of a kernel's size."""
-    if device.type != "cpu":
-        return 0
-    return _PAIRS_BFLOAT16 if torch.is_autocast_enabled("cpu") else _PAIRS
+def _in_bfloat16(x: Tensor) -> bool:
+    """Tell whether products are computed in bfloat16 on a CPU."""
+    if x.device.type != "cpu" or torch.compiler.is_compiling():
+        return False
+    dtype = torch.get_autocast_dtype("cpu")
+    return torch.is_autocast_enabled("cpu") and dtype == torch.bfloat16
 
 
 @lru_cache

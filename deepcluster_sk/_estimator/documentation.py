@@ -94,7 +94,7 @@ outlier_fraction : float or None, default=None
     every sample into a cluster.
 cluster_start : float or "auto", default="auto"
     Share of the epochs after which the clusters begin to be learned, in [0, 1). ``"auto"`` is .3,
-    and 168 steps in a training of more than 560 steps.
+    and 168 steps in a training of more than 560 steps without `max_time`.
 n_neighbors : int or "auto", default="auto"
     Number of nearest neighbours, one of which the second view shows in the neighbour stage. Their
     graph also judges the clusters, and for rows decides on them. 0 leaves all of this out, as in
@@ -103,7 +103,7 @@ n_neighbors : int or "auto", default="auto"
 neighbor_start : float or "auto", default="auto"
     Share of the epochs after which neighbours are searched among the features, in [0, 1); they
     are searched again in the middle of the rest. ``"auto"`` is .6, and 336 steps in a training of
-    more than 560 steps. Without meaning for neighbours among inputs.
+    more than 560 steps without `max_time`. Without meaning for neighbours among inputs.
 neighbor_space : {"auto", "inputs", "features"}, default="auto"
     ``"features"``: the neighbour stage begins at `neighbor_start`. ``"inputs"``: it begins with
     the first step, with neighbours among the samples themselves, whose graph decides on the

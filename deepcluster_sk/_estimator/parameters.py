@@ -91,7 +91,7 @@ def resolved(estimator: Any, n_clusters: int, *, join: bool, n_steps: int = 0) -
     join : bool
         Whether some of them may be joined in the end.
     n_steps : int, default=0
-        Of the whole training; 0 if there is none.
+        Of the whole training; 0 if it is not known.
     """
     values = {name: getattr(estimator, name) for name in estimator._parameter_fields}
     starts = {

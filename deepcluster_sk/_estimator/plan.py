@@ -116,6 +116,8 @@ def make_plan(
         trained = over_clustered(len(samples.rows)) if join else estimator.n_clusters
     config = _train_config(estimator, len(samples.rows), device, preprocessor.layout)
     n_steps = config.max_epochs * (len(samples.rows) // config.batch_size)
+    if config.max_time is not None:
+        n_steps = 0  # how many the time allows is not known
     return Plan(
         method=type(estimator),
         params=resolved(estimator, trained, join=join, n_steps=n_steps),
