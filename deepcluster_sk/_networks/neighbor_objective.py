@@ -115,7 +115,7 @@ class NeighborObjective(Objective):
         if self.neighbors.among_inputs:
             self.typical.fit(map_all.sum_on_sampled(lambda x: moments(self.encoder(x), x)))
         else:
-            pieces = features.split(_ROWS_AT_ONCE)
+            pieces = torch.split(features, _ROWS_AT_ONCE)
             self.typical.fit(on_first(lambda: torch.stack([moments(x, x) for x in pieces]).sum(0)))
 
     def _placed(self, features: Tensor, inputs: Tensor) -> Tensor:
