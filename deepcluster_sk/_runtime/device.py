@@ -114,7 +114,7 @@ def resolve_precision(
 
     ``"auto"`` is bfloat16 where it pays: on CUDA devices that compute it natively (capability 8 or
     higher), and on CPUs that do (AVX512-BF16 or AMX) for images of 16 x 16 and more; float32
-    elsewhere. Networks on rows and tiny images gain less than a tenth by it on a CPU.
+    elsewhere. On a CPU, rows gain less than a tenth by it, and clusters of tiny images get worse.
     """
     if precision != "auto":
         return precision
