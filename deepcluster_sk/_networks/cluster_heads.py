@@ -71,9 +71,8 @@ class ClusterHeads(nn.Module):
     n_hidden_layers : int, default=1
         Number of hidden layers, all of the same width.
     start : float, default=0.0
-        Share of the training after which the heads begin to learn, in [0, 1): from partitions,
-        or from random weights if it is 0. Until then the features are shaped
-        by the rest of the loss.
+        Share of the training after which the heads begin to learn, in [0, 1): from partitions, or
+        from random weights if it is 0. Until then the features are shaped by the rest of the loss.
     """
 
     started: Tensor
