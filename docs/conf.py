@@ -36,6 +36,11 @@ templates_path = ["templates"]
 suppress_warnings = ["config.cache"]  # the gallery's settings hold a class
 
 myst_heading_anchors = 3
+myst_html_meta = {
+    "description": "Contrastive deep clustering behind the scikit-learn interface",
+    "keywords": "contrastive clustering, deep clustering, image clustering, unsupervised learning, "
+    "embeddings, scikit-learn, PyTorch, CC, TCC, DRC, CueCo, GCC, C3, IMC-SwAV, TEMI, TURTLE",
+}
 myst_enable_extensions = ["dollarmath"]
 myst_dmath_allow_space = False  # a dollar sign in a sentence is none of a formula
 
@@ -75,6 +80,7 @@ html_theme = "pydata_sphinx_theme"
 html_baseurl = DOCUMENTATION_URL + "/"
 html_title = "deepcluster_sk"
 html_static_path = ["static"]
+html_favicon = "static/favicon.svg"
 html_css_files = ["custom.css"]
 html_show_sourcelink = False
 html_context = {"default_mode": "auto"}
