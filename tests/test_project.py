@@ -97,6 +97,18 @@ def test_lowest_versions_are_those_of_the_metadata():
     assert found == expected
 
 
+def test_tested_versions_are_those_of_all_requirements_and_allowed():
+    pins = dict(re.findall(r"^([\w-]+)==([\d.]+)$", text("constraints/tested.txt"), re.M))
+    required = lowest_versions(
+        [*project()["dependencies"], *project()["optional-dependencies"]["test"]]
+    )
+    assert pins.keys() == required.keys()
+    assert [name for name, bound in required.items() if numbers(pins[name]) < bound] == []
+    assert f"# The versions with which {deepcluster_sk.__version__} passed" in text(
+        "constraints/tested.txt"
+    )
+
+
 def test_supported_versions_of_python_are_those_that_are_tested():
     classifiers = project()["classifiers"]
     declared = [line.split(" :: ")[-1] for line in classifiers if re.search(r":: 3\.\d+$", line)]
