@@ -29,7 +29,7 @@ _HOG_FAINT = 1e-4  # energy of a block below which it is noise
 _SMALL_CNN_PIXELS = 32  # "auto": longest side up to which SmallCNN is used
 _SMALL_CNN_INPUT = 20  # side that grey images are resized to for "cnn"
 _SMALL_CNN_DEEP_PIXELS = 16  # shortest side from which "cnn" halves its maps three times
-_PAIRS_PER_TAPS = 4  # of pixels, by the square of the number of taps: with more, zeros outweigh
+_PAIRS_PER_TAPS = 4  # times kernel**4: with more pairs of pixels, most products would be with 0
 _SMALL_STEM_PIXELS = 96  # longest side up to which a ResNet gets the small-image stem
 _FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)  # what features may be
 _TOLERANCE = 1e-4  # of the largest feature: what features may change with the rest of the batch
@@ -379,7 +379,7 @@ def _without_weights() -> Iterator[None]:
 
 
 def input_size(encoder: nn.Module) -> tuple[int, int] | None:
-    """Return the height and width that an encoder resizes its images to, if it does."""
+    """Return the height and width that a SmallCNN resizes its images to; None for all others."""
     return encoder.input_size if isinstance(encoder, SmallCNN) else None
 
 

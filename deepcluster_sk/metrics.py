@@ -79,10 +79,11 @@ def matched_contingency(labels_true: ArrayLike, labels_pred: ArrayLike) -> Match
 
 
 def clustering_accuracy_score(labels_true: ArrayLike, labels_pred: ArrayLike) -> float:
-    """Share of samples that agree under the best one-to-one matching of clusters to classes.
+    """Compute the share of samples that agree under the best matching of clusters to classes.
 
-    The matching is found by the Hungarian algorithm on the full contingency table. With more
-    clusters than classes, or fewer, the surplus stays unmatched and its samples count as errors.
+    The one-to-one matching is found by the Hungarian algorithm on the full contingency table. With
+    more clusters than classes, or fewer, the surplus stays unmatched and its samples count as
+    errors.
 
     Parameters
     ----------
@@ -119,7 +120,7 @@ def clustering_accuracy_score(labels_true: ArrayLike, labels_pred: ArrayLike) ->
 def embedding_silhouette_score(
     features: ArrayLike, labels: ArrayLike, *, max_samples: int = 10_000
 ) -> float:
-    """Mean silhouette coefficient by the cosine distance, for any clusters and many samples.
+    """Compute the mean silhouette coefficient by the cosine distance, also for many samples.
 
     Parameters
     ----------

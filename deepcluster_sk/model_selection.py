@@ -5,6 +5,7 @@ cross-validation and grid search. Each returns the lowest value that it can take
 two clusters are found, so that a search never prefers a collapsed fit and never stops at one.
 """
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import adjusted_rand_score
 from sklearn.model_selection import KFold
+from sklearn.pipeline import Pipeline
 from sklearn.utils import check_random_state
 
 from ._inspection.assignments import Assignments, assign, final_estimator, method_of
@@ -36,6 +38,9 @@ _MAX_SEED = np.iinfo(np.int32).max
 def silhouette_scorer(estimator: Any, X: Any, y: Any = None) -> float:
     """Score the clusters by their mean silhouette coefficient in the encoder's features.
 
+    These features are learned, so that scores of estimators whose parameters shape them in another
+    way, such as temperatures or encoders, cannot be compared.
+
     Parameters
     ----------
     estimator : object
@@ -43,13 +48,13 @@ def silhouette_scorer(estimator: Any, X: Any, y: Any = None) -> float:
     X : array-like
         What ``estimator.predict`` accepts. Of more than 10,000 samples, a fixed random subset of
         10,000 is scored.
-    y : None
-        Ignored; present for the interface.
+    y : Ignored
+        Not used, present here for API consistency by convention.
 
     Returns
     -------
     score : float
-        In [-1, 1], higher is better; -1 for fewer than two clusters.
+        In [-1, 1], higher is better; -1 for fewer than two clusters, or as many as samples.
     """
     del y
     return embedding_silhouette_score(
@@ -69,8 +74,8 @@ def mean_confidence_scorer(estimator: Any, X: Any, y: Any = None) -> float:
         A fitted estimator of this package, or a pipeline or search that ends in one.
     X : array-like
         What ``estimator.predict_proba`` accepts.
-    y : None
-        Ignored; present for the interface.
+    y : Ignored
+        Not used, present here for API consistency by convention.
 
     Returns
     -------
@@ -98,8 +103,8 @@ def generalization_scorer(estimator: Any, X: Any, y: Any = None) -> float:
     X : array-like
         What ``estimator.predict`` accepts. Of more than 10,000 samples, a fixed random subset of
         10,000 is scored. Samples in no cluster are left out.
-    y : None
-        Ignored; present for the interface.
+    y : Ignored
+        Not used, present here for API consistency by convention.
 
     Returns
     -------
@@ -157,8 +162,8 @@ def stability_scorer(estimator: Any, X: Any, y: Any = None) -> float:
         it is.
     X : array-like
         What ``estimator.fit`` accepts.
-    y : None
-        Ignored; present for the interface.
+    y : Ignored
+        Not used, present here for API consistency by convention.
 
     Returns
     -------
@@ -170,7 +175,9 @@ def stability_scorer(estimator: Any, X: Any, y: Any = None) -> float:
     found = assign(estimator, X)
     if len(found.labels) < found.n_clusters:
         return -0.5
-    second = with_random_state(estimator, 0 if _seeds(estimator) != {0} else 1).fit(X)
+    used = _seeds(estimator)
+    unused = next(seed for seed in itertools.count() if seed not in used)
+    second = _with_random_state(estimator, unused).fit(X)
     return _agreement(found, assign(second, X))
 
 
@@ -189,7 +196,7 @@ def n_clusters_curve(
     ----------
     estimator : object
         An estimator of this package, or a pipeline that ends in one; fitted or not. It stays as it
-        is, only clones are fitted.
+        is, only clones are fitted. Of a pipeline, `n_clusters` of the last step is varied.
     X : array-like
         What ``estimator.fit`` accepts.
     n_clusters : sequence of int
@@ -212,9 +219,11 @@ def n_clusters_curve(
     Raises
     ------
     ValueError
-        If `n_clusters` is empty, or `n_fits` less than 1.
+        If `n_clusters` is empty, or `n_fits` less than 1, or a scorer has the name ``"stability"``
+        and `n_fits` is more than 1.
     TypeError
-        If the estimator is a class, has no parameter `n_clusters`, or cannot be scored.
+        If the estimator is a class, has no parameter `n_clusters`, or cannot be scored, or if
+        `scoring` is no mapping.
 
     See Also
     --------
@@ -239,6 +248,16 @@ def n_clusters_curve(
         )
     if scoring is None:
         scoring = {"silhouette": silhouette_scorer, "mean confidence": mean_confidence_scorer}
+    if not isinstance(scoring, Mapping):
+        raise TypeError(
+            f"scoring={scoring!r}, expected a mapping of names to scorers, such as "
+            "{'silhouette': silhouette_scorer}."
+        )
+    if n_fits > 1 and "stability" in scoring:
+        raise ValueError(
+            f"scoring has the name 'stability', which n_fits={n_fits} computes itself. Give the "
+            "scorer another name, or pass n_fits=1."
+        )
     seeds = check_random_state(random_state).randint(_MAX_SEED, size=n_fits)
     scores: dict[str, list[list[float]]] = {name: [] for name in scoring}
     if n_fits > 1:
@@ -254,7 +273,7 @@ def n_clusters_curve(
     return {name: np.array(values) for name, values in scores.items()}
 
 
-def with_random_state(estimator: Any, random_state: int) -> Any:
+def _with_random_state(estimator: Any, random_state: int) -> Any:
     """Return an unfitted clone, all of whose random states, also those of steps, are set."""
     copy = clone(estimator)
     return copy.set_params(**dict.fromkeys(_parameters(copy, "random_state"), random_state))
@@ -262,14 +281,22 @@ def with_random_state(estimator: Any, random_state: int) -> Any:
 
 def _with_n_clusters(estimator: Any, n_clusters: int, random_state: int) -> Any:
     """Return an unfitted clone with another number of clusters and another random state."""
-    copy = with_random_state(estimator, random_state)
-    names = _parameters(copy, "n_clusters")
-    if not names:
+    copy = _with_random_state(estimator, random_state)
+    name = _parameter_of_last_step(copy, "n_clusters")
+    if name not in copy.get_params():
         raise TypeError(
             f"{type(estimator).__name__} has no parameter n_clusters, which would be varied. Pass "
             "an estimator of deepcluster_sk, or a Pipeline that ends in one."
         )
-    return copy.set_params(**dict.fromkeys(names, n_clusters))
+    return copy.set_params(**{name: n_clusters})
+
+
+def _parameter_of_last_step(estimator: Any, name: str) -> str:
+    """Name a parameter of the estimator or, of a pipeline, of its last step."""
+    if not isinstance(estimator, Pipeline):
+        return name
+    step, last = estimator.steps[-1]
+    return f"{step}__{_parameter_of_last_step(last, name)}"
 
 
 def _parameters(estimator: Any, name: str) -> list[str]:

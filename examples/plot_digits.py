@@ -2,7 +2,7 @@
 Cluster handwritten digits
 ==========================
 
-Contrastive clustering beside KMeans on the bundled digits images, which takes a quarter of a minute
+Contrastive clustering beside KMeans on the bundled digits images, which takes less than a minute
 on two cores. ``make demo`` runs this script and saves the pictures::
 
     python examples/plot_digits.py --output demo
@@ -27,7 +27,7 @@ from deepcluster_sk.metrics import clustering_accuracy_score
 
 parser = argparse.ArgumentParser(description="Cluster handwritten digits.")
 parser.add_argument("--output", type=Path, help="folder to save the pictures in")
-output = parser.parse_args().output
+output = parser.parse_known_args()[0].output  # notebooks have arguments of their own
 
 SCORES = {
     "ACC": clustering_accuracy_score,

@@ -7,7 +7,8 @@ and nearest neighbours the second view.
 """
 
 # %%
-# 178 wines by 13 measurements. A pipeline scales them; the names of the columns pass through.
+# 178 wines by 13 measurements. A pipeline scales them, so that the estimator does not have to
+# (`scale=None`); the names of the columns pass through.
 
 import matplotlib.pyplot as plt
 from sklearn.compose import make_column_transformer
@@ -25,7 +26,7 @@ skewed = ["malic_acid", "magnesium", "color_intensity", "proline"]
 prepare = make_column_transformer(
     (PowerTransformer(), skewed), remainder=StandardScaler(), verbose_feature_names_out=False
 ).set_output(transform="pandas")
-model = ContrastiveClustering(n_clusters=3, n_heads=2, max_epochs=40, random_state=0)
+model = ContrastiveClustering(n_clusters=3, scale=None, max_epochs=40, random_state=0)
 pipe = make_pipeline(prepare, model)
 pipe.fit(wine.data)
 

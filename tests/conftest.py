@@ -40,7 +40,7 @@ def short_searches():
     networks = "deepcluster_sk._networks"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(f"{networks}.centroids._STEPS", 5)
-        patch.setattr(f"{networks}.cluster_heads._SETTLED", 20)
+        patch.setattr(f"{networks}.cluster_heads._FINAL_ITERATIONS", 20)
         patch.setitem(embedded.__kwdefaults__, "n_steps", 5)
         patch.setitem(partitions.__kwdefaults__, "n_starts", 2)
         patch.setattr(f"{networks}.neighbor_stage.BALANCES", (1.0,))

@@ -1,12 +1,15 @@
+from typing import ClassVar
+
 import numpy as np
 import pytest
 from estimators import two
 from sklearn.base import BaseEstimator, ClusterMixin
-from sklearn.cluster import DBSCAN
+from sklearn.cluster import DBSCAN, FeatureAgglomeration
 from sklearn.datasets import make_blobs
+from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import adjusted_rand_score, silhouette_score
-from sklearn.model_selection import GridSearchCV, cross_validate
+from sklearn.model_selection import GridSearchCV, RandomizedSearchCV, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -136,10 +139,35 @@ def test_scorers_score_pipelines(blobs):
     assert -0.5 < scores["test_stability"][0] <= 1
 
 
-def test_silhouette_scorer_equals_score(blobs):
+@pytest.mark.parametrize("outlier_fraction", [None, 0.2])
+def test_silhouette_scorer_equals_score(outlier_fraction, blobs):
     X, _ = blobs
-    model = ContrastiveClustering(3, max_epochs=2, random_state=0).fit(X)
+    model = ContrastiveClustering(
+        3, max_epochs=2, outlier_fraction=outlier_fraction, random_state=0
+    ).fit(X)
     assert silhouette_scorer(model, X) == model.score(X)
+
+
+class Seeded(Halves):
+    """Says which random states were fitted."""
+
+    fitted: ClassVar[list] = []
+
+    def fit(self, X, y=None):
+        self.fitted.append(self.random_state)
+        return super().fit(X, y)
+
+
+def test_stability_compares_with_a_fit_of_another_random_state(corners):
+    Seeded.fitted.clear()
+    pipe = make_pipeline(PCA(2), Seeded(random_state=0)).fit(corners)
+    search = RandomizedSearchCV(
+        Seeded(random_state=0), {"n_clusters": [2]}, n_iter=1, scoring=silhouette_scorer, cv=2
+    )
+    for model in (pipe, search.fit(corners)):
+        n_before = len(Seeded.fitted)
+        stability_scorer(model, corners)
+        assert 0 not in Seeded.fitted[n_before:] != []
 
 
 def test_silhouette_of_many_samples_is_that_of_a_fixed_subset():
@@ -198,6 +226,31 @@ def test_curve_takes_own_scorers_and_one_fit_has_no_stability(corners):
         n_fits=1,
     )
     assert {name: values.tolist() for name, values in scores.items()} == {"n": [[1.0], [2.0]]}
+
+
+def test_curve_varies_the_last_step_alone(corners):
+    steps = [FeatureAgglomeration(n_clusters=2), make_pipeline(StandardScaler(), Halves())]
+    scores = n_clusters_curve(
+        make_pipeline(*steps),
+        corners,
+        n_clusters=[1, 2],
+        scoring={
+            "first": lambda estimator, X, y: estimator[0].n_clusters,
+            "last": lambda estimator, X, y: estimator[-1][-1].n_clusters,
+        },
+        n_fits=1,
+    )
+    assert {name: values.ravel().tolist() for name, values in scores.items()} == {
+        "first": [2.0, 2.0],
+        "last": [1.0, 2.0],
+    }
+
+
+def test_curve_refuses_a_second_stability_and_scorers_without_names(corners):
+    with pytest.raises(ValueError, match="scoring has the name 'stability', which n_fits=2"):
+        n_clusters_curve(Halves(), corners, n_clusters=[2], scoring={"stability": stability_scorer})
+    with pytest.raises(TypeError, match="expected a mapping of names to scorers"):
+        n_clusters_curve(Halves(), corners, n_clusters=[2], scoring=stability_scorer)
 
 
 @pytest.mark.parametrize(

@@ -116,14 +116,14 @@ def test_methods_share_names_defaults_and_words_for_the_same_parameter():
         if name in own:
             continue
         defaults = {inspect.signature(o.__init__).parameters[name].default for o in owners}
-        assert len(defaults) == 1, name
+        assert len(defaults) == 1, f"{name} has several defaults: {defaults}"
         texts = {
             tuple(p.desc)
             for o in owners
             for p in NumpyDocString(o.__doc__)["Parameters"]
             if p.name == name
         }
-        assert len(texts) == 1, name
+        assert len(texts) == 1, f"{name} is described in several ways: {texts}"
 
 
 WITHOUT_DOCSTRINGS = """

@@ -8,11 +8,12 @@ from torch import nn
 from deepcluster_sk._estimator import kinds
 from deepcluster_sk._estimator.base import BaseDeepClusterer
 from deepcluster_sk._estimator.parameters import with_parameters
+from deepcluster_sk._networks.neighbor_objective import NeighborObjective
 from deepcluster_sk._runtime.distributed import gather
 from deepcluster_sk._training.objective import LossOutput, Objective, detached
 
 
-class ToyObjective(Objective):
+class ToyObjective(NeighborObjective):
     """Pull each view to the centroids that the other one belongs to."""
 
     def __init__(self, encoder, feature_dim, settings):

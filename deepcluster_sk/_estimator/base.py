@@ -53,7 +53,7 @@ class BaseDeepClusterer(
     _paper: ClassVar[Preset] = Preset({}, {})
     """What the paper sets and reports."""
     _against_empty: ClassVar[str] = ""
-    """The method's own parameter against empty clusters, for the warning about them."""
+    """For the warning about empty clusters: what to try, such as ``"a larger entropy_weight"``."""
     _training_length: ClassVar[float] = 1.0
     """How many times as many epochs ``max_epochs="auto"`` is as documented for all methods."""
 
@@ -74,7 +74,7 @@ class BaseDeepClusterer(
     n_neighbors: kinds.Neighbors = "auto"
     neighbor_start: kinds.FractionOrAuto = "auto"
     neighbor_space: Annotated[str, kinds.one_of("auto", "inputs", "features")] = "auto"
-    self_labelling: kinds.Fraction = 0.0
+    self_labeling: kinds.Fraction = 0.0
     max_epochs: kinds.MaxEpochs = "auto"
     batch_size: kinds.PositiveInt = 256
     optimizer: Annotated[str, kinds.one_of("adam", "adamw", "sgd")] = "adam"
@@ -105,8 +105,8 @@ class BaseDeepClusterer(
                 (n_samples, H, W, C) or (n_samples, C, H, W); folder or paths of image files; \
                 or torch.utils.data.Dataset
             Rows of features or images; see the notes of the class docstring.
-        y : None
-            Ignored; present for the interface.
+        y : Ignored
+            Not used, present here for API consistency by convention.
 
         Returns
         -------
@@ -117,6 +117,8 @@ class BaseDeepClusterer(
         ------
         ValueError
             If X or a parameter is not as documented.
+        TypeError
+            If X is sparse, or its columns have no common numeric type.
         ImageFileError
             If image files cannot be read; it names them.
         DivergenceError
@@ -127,6 +129,12 @@ class BaseDeepClusterer(
             If the checkpoint belongs to another fit, is damaged, or is not a checkpoint.
         OSError
             If the checkpoint cannot be written; found out before the training.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If clusters are empty, or if Ctrl-C ended the training early. The estimator is then that
+            of the last finished epoch; in the first epoch, KeyboardInterrupt is raised.
         """
         check_parameters(self)
         with together(self.device):
@@ -135,6 +143,52 @@ class BaseDeepClusterer(
             self._warn(interrupts)
         return self
 
+    def fit_predict(self, X: Any, y: Any = None) -> np.ndarray:
+        """Train the networks, and return the clusters of the training samples.
+
+        Parameters
+        ----------
+        X : array-like, folder, paths of image files or torch.utils.data.Dataset
+            As in :meth:`fit`.
+        y : Ignored
+            Not used, present here for API consistency by convention.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_samples,), int64
+            `labels_`.
+
+        Raises
+        ------
+        Exception
+            As :meth:`fit`.
+        """
+        labels: np.ndarray = self.fit(X, y).labels_
+        return labels
+
+    def fit_transform(self, X: Any, y: Any = None) -> np.ndarray:
+        """Train the networks, and return the features of the training samples.
+
+        Parameters
+        ----------
+        X : array-like, folder, paths of image files or torch.utils.data.Dataset
+            As in :meth:`fit`.
+        y : Ignored
+            Not used, present here for API consistency by convention.
+
+        Returns
+        -------
+        features : ndarray of shape (n_samples, feature_dim), float32
+            NaN for image files that were skipped.
+
+        Raises
+        ------
+        Exception
+            As :meth:`fit`.
+        """
+        features: np.ndarray = self.fit(X, y).transform(X)
+        return features
+
     @isolating
     def partial_fit(self, X: Any, y: Any = None) -> Self:
         """Train for one more pass, over these samples.
@@ -142,18 +196,18 @@ class BaseDeepClusterer(
         The first call on an estimator that is not fitted builds the networks, and learns the
         scaling and the start of the clusters from its samples. Every other call continues from the
         end of the last one, or of `fit`: weights, momentum networks and queues, and after
-        `partial_fit` also the optimiser. The learning rate is constant, and there is no neighbour
-        stage and no `self_labelling`. Clusters keep their numbers, so that they are not sorted by
-        size, and `labels_` and `skipped_` are those of the last X. A frozen encoder stays as it is,
-        and so does the scale of its features.
+        `partial_fit` also the state of the optimizer. The learning rate is constant, and there is
+        no neighbour stage and no `self_labeling`. Clusters keep their numbers, so that they are not
+        sorted by size, and `labels_` and `skipped_` are those of the last X. A frozen encoder stays
+        as it is, and so does the scale of its features.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, *input_shape_) or (n_samples, n_features_in_); folder \
                 or paths of image files; or torch.utils.data.Dataset
             At least 2 samples, at first at least `n_clusters`.
-        y : None
-            Ignored; present for the interface.
+        y : Ignored
+            Not used, present here for API consistency by convention.
 
         Returns
         -------
@@ -164,6 +218,8 @@ class BaseDeepClusterer(
         ------
         ValueError
             If X or a parameter is not as documented.
+        TypeError
+            If X is sparse, or its columns have no common numeric type.
         ImageFileError
             If image files cannot be read; it names them.
         DivergenceError
@@ -190,6 +246,17 @@ class BaseDeepClusterer(
         labels : ndarray of shape (n_samples,), int64
             Cluster numbers; cluster 0 was the largest one in training. -1 for image files that
             were skipped and, with `outlier_fraction`, for samples whose score is below `offset_`.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        ValueError
+            If X is not like the samples of :meth:`fit`.
+        TypeError
+            If X is sparse, or its columns have no common numeric type.
+        ImageFileError
+            If image files cannot be read, with ``on_error="raise"``.
         """
         if getattr(self, "offset_", None) is None:
             return hard_labels(self.predict_proba(X))
@@ -221,6 +288,12 @@ class BaseDeepClusterer(
         ------
         NotFittedError
             If the estimator is not fitted, or has been through :meth:`partial_fit` alone.
+        ValueError
+            If X is not like the samples of :meth:`fit`.
+        TypeError
+            If X is sparse, or its columns have no common numeric type.
+        ImageFileError
+            If image files cannot be read, with ``on_error="raise"``.
 
         See Also
         --------
@@ -327,6 +400,17 @@ class BaseDeepClusterer(
         assignments : ndarray of shape (n_samples, n_clusters), float32
             Rows sum to one; column k belongs to cluster k. NaN for image files that were skipped.
 
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        ValueError
+            If X is not like the samples of :meth:`fit`.
+        TypeError
+            If X is sparse, or its columns have no common numeric type.
+        ImageFileError
+            If image files cannot be read, with ``on_error="raise"``.
+
         Notes
         -----
         The largest value of a row is calibrated without labels at the end of :meth:`fit`: it
@@ -354,6 +438,17 @@ class BaseDeepClusterer(
         -------
         features : ndarray of shape (n_samples, feature_dim), float32
             NaN for image files that were skipped.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        ValueError
+            If X is not like the samples of :meth:`fit`.
+        TypeError
+            If X is sparse, or its columns have no common numeric type.
+        ImageFileError
+            If image files cannot be read, with ``on_error="raise"``.
         """
         return infer(self, X, encode)
 
@@ -362,7 +457,8 @@ class BaseDeepClusterer(
         """Return the mean silhouette coefficient of the predicted clusters.
 
         Computed on the encoder's features with the cosine distance; a measure that needs no
-        labels, for model selection.
+        labels. These features are learned, so that scores of estimators whose parameters shape
+        them in another way, such as temperatures or encoders, cannot be compared.
 
         Parameters
         ----------
@@ -370,18 +466,32 @@ class BaseDeepClusterer(
                 or paths of image files; or torch.utils.data.Dataset
             Samples of the fitted shape, or the same flattened; files are resized to it.
             Of more than 10,000 samples, a fixed random subset of 10,000 is scored.
-        y : None
-            Ignored; present for the interface.
+        y : Ignored
+            Not used, present here for API consistency by convention.
 
         Returns
         -------
         score : float
             In [-1, 1], higher is better; -1 if fewer than two clusters, or as many clusters as
-            samples, are predicted.
+            samples, are predicted. Samples that :meth:`predict` labels -1 are left out.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        ValueError
+            If X is not like the samples of :meth:`fit`.
+        TypeError
+            If X is sparse, or its columns have no common numeric type.
+        ImageFileError
+            If image files cannot be read, with ``on_error="raise"``.
         """
         found = self._describe(X)
+        labels = hard_labels(found.assignments)
+        if found.scores is not None and getattr(self, "offset_", None) is not None:
+            labels = np.where(found.scores < self.offset_, -1, labels)
         with libraries_in_one_thread():
-            return embedding_silhouette_score(found.features, hard_labels(found.assignments))
+            return embedding_silhouette_score(found.features, labels)
 
     @isolating
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -500,10 +610,10 @@ class BaseDeepClusterer(
             )
         n_empty = int((self.cluster_sizes_ == 0).sum())
         if n_empty:
+            further = f" {self._against_empty}," if self._against_empty else ""
             warn_user(
                 f"{n_empty} of {self.n_clusters_} clusters are empty after {self.n_iter_} epochs. "
-                f"Try another random_state, more max_epochs,{self._against_empty} or a smaller "
-                "n_clusters.",
+                f"Try another random_state, more max_epochs,{further} or a smaller n_clusters.",
                 ConvergenceWarning,
             )
 

@@ -110,7 +110,7 @@ neighbor_space : {"auto", "inputs", "features"}, default="auto"
     clusters. That of the features decides where they are small, of fewer than 120 samples in the
     mean, and judges them otherwise. ``"auto"`` is ``"inputs"`` for rows and ``"features"`` for
     images.
-self_labelling : float, default=0.0
+self_labeling : float, default=0.0
     Share of the epochs, the last ones, in [0, 1), in which the network learns its own labels in
     place of the method's loss: an augmented view of each sample is to get the label that the sample
     has without augmentation. Only the more confident half of each cluster is learned. Without
@@ -147,7 +147,7 @@ max_time : float or None, default=None
 tol : float or None, default=None
     The training ends early when at most this share of the samples, in [0, 1], has changed its
     cluster in each of `n_iter_no_change` epochs in a row; epochs before `cluster_start`,
-    before the neighbour stage and before `self_labelling` do not count. None for no early end. Any
+    before the neighbour stage and before `self_labeling` do not count. None for no early end. Any
     other value costs one more pass over the data, without gradients, in each epoch that counts.
 n_iter_no_change : int, default=5
     Number of epochs in a row, if `tol` is not None.

@@ -129,7 +129,7 @@ def partial_fit(estimator: Any, X: Any) -> None:
         lambda: drawn_seeds(estimator) if before is None else Seeds(before.entropy),
         goes_on=not first,
     )
-    config = replace(plan.config, max_epochs=1, schedule="constant", warmup=0.0, self_labelling=0.0)
+    config = replace(plan.config, max_epochs=1, schedule="constant", warmup=0.0, self_labeling=0.0)
     plan = replace(plan, config=config)
     if first:
         objective, feature_dim = build_networks(plan)
@@ -341,7 +341,7 @@ def _watchers(plan: Plan, objective: Objective, opened: Opened) -> list[Callback
             objective.train()
             return assigned
 
-        labelling_start = 1 - params.self_labelling if params.self_labelling else 0.0
+        labelling_start = 1 - params.self_labeling if params.self_labeling else 0.0
         neighbor_start = params.neighbor_start if params.n_neighbors else 0.0
         watchers.append(
             StableAssignment(

@@ -153,7 +153,7 @@ def _train_config(
         schedule=estimator.schedule,
         warmup=estimator.warmup,
         precision=resolve_precision(estimator.precision, device, layout.sample_shape),
-        self_labelling=estimator.self_labelling,
+        self_labeling=estimator.self_labeling,
         compile=estimator.compile,
         max_time=estimator.max_time,
         row_multiple=row_multiple(layout),

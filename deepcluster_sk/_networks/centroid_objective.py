@@ -52,4 +52,4 @@ class CentroidObjective(NeighborObjective):
         self.settle(features)
         self.renew(features)
         self.started.fill_(1)  # what goes on from here keeps the clusters
-        self.end_stage(features, seed)
+        self.finish_clusters(features, seed)

@@ -12,15 +12,15 @@ from .._runtime.threads import libraries_in_one_thread
 from .neighbor_objective import NeighborObjective
 from .neighbor_stage import NeighborStage
 
-_STARTED = 20  # iterations: a good start is all that a head has to have
-_SETTLED = 200  # where it is the end
+_START_ITERATIONS = 20  # of the regression: training goes on from there
+_FINAL_ITERATIONS = 200  # nothing is trained afterwards
 _IMITATED_ROWS = 20_000  # enough to copy a partition into a head
 # of the logits of a row at the start: heads that are sure of a partition keep its mistakes
 _SPREAD = 0.5
 
 
 def imitation(
-    features: Tensor, labels: Tensor, n_clusters: int, n_iterations: int = _STARTED
+    features: Tensor, labels: Tensor, n_clusters: int, n_iterations: int = _START_ITERATIONS
 ) -> tuple[Tensor, Tensor]:
     """Return the linear layer that a logistic regression of given labels finds.
 
@@ -122,10 +122,10 @@ class ClusterHeads(nn.Module):
             features = map_all.on_sampled(encoder) if features is None else features
             self._start(features, neighbors)
 
-    def keep_best(self, features: Tensor, neighbors: NeighborStage) -> None:
-        """Drop all heads but the one on which neighbours agree the most.
+    def keep_one(self, features: Tensor, neighbors: NeighborStage) -> None:
+        """Leave one head: that on which neighbours agree the most, or a new one.
 
-        Where the graph decides on the clusters, a head is left that imitates its best partition:
+        Where the graph decides on the clusters, the head that is left imitates its best partition:
         heads do not keep to it while they share an encoder with the rest of the loss.
 
         Parameters
@@ -161,14 +161,14 @@ class ClusterHeads(nn.Module):
         self.started.fill_(1)
         rows, partitions = neighbors.starts(features, self.n_heads)
         for head, labels in enumerate(partitions):
-            self.imitate(head, features[rows], labels, _STARTED, spread=_SPREAD)
+            self.imitate(head, features[rows], labels, _START_ITERATIONS, spread=_SPREAD)
 
     def imitate(
         self,
         head: int,
         features: Tensor,
         labels: Tensor,
-        n_iterations: int = _SETTLED,
+        n_iterations: int = _FINAL_ITERATIONS,
         *,
         spread: float | None = None,
     ) -> None:
@@ -219,8 +219,10 @@ class ClusterHeads(nn.Module):
 class ClusterHeadsObjective(NeighborObjective):
     """An objective that assigns samples by one of several cluster heads.
 
-    The heads share the encoder. In the end the one is kept on which neighbours agree the most. A
-    subclass makes them.
+    The heads share the encoder. In the end one is kept: that on which neighbours agree the most or,
+    where the graph decides on the clusters, one that imitates its best partition. A subclass sets
+    ``cluster_heads`` in its constructor, and multiplies their terms of the loss by
+    ``cluster_heads.started``, which is 0 until they have a start.
     """
 
     cluster_heads: ClusterHeads
@@ -239,7 +241,7 @@ class ClusterHeadsObjective(NeighborObjective):
         logits: Tensor = self.cluster_heads(features)
         return logits.float().softmax(dim=-1)
 
-    def before_labelling(self, map_all: MapAll) -> None:
+    def before_labeling(self, map_all: MapAll) -> None:
         """Let all heads be the best one."""
         if self.cluster_heads.n_heads > 1:
             features = map_all.on_sampled(self.encoder)
@@ -247,8 +249,8 @@ class ClusterHeadsObjective(NeighborObjective):
 
     def after_training(self, features: Tensor, seed: int) -> None:
         """Keep one head."""
-        self.cluster_heads.keep_best(features, self.neighbors)
-        self.end_stage(features, seed)
+        self.cluster_heads.keep_one(features, self.neighbors)
+        self.finish_clusters(features, seed)
 
     def adapt_to(self, state_dict: dict[str, Tensor]) -> None:
         """Have as many heads as the state."""

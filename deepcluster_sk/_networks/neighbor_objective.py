@@ -21,10 +21,11 @@ _STATE = "neighbors."  # prefix of the names of what is kept in checkpoints
 
 
 class NeighborObjective(Objective):
-    """An objective whose second view shows a neighbour in the last part of the training.
+    """An objective whose second view shows a neighbour.
 
-    The graph of the neighbours also tells how sure an assignment may be, which clusters are close
-    to each other, and, with ``settings.join``, which of them are one.
+    It does so from ``settings.neighbor_start`` on or, with neighbours among the inputs, from the
+    first step. The graph of the neighbours also tells how sure an assignment may be, which clusters
+    are close to each other, and, with ``settings.join``, which of them are one.
     """
 
     graph_decides: ClassVar[bool] = True
@@ -44,7 +45,15 @@ class NeighborObjective(Objective):
         calibrated: Tensor = self.calibration(assignments)
         return calibrated
 
-    def end_stage(self, features: Tensor, seed: int) -> None:
+    def before_epoch(self, progress: float, map_all: MapAll) -> None:
+        """Find the neighbours when it is time to."""
+        self.neighbors.search(progress, map_all, self.encoder)
+
+    def after_training(self, features: Tensor, seed: int) -> None:
+        """Join the clusters, calibrate the assignments, and forget the neighbours."""
+        self.finish_clusters(features, seed)
+
+    def finish_clusters(self, features: Tensor, seed: int) -> None:
         """Join clusters, calibrate the assignments of the sampled rows, and forget the neighbours.
 
         Parameters
@@ -103,8 +112,8 @@ class NeighborObjective(Objective):
     def learn_typicality(self, features: Tensor, map_all: MapAll) -> None:
         """Learn the density of the space in which neighbours are searched.
 
-        Networks map rows that are far from all others to the features of some cluster: the inputs
-        tell them apart.
+        Networks map rows that are far from all others to the features of some cluster. So where
+        neighbours are searched among the inputs, the density is that of the inputs.
         """
         n_clusters = len(self.calibration.of_clusters)
 

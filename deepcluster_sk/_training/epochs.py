@@ -18,13 +18,13 @@ from .companion import Companion, WeightGradients, companion
 from .inference import calibrate_batch_norm
 from .objective import Batch, LossOutput, Objective
 from .row_map import RowMap
-from .self_labelling import SelfLabelling
+from .self_labeling import SelfLabeling
 from .state import EpochRecord, TrainConfig, Trained, TrainingData
 from .steps import Steps, compile_whole
 from .views import rows_to_read, vary
 
 _ROUNDED = 1e-9  # of shares of the epochs, such as .7 + .3
-_CALIBRATION_BATCHES = 64  # some 10,000 images: more change the statistics by less than 1 %
+_CALIBRATION_BATCHES = 64  # 16,384 samples by default: more change the statistics by less than 1 %
 
 
 Views = tuple[tuple[Tensor, ...], Tensor]
@@ -61,7 +61,8 @@ class Epochs:
         if self.config.compile and self.augment.compilable:
             self._transform = compile_whole(self.augment.transform)
         self.steps = Steps(self.config, objective, self.source.n_samples)
-        self._taught, self._loss = objective, self.steps.loss
+        # whose hooks run in an epoch: the method's objective, or SelfLabeling around it
+        self._active, self._loss = objective, self.steps.loss
 
     def run(self, number: int, *, progress: float) -> EpochRecord:
         """Run one pass over the data."""
@@ -73,31 +74,31 @@ class Epochs:
     def _pass(self, number: int, progress: float) -> EpochRecord:
         """Run one pass; the losses are read from the device once, at its end."""
         order = self.seeds.generator("order", number)
-        self._choose_loss(number, progress)
+        self._choose_objective(number, progress)
         self.prepare(number, progress=progress)
-        plan = self._taught.view_rows(self.steps.plan(self.source.n_samples, order), order)
+        plan = self._active.view_rows(self.steps.plan(self.source.n_samples, order), order)
         with (
             training_switches(self.device, self.config.precision),
             closing(self._batches(plan, number)) as batches,
-            self._companion() as second,
+            self._companion() as helper,
         ):
-            sums, names = self._take_steps(batches, len(plan), number, second)
+            sums, names = self._take_steps(batches, len(plan), number, helper)
         total, *terms = (sums / len(plan)).tolist()
         return EpochRecord(total, dict(zip(names, terms, strict=True)))
 
-    def _choose_loss(self, number: int, progress: float) -> None:
+    def _choose_objective(self, number: int, progress: float) -> None:
         """Let an epoch train by the method's loss or, near the end, by the network's own labels."""
-        self._taught, self._loss = self.objective, self.steps.loss
-        share = self.config.self_labelling
+        self._active, self._loss = self.objective, self.steps.loss
+        share = self.config.self_labeling
         if not share or progress + share < 1 - _ROUNDED:
             return
         n_sampled, _ = self._row_map(self.objective, number).sampled_shape
         if self.objective.labels_itself(n_sampled):
-            self._taught, self._loss = self._self_labelling
+            self._active, self._loss = self._self_labeling
 
     @cached_property
-    def _self_labelling(self) -> tuple[Objective, Callable[[Batch], LossOutput]]:
-        labelling = SelfLabelling(self.objective)
+    def _self_labeling(self) -> tuple[Objective, Callable[[Batch], LossOutput]]:
+        labelling = SelfLabeling(self.objective)
         return labelling, (
             compile_whole(labelling.forward) if self.config.compile else labelling.forward
         )
@@ -108,21 +109,21 @@ class Epochs:
         return companion() if helps else nullcontext()
 
     def _take_steps(
-        self, batches: Iterator[Views], n_steps: int, number: int, second: Companion | None
+        self, batches: Iterator[Views], n_steps: int, number: int, helper: Companion | None
     ) -> tuple[Tensor, list[str]]:
         """Take a step for each batch of an epoch, and never wait for the device.
 
         Return the sums of the loss and of its terms, and the names of the terms.
         """
         noise = self.seeds.generator("noise", number, device=self.device)
-        if second is not None:
-            batches = second.one_ahead(batches)
+        if helper is not None:
+            batches = helper.one_ahead(batches)
         sums: Tensor | None = None
         for step in range(n_steps):
-            with self._draws(number, step):
+            with self._seeded_globals(number, step):
                 views, rows = next(batches)
-                batch = Batch(views, rows, self._taught.sample_noise(self.steps.batch_size, noise))
-                output = self._step(batch, second)
+                batch = Batch(views, rows, self._active.sample_noise(self.steps.batch_size, noise))
+                output = self._step(batch, helper)
             losses = torch.stack([output.total.detach(), *output.terms.values()])
             sums = losses if sums is None else sums + losses
         assert sums is not None
@@ -139,13 +140,13 @@ class Epochs:
                 self.augment,
                 self._transform,
                 draws,
-                n_plain=self._taught.n_plain_views,
+                n_plain=self._active.n_plain_views,
             )
             yield views, index[: len(index) // n_views]
 
-    def _step(self, batch: Batch, second: Companion | None) -> LossOutput:
+    def _step(self, batch: Batch, helper: Companion | None) -> LossOutput:
         """Take one step."""
-        gradients = None if second is None else WeightGradients(second)
+        gradients = None if helper is None else WeightGradients(helper)
         with (
             autocast(self.device, self.config.precision),
             global_batch_norm(),
@@ -154,10 +155,10 @@ class Epochs:
             output = self._loss(batch)
         self.steps.descend(output.total, gradients)
         with torch.no_grad():
-            self._taught.after_step(output.carry, self.steps.progress)
+            self._active.after_step(output.carry, self.steps.progress)
         return output
 
-    def _draws(self, number: int, *step: int) -> AbstractContextManager[None]:
+    def _seeded_globals(self, number: int, *step: int) -> AbstractContextManager[None]:
         """Seed the global random states, if what is not ours may draw from them."""
         if not self._draws_globally:
             return nullcontext()
@@ -166,7 +167,7 @@ class Epochs:
     def prepare(self, number: int, *, progress: float) -> None:
         """Let the objective prepare an epoch."""
         with torch.no_grad():
-            self._taught.before_epoch(progress, self._row_map(self.objective, number))
+            self._active.before_epoch(progress, self._row_map(self.objective, number))
         # k-means may round differently on every rank
         share_state(self.objective)
 
@@ -195,7 +196,7 @@ class Epochs:
         draws = self.seeds.generator("augment", number, device=self.device)
         plan = self.steps.plan(self.source.n_samples, self.seeds.generator("order", number))
         plan = rows_to_read(plan[:_CALIBRATION_BATCHES, None], self.augment)
-        with self._draws(number):
+        with self._seeded_globals(number):
             calibrate_batch_norm(
                 objective.encoder,
                 (

@@ -49,7 +49,8 @@ class Batch(NamedTuple):
     """Float32 batches (B, *sample_shape), one per view, augmented but for ``n_plain_views`` at the
     end; this process's part of them."""
     rows: Tensor
-    """Row numbers in the data set, int64 (B,), of all rows that this process has read."""
+    """Row numbers of the first view in the data set, int64: of this process's part or, where the
+    augmentation mixes rows, of the whole batch."""
     noise: tuple[Tensor, ...] = ()
     """What ``sample_noise`` returned, for the whole batch of all processes."""
 
@@ -94,7 +95,10 @@ class Objective(nn.Module, ABC):
     """
 
     n_views: ClassVar[int] = 2
-    """How many views of a row the default ``view_rows`` asks for."""
+    """How many views of a row the default ``view_rows`` asks for; nothing else reads it.
+
+    A ``NeighborObjective`` shows two, unless it has a ``view_rows`` of its own.
+    """
     n_plain_views: ClassVar[int] = 0
     """How many of the views, the last ones, show rows as they are, without augmentation.
 
@@ -103,7 +107,7 @@ class Objective(nn.Module, ABC):
     multiply_adds: int | None = None
     """Of the encoder, for one sample; None until it is asked for."""
     n_clusters: int
-    """Number of clusters that users see."""
+    """Number of clusters that users see; at most ``settings.n_clusters``, which are trained."""
     cluster_of: Tensor
     """The number that users see of each column of :meth:`calibrated`, int64."""
 
@@ -120,10 +124,15 @@ class Objective(nn.Module, ABC):
 
     @abstractmethod
     def assign(self, features: Tensor) -> Tensor:
-        """Map features (B, feature_dim) to soft assignments (B, n_clusters), rows summing to 1."""
+        """Map features (B, feature_dim) to soft assignments, rows summing to 1.
+
+        Returns
+        -------
+        assignments : Tensor of shape (B, settings.n_clusters)
+        """
 
     def learned_assignments(self, features: Tensor) -> Tensor:
-        """Map features to what learns in self-labelling: (B, n_clusters), or with leading axes.
+        """Map features to what learns its own labels: (B, settings.n_clusters), or more axes.
 
         By default, it is what :meth:`assign` returns. A method with several sets of clusters trains
         all of them, and one whose assignments no gradient reaches trains what they follow.
@@ -131,7 +140,7 @@ class Objective(nn.Module, ABC):
         return self.assign(features)
 
     def calibrated(self, assignments: Tensor) -> Tensor:
-        """Map soft assignments (B, n_clusters) to those whose values can be trusted.
+        """Map soft assignments (B, settings.n_clusters) to those whose values can be trusted.
 
         Some clusters may be joined to one. By default, all stays as it is.
         """
@@ -210,14 +219,14 @@ class Objective(nn.Module, ABC):
         """
         return True
 
-    def before_labelling(self, map_all: MapAll) -> None:
+    def before_labeling(self, map_all: MapAll) -> None:
         """Let the best of several sets of clusters take the place of the others.
 
-        Runs before each epoch of self-labelling, after ``before_epoch(1.0, map_all)``, in place:
+        Runs before each epoch of self-labeling, after ``before_epoch(1.0, map_all)``, in place:
         the optimiser keeps its parameters. Labels are those of :meth:`assign`.
         """
 
-    def after_labelled_step(self) -> None:
+    def after_labeled_step(self) -> None:
         """Update what follows :meth:`learned_assignments`, in place of :meth:`after_step`."""
 
     def after_training(self, features: Tensor, seed: int) -> None:

@@ -25,7 +25,7 @@ class TrainConfig:
     schedule: str
     warmup: float
     precision: "Precision"
-    self_labelling: float = 0.0
+    self_labeling: float = 0.0
     """Share of the epochs, the last ones, in which the network learns its own labels."""
     compile: bool = False
     max_time: float | None = None

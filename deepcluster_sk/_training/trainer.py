@@ -13,7 +13,7 @@ from .checkpoint import Checkpoint
 from .epochs import Epochs
 from .interrupts import Interrupts
 from .objective import Objective
-from .self_labelling import TERM
+from .self_labeling import TERM
 from .state import EpochRecord, TrainConfig, Trained, TrainingData, TrainState
 from .steps import StepsState
 
@@ -168,7 +168,7 @@ class Trainer:
 
     def _with_all_terms(self, record: EpochRecord, history: list[EpochRecord]) -> EpochRecord:
         """Give all epochs the terms of both losses, if there are two; 0 for those not in use."""
-        if not self.config.self_labelling:
+        if not self.config.self_labeling:
             return record
         names = history[0].terms if history else [*record.terms, TERM]
         return EpochRecord(record.total, {**dict.fromkeys(names, 0.0), **record.terms})

@@ -224,7 +224,8 @@ class ClusterContrast(BaseDeepClusterer):
         others.
     cluster_start : float or "auto", default="auto"
         Share of the epochs after which the clustering loss begins, with centroids by k-means, in
-        [0, 1).
+        [0, 1). ``"auto"`` is .3, and 168 steps in a training of more than 560 steps without
+        `max_time`.
     centroid_update : {"moving-average", "k-means"}, default="moving-average"
         How centroids follow the keys: by a moving average at every step, or by spherical k-means on
         all samples before every epoch.

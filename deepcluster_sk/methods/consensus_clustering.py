@@ -286,7 +286,8 @@ class ConsensusClustering(BaseDeepClusterer):
     cluster_start : float or "auto", default="auto"
         Share of the epochs after which the prototypes come into play, from k-means on the
         projections, in [0, 1). Until then only the instance head is trained. 0 is the paper's
-        method.
+        method. ``"auto"`` is .3, and 168 steps in a training of more than 560 steps without
+        `max_time`.
 
     Attributes
     ----------

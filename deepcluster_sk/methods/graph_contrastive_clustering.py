@@ -244,8 +244,9 @@ class GraphContrastiveClustering(BaseDeepClusterer):
     Parameters
     ----------
     n_heads : int, default=6
-        Number of cluster heads that are trained side by side on one encoder. The one is kept on
-        which neighbours agree the most. The paper has one.
+        Number of cluster heads that are trained side by side on one encoder. One is kept: that on
+        which neighbours agree the most. Where the graph of neighbours decides on the clusters, as
+        for rows, it learns the best partition of the graph instead. The paper has one.
     hidden_dim : int, default=256
         Width of the hidden layer of the instance head; the paper uses the number of features.
     head_hidden_dim : int, default=256
@@ -275,9 +276,10 @@ class GraphContrastiveClustering(BaseDeepClusterer):
         there on; the authors' code builds it every five epochs. A graph of the inputs is built
         once.
     cluster_start : float or "auto", default="auto"
-        Share of the epochs after which the cluster heads begin to learn, in [0, 1): in turns
-        from a partition of the features' neighbour graph and from k-means. Until then only the
-        instance head is trained. In the authors' code they begin with the graph.
+        Share of the epochs after which the cluster heads begin to learn, in [0, 1): in turns from a
+        partition of the features' neighbour graph and from k-means. Until then only the instance
+        head is trained. In the authors' code they begin with the graph. ``"auto"`` is .3, and 168
+        steps in a training of more than 560 steps without `max_time`.
 
     Attributes
     ----------
@@ -302,7 +304,7 @@ class GraphContrastiveClustering(BaseDeepClusterer):
 
     _objective_class: ClassVar[type[Objective]] = GraphContrastiveObjective
     _paper: ClassVar[Preset] = _PAPER
-    _against_empty: ClassVar[str] = " a larger balance_weight,"
+    _against_empty: ClassVar[str] = "a larger balance_weight"
 
     n_heads: kinds.PositiveInt = 6
     hidden_dim: kinds.PositiveInt = 256

@@ -190,8 +190,9 @@ class InformationMaximizationClustering(BaseDeepClusterer):
     Parameters
     ----------
     n_heads : int, default=3
-        Number of classifiers that are trained side by side on one encoder. The one is kept on
-        which neighbours agree the most. The paper has one.
+        Number of classifiers that are trained side by side on one encoder. One is kept: that on
+        which neighbours agree the most. Where the graph of neighbours decides on the clusters, as
+        for rows, it learns the best partition of the graph instead. The paper has one.
     hidden_dim : int, default=256
         Width of the hidden layers of the classifiers; 0 for none, 1,024 in the paper.
     n_hidden_layers : int, default=1
@@ -215,8 +216,9 @@ class InformationMaximizationClustering(BaseDeepClusterer):
         Number of further views of each sample that have no codes of their own, but from which codes
         are predicted. Each costs half as much as a step with two views.
     cluster_start : float or "auto", default="auto"
-        Share of the epochs after which the classifiers begin to learn, in [0, 1): in turns
-        from a partition of the features' neighbour graph and from k-means. 0 is the paper's method.
+        Share of the epochs after which the classifiers begin to learn, in [0, 1): in turns from a
+        partition of the features' neighbour graph and from k-means. 0 is the paper's method.
+        ``"auto"`` is .3, and 168 steps in a training of more than 560 steps without `max_time`.
 
     Attributes
     ----------
@@ -240,7 +242,7 @@ class InformationMaximizationClustering(BaseDeepClusterer):
 
     _objective_class: ClassVar[type[Objective]] = InformationMaximizationObjective
     _paper: ClassVar[Preset] = _PAPER
-    _against_empty: ClassVar[str] = " a larger label_entropy_weight,"
+    _against_empty: ClassVar[str] = "a larger label_entropy_weight"
 
     n_heads: kinds.PositiveInt = 3
     hidden_dim: kinds.NonNegativeInt = 256

@@ -145,14 +145,14 @@ class TEMIObjective(NeighborObjective):
         logits: Tensor = self.students(features)
         return torch.softmax(logits.float() / self.settings.temperature, dim=-1)
 
-    def before_labelling(self, map_all: MapAll) -> None:
+    def before_labeling(self, map_all: MapAll) -> None:
         """Let all heads be the one whose teacher's clusters neighbours prefer."""
         best = self._best(map_all.on_sampled(self.encoder))
         for heads in (self.students, self.teachers.module):
             assert isinstance(heads, UnitHeads)
             heads.repeat(best)
 
-    def after_labelled_step(self) -> None:
+    def after_labeled_step(self) -> None:
         """Let the teachers follow."""
         self.teachers.update(self.students, self.settings.momentum)
 
@@ -171,7 +171,7 @@ class TEMIObjective(NeighborObjective):
     def after_training(self, features: Tensor, seed: int) -> None:
         """Keep one head."""
         self._select(torch.tensor([self._best(features)], device=self.marginal.device))
-        self.end_stage(features, seed)
+        self.finish_clusters(features, seed)
 
     def _start(self, features: Tensor) -> None:
         """Let every second head imitate a k-means of the features (n, feature_dim)."""
@@ -305,7 +305,7 @@ class TEMI(BaseDeepClusterer):
 
     _objective_class: ClassVar[type[Objective]] = TEMIObjective
     _paper: ClassVar[Preset] = _PAPER
-    _against_empty: ClassVar[str] = " a smaller beta,"
+    _against_empty: ClassVar[str] = "a smaller beta"
     _training_length: ClassVar[float] = 3.0
 
     n_heads: kinds.PositiveInt = 4

@@ -177,7 +177,7 @@ class TURTLEObjective(NeighborObjective):
         per_space = [task(z) for task, z in zip(self.tasks, spaces, strict=True)]
         return torch.stack(per_space).mean(dim=0).transpose(0, 1)
 
-    def before_labelling(self, map_all: MapAll) -> None:
+    def before_labeling(self, map_all: MapAll) -> None:
         """Let all tasks be the one whose labels neighbours prefer."""
         features = map_all.on_sampled(self.encoder)
         best = self.neighbors.preferred(self.learned_assignments(features).argmax(dim=2), features)
@@ -207,7 +207,7 @@ class TURTLEObjective(NeighborObjective):
     def after_training(self, features: Tensor, seed: int) -> None:
         """Keep the task of the lowest loss."""
         self._select(self.task_losses.argmin()[None])
-        self.end_stage(features, seed)
+        self.finish_clusters(features, seed)
 
     def _start(self, features: Tensor) -> None:
         """Let every second task imitate a k-means of the features (n, feature_dim)."""
@@ -332,7 +332,7 @@ class TURTLE(BaseDeepClusterer):
 
     _objective_class: ClassVar[type[Objective]] = TURTLEObjective
     _paper: ClassVar[Preset] = _PAPER
-    _against_empty: ClassVar[str] = " a larger entropy_weight,"
+    _against_empty: ClassVar[str] = "a larger entropy_weight"
     _training_length: ClassVar[float] = 3.0
 
     spaces: Annotated[tuple[int, ...] | None, tuple, list, None] = None

@@ -164,7 +164,7 @@ def test_the_head_on_which_neighbors_agree_is_kept():
     heads = blind_heads(3)
     with torch.no_grad():
         heads.imitate(1, features, labels)
-        heads.keep_best(features, judged_by(features))
+        heads.keep_one(features, judged_by(features))
     assert heads(features).shape == (1, 60, 3)
     assert count_that_see(heads, features, labels) == 1
 
@@ -175,7 +175,7 @@ def test_without_neighbors_a_head_is_kept_all_the_same(n_heads):
     heads = blind_heads(n_heads)
     with torch.no_grad():
         heads.imitate(n_heads - 1, features, labels)
-        heads.keep_best(features, stage(0))
+        heads.keep_one(features, stage(0))
     assert heads(features).shape == (1, 60, 3)
     assert count_that_see(heads, features, labels) == 1
 
@@ -184,7 +184,7 @@ def test_heads_that_never_started_do_so_in_the_end():
     features, labels = groups()
     heads = blind_heads(2, start=0.9)
     with torch.no_grad():
-        heads.keep_best(features, judged_by(features))
+        heads.keep_one(features, judged_by(features))
     assert count_that_see(heads, features, labels) == 1
 
 
@@ -204,7 +204,7 @@ def test_the_head_that_is_kept_imitates_the_best_partition_of_the_inputs():
     neighbors = run_epochs(heads, features, [0.0], space="inputs")
     with torch.no_grad():
         heads.imitate(1, features, (labels + 1) % 2)  # two clusters of three
-        heads.keep_best(features, neighbors)
+        heads.keep_one(features, neighbors)
     assert count_that_see(heads, features, labels) == 1
 
 

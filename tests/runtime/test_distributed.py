@@ -154,11 +154,11 @@ def test_ranks_fit_what_one_process_fits(data, n):
 
 
 def test_ranks_learn_the_same_labels_of_their_own():
-    parameters = {**PARAMETERS, "self_labelling": 0.4, "n_neighbors": 0}
+    parameters = {**PARAMETERS, "self_labeling": 0.4, "n_neighbors": 0}
     cases = [(estimator, "images", parameters, True) for estimator in (ContrastiveClustering, TEMI)]
     first, second = values(run_ranks(fitted_states, cases, timeout=180))
     for number, case in enumerate(cases):
-        assert first[number]["history"]["self_labelling"][2] > 0
+        assert first[number]["history"]["self_labeling"][2] > 0
         assert_close(first[number], fitted_state(0, *case), 1e-8)
         assert_same(first[number], second[number])
 

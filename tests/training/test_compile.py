@@ -100,12 +100,12 @@ def test_another_loss_is_another_graph(few_images, graphs):
 
 
 def test_labels_of_their_own_are_learned_in_two_more_graphs(few_images, graphs):
-    parameters = {"encoder": small_network, "self_labelling": 0.4, "n_neighbors": 0}
+    parameters = {"encoder": small_network, "self_labeling": 0.4, "n_neighbors": 0}
     expected = fitted(TEMI, few_images, augmentation="digits", **parameters)
     model = fitted(TEMI, few_images, augmentation="digits", compile=True, **parameters)
     assert len(graphs) == 4  # the loss, and the augmentation of one view in place of two
     assert model.history_ == expected.history_
-    assert model.history_["self_labelling"][2] > 0
+    assert model.history_["self_labeling"][2] > 0
 
 
 def test_half_precision_compiles(few_images, graphs):

@@ -29,7 +29,7 @@ from deepcluster_sk._runtime.batch_norm import global_batch_norm
 from deepcluster_sk._runtime.device import move_to
 from deepcluster_sk._training.epochs import Epochs
 from deepcluster_sk._training.objective import Batch
-from deepcluster_sk._training.self_labelling import SelfLabelling
+from deepcluster_sk._training.self_labeling import SelfLabeling
 from deepcluster_sk._training.views import vary
 from deepcluster_sk.augmentations import images
 from deepcluster_sk.augmentations._recipes import make_augmentation
@@ -206,7 +206,7 @@ def test_a_step_that_learns_labels_never_waits(pretended, estimator):
     layout = Layout((8, 8))
     encoder = build_encoder("auto", layout.sample_shape)
     feature_dim = encoder(torch.zeros(2, *layout.sample_shape)).shape[1]
-    labelling = SelfLabelling(build(estimator(4), layout, encoder, feature_dim))
+    labelling = SelfLabeling(build(estimator(4), layout, encoder, feature_dim))
     views = (torch.zeros(16, *layout.sample_shape),)
     lesson = torch.zeros(16, dtype=torch.int64), torch.zeros(16)
     with Waiting() as waiting, Wide() as wide:

@@ -13,11 +13,11 @@ from .._data.protocols import MapAll
 from .._runtime.distributed import gather
 from .objective import Batch, LossOutput, Objective, detached
 
-TERM = "self_labelling"  # in the history
+TERM = "self_labeling"  # in the history
 _LEAST = 1e-20  # probability whose logarithm is taken
 
 
-def self_labelling_loss(assignments: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
+def self_labeling_loss(assignments: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
     """Weighted cross-entropy of assignments and labels.
 
     Parameters
@@ -64,7 +64,7 @@ def confident_weights(labels: Tensor, doubts: Tensor) -> Tensor:
     return share * (places < n_confident[labels])
 
 
-class SelfLabelling(Objective):
+class SelfLabeling(Objective):
     """An objective, in the epochs in which it learns its own confident labels.
 
     Before each epoch, all rows are labelled without augmentation. One augmented view of each row is
@@ -88,7 +88,7 @@ class SelfLabelling(Objective):
         """Label all rows by the best clusters that there are."""
         learner = self.learner
         learner.before_epoch(1.0, map_all)  # whatever starts late has started by now
-        learner.before_labelling(map_all)
+        learner.before_labeling(map_all)
         doubts, labels = map_all(self._labelled).cpu().unbind(dim=1)
         self._labels = labels.long()
         self._weights = confident_weights(self._labels, doubts)
@@ -118,7 +118,7 @@ class SelfLabelling(Objective):
         """Evaluate the cross-entropy of views and labels."""
         assignments = self.learner.learned_assignments(self.learner.encoder(batch.views[0]))
         assignments = gather(assignments, dim=assignments.ndim - 2)
-        loss = self_labelling_loss(assignments, *batch.noise)
+        loss = self_labeling_loss(assignments, *batch.noise)
         return LossOutput(loss, detached(**{TERM: loss}))
 
     def assign(self, features: Tensor) -> Tensor:
@@ -127,4 +127,4 @@ class SelfLabelling(Objective):
 
     def after_step(self, carry: tuple[Tensor, ...], progress: float) -> None:
         """Update what follows."""
-        self.learner.after_labelled_step()
+        self.learner.after_labeled_step()

@@ -23,10 +23,10 @@ from deepcluster_sk._networks.cluster_heads import ClusterHeads
 from deepcluster_sk._networks.task_encoder import TaskEncoder
 from deepcluster_sk._networks.unit_heads import UnitHeads
 from deepcluster_sk._runtime.file_format import read_file
-from deepcluster_sk._training.self_labelling import (
-    SelfLabelling,
+from deepcluster_sk._training.self_labeling import (
+    SelfLabeling,
     confident_weights,
-    self_labelling_loss,
+    self_labeling_loss,
 )
 from deepcluster_sk.methods import METHODS
 
@@ -65,12 +65,12 @@ def test_the_loss_is_a_weighted_cross_entropy(heads):
         for row in range(7):
             total -= float(weights[row]) * math.log(of_head[row, labels[row]])
     expected = total / (7 * len(single))
-    assert float(self_labelling_loss(p, labels, weights)) == pytest.approx(expected, rel=1e-6)
+    assert float(self_labeling_loss(p, labels, weights)) == pytest.approx(expected, rel=1e-6)
 
 
 def test_the_loss_of_impossible_labels_is_finite():
     p = torch.tensor([[1.0, 0.0]], requires_grad=True)
-    loss = self_labelling_loss(p, torch.tensor([1]), torch.tensor([1.0]))
+    loss = self_labeling_loss(p, torch.tensor([1]), torch.tensor([1.0]))
     torch.autograd.backward(loss)
     assert loss.isfinite()
     assert p.grad.isfinite().all()
@@ -120,7 +120,7 @@ def test_the_head_that_neighbours_prefer_labels_and_learns(
     estimator, few_images, large_clusters, monkeypatch
 ):
     seen = []
-    before_epoch = SelfLabelling.before_epoch
+    before_epoch = SelfLabeling.before_epoch
 
     def watched(labelling, progress, map_all):
         learner = labelling.learner
@@ -138,8 +138,8 @@ def test_the_head_that_neighbours_prefer_labels_and_learns(
             assert torch.equal(labelling._labels, learner.assign(features).argmax(dim=1))
         seen.append(progress)
 
-    monkeypatch.setattr(SelfLabelling, "before_epoch", watched)
-    fitted(estimator, few_images, max_epochs=5, self_labelling=0.4, n_heads=3)
+    monkeypatch.setattr(SelfLabeling, "before_epoch", watched)
+    fitted(estimator, few_images, max_epochs=5, self_labeling=0.4, n_heads=3)
     assert seen == [0.6, 0.8]
 
 
@@ -148,10 +148,10 @@ def test_the_head_that_neighbours_prefer_labels_and_learns(
 
 @each
 def test_every_method_learns_its_own_labels(estimator, few_images):
-    parameters = {"max_epochs": 4, "self_labelling": 0.5, "n_neighbors": 0}
+    parameters = {"max_epochs": 4, "self_labeling": 0.5, "n_neighbors": 0}
     model = fitted(estimator, few_images, **parameters)
     terms = dict(model.history_)
-    own = terms.pop("self_labelling")
+    own = terms.pop("self_labeling")
     assert own[:2] == [0.0, 0.0]
     assert own[3] > 0
     assert own[2:] == model.loss_curve_[2:]
@@ -159,7 +159,7 @@ def test_every_method_learns_its_own_labels(estimator, few_images):
     for values in terms.values():
         assert values[2:] == [0.0, 0.0]
     np.testing.assert_array_equal(model.predict(few_images), model.labels_)
-    without = fitted(estimator, few_images, **{**parameters, "self_labelling": 0.0})
+    without = fitted(estimator, few_images, **{**parameters, "self_labeling": 0.0})
     assert terms.keys() == without.history_.keys()
     assert all(terms[name][:2] == without.history_[name][:2] for name in terms)
 
@@ -169,17 +169,17 @@ def test_every_method_learns_its_own_labels(estimator, few_images):
 )
 def test_the_share_of_the_epochs_is_the_last_one(share, n_own, few_images):
     model = fitted(
-        ContrastiveClustering, few_images, max_epochs=10, self_labelling=share, n_neighbors=0
+        ContrastiveClustering, few_images, max_epochs=10, self_labeling=share, n_neighbors=0
     )
-    own, instance = model.history_["self_labelling"], model.history_["instance"]
+    own, instance = model.history_["self_labeling"], model.history_["instance"]
     assert [value > 0 for value in own] == [False] * (10 - n_own) + [True] * n_own
     assert [value > 0 for value in instance] == [True] * (10 - n_own) + [False] * n_own
 
 
 def test_clusters_and_neighbours_that_start_later_start_with_it(few_images, large_clusters):
     late = {"cluster_start": 0.9, "neighbor_start": 0.95}
-    model = fitted(ContrastiveClustering, few_images, max_epochs=4, self_labelling=0.5, **late)
-    assert model.history_["self_labelling"][2] > 0
+    model = fitted(ContrastiveClustering, few_images, max_epochs=4, self_labeling=0.5, **late)
+    assert model.history_["self_labeling"][2] > 0
     assert model.history_["cluster"] == [0.0] * 4
     # neighbours have calibrated the confidence
     assert model._objective.neighbors.graph is None
@@ -191,9 +191,9 @@ def test_clusters_and_neighbours_that_start_later_start_with_it(few_images, larg
 @pytest.mark.parametrize("space", ["inputs", "features"])
 def test_it_is_left_out_where_the_graph_decides(estimator, space, few_images, short_searches):
     parameters = {"max_epochs": 4, "neighbor_space": space}
-    model = fitted(estimator, few_images, self_labelling=0.5, **parameters)
+    model = fitted(estimator, few_images, self_labeling=0.5, **parameters)
     without = fitted(estimator, few_images, **parameters)
-    assert model.history_ == {**without.history_, "self_labelling": [0.0] * 4}
+    assert model.history_ == {**without.history_, "self_labeling": [0.0] * 4}
     np.testing.assert_array_equal(
         model.predict_proba(few_images), without.predict_proba(few_images)
     )
@@ -205,27 +205,27 @@ def test_history_has_no_term_of_it_without_it(few_images):
 
 
 def test_single_passes_leave_it_out(few_images):
-    model = ContrastiveClustering(3, encoder=small_network, self_labelling=0.5, **FAST)
+    model = ContrastiveClustering(3, encoder=small_network, self_labeling=0.5, **FAST)
     for _ in range(2):
         model.partial_fit(few_images)
     assert list(model.history_) == ["instance", "cluster", "entropy"]
-    model = fitted(ContrastiveClustering, few_images, max_epochs=2, self_labelling=0.5)
+    model = fitted(ContrastiveClustering, few_images, max_epochs=2, self_labeling=0.5)
     model.partial_fit(few_images)
-    assert model.history_["self_labelling"][2] == 0
+    assert model.history_["self_labeling"][2] == 0
     assert model.history_["instance"][2] > 0
 
 
 def test_an_early_end_waits_for_it(few_images):
     parameters = {"max_epochs": 8, "tol": 1.0, "n_iter_no_change": 1, "n_neighbors": 0}
     without = fitted(ContrastiveClustering, few_images, **parameters)
-    model = fitted(ContrastiveClustering, few_images, self_labelling=0.25, **parameters)
+    model = fitted(ContrastiveClustering, few_images, self_labeling=0.25, **parameters)
     assert without.n_iter_ < 6
     assert model.n_iter_ > 6
 
 
 @pytest.mark.parametrize("estimator", [ContrastiveClustering, ClusterContrast, TEMI])
 def test_a_fit_goes_on_in_the_middle_of_it(estimator, few_images, large_clusters, tmp_path):
-    parameters = {"max_epochs": 5, "self_labelling": 0.6, "checkpoint": tmp_path / "run"}
+    parameters = {"max_epochs": 5, "self_labeling": 0.6, "checkpoint": tmp_path / "run"}
 
     class KilledError(Exception):
         pass
@@ -248,7 +248,7 @@ def test_a_fit_goes_on_in_the_middle_of_it(estimator, few_images, large_clusters
     with pytest.raises(KilledError):
         fitted(estimator, few_images, **parameters, encoder=Net)
     written = [terms for _, terms in read_file(tmp_path / "run")[0]["history"]]
-    assert [epoch["self_labelling"] > 0 for epoch in written] == [False, False, True, True]
+    assert [epoch["self_labeling"] > 0 for epoch in written] == [False, False, True, True]
     Net.steps_left = math.inf
     again = fitted(estimator, few_images, **parameters, encoder=Net)
     assert again.history_ == whole.history_
@@ -265,17 +265,17 @@ def test_heads_on_a_frozen_encoder_learn_alone(few_images, large_clusters):
         freeze_encoder=True,
         neighbor_space="features",
         max_epochs=4,
-        self_labelling=0.5,
+        self_labeling=0.5,
     )
-    assert model.history_["self_labelling"][2] > 0
+    assert model.history_["self_labeling"][2] > 0
     for name, value in encoder.state_dict().items():
         assert torch.equal(value, model.encoder_.state_dict()[name])
 
 
 def test_an_unknown_number_of_clusters_is_no_hindrance(few_images, large_clusters):
-    parameters = {"encoder": small_network, "max_epochs": 4, "self_labelling": 0.5, **FAST}
+    parameters = {"encoder": small_network, "max_epochs": 4, "self_labeling": 0.5, **FAST}
     model = ContrastiveClustering("auto", **parameters).fit(few_images)
-    assert model.history_["self_labelling"][3] > 0
+    assert model.history_["self_labeling"][3] > 0
     np.testing.assert_array_equal(model.predict(few_images), model.labels_)
 
 
@@ -283,5 +283,5 @@ def test_the_papers_settings_leave_it_out():
     for method in METHODS.values():
         estimator = method.load_class()
         for data_set in estimator.paper_results():
-            assert "self_labelling" not in estimator.paper_settings(data_set)
-    assert ContrastiveClustering().self_labelling == CrossInstanceClustering().self_labelling == 0
+            assert "self_labeling" not in estimator.paper_settings(data_set)
+    assert ContrastiveClustering().self_labeling == CrossInstanceClustering().self_labeling == 0
