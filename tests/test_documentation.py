@@ -165,6 +165,19 @@ def few_digits(*, return_X_y=False):
     return (few.data, few.target) if return_X_y else few
 
 
+def long_lines(path):
+    """Return the long lines of a page, without tables and code."""
+    text = re.sub(r"^(`{3,}).*?^\1", "", path.read_text("utf-8"), flags=re.M | re.S)
+    return [line for line in text.splitlines() if len(line) > 60 and not line.startswith("|")]
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+def test_formulas_are_closed_and_no_line_of_a_page_stands_there_twice(path):
+    assert path.read_text("utf-8").splitlines().count("$$") % 2 == 0
+    lines = long_lines(path)
+    assert sorted(set(lines)) == sorted(lines)
+
+
 def test_pages_have_code_that_is_run():
     assert len(code_blocks(ROOT / "README.md")) >= 3
     assert sum(len(code_blocks(path)) for path in PAGES) > 30
