@@ -137,7 +137,7 @@ def _evaluate(commands: Any) -> None:
         "evaluate",
         "MODEL FOLDER [options]",
         "compare the clusters of a saved model with known classes",
-        "model.dcsk sorted_photos/",
+        "model.dcsk labelled_photos/",
     )
     _add_model(evaluate)
     evaluate.add_argument(

@@ -9,6 +9,7 @@ import numpy as np
 from ..exceptions import ImageFileError
 
 _MOST_NAMED = 20  # unreadable files that an error lists
+MISSING = "no such file"  # the reason why one cannot be read
 
 
 def no_folder(folder: str | os.PathLike[str]) -> ImageFileError:
@@ -96,9 +97,18 @@ def unreadable_files(paths: Sequence[str], reasons: dict[int, str]) -> ImageFile
     lines = [f"  {_shortened(paths[i])}: {reasons[i]}" for i in named]
     if len(reasons) > len(named):
         lines.append(f"  and {len(reasons) - len(named)} more")
+    advice = (
+        "Replace or remove them, or pass on_error='skip' to leave out those that cannot be read."
+    )
+    if len(reasons) == len(paths) and set(reasons.values()) == {MISSING}:
+        advice = (
+            "Strings are taken for paths of image files: pass paths that start from the current "
+            "folder, or absolute ones. To cluster texts, embed them with a language model and pass "
+            "the array of embeddings."
+        )
     return ImageFileError(
         f"{len(reasons)} of {len(paths)} image files cannot be read:\n" + "\n".join(lines) + "\n"
-        "Replace or remove them, or pass on_error='skip' to leave out those that cannot be read."
+        f"{advice}"
     )
 
 

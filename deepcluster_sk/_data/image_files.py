@@ -383,5 +383,5 @@ def _n_threads() -> int:
 def _reason(error: Exception) -> str:
     """Say in a few words why a file cannot be read."""
     if isinstance(error, FileNotFoundError):
-        return "no such file"
+        return errors.MISSING
     return str(error) or type(error).__name__

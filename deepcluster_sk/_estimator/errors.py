@@ -228,10 +228,13 @@ def no_common_dtype(name: str, frame: Any) -> TypeError:
 
 def not_finite(name: str, what: str, row: int, extent: str = "") -> ValueError:
     """Say which row holds NaN or infinity."""
-    return ValueError(
-        f"Input X contains {what} in row {row}{extent}. {name} does not accept missing values: "
-        "drop these rows or fill them with an imputer from sklearn.impute."
+    advice = (
+        "does not accept missing values: drop these rows or fill them with an imputer from "
+        "sklearn.impute."
+        if what == "NaN"
+        else "needs finite values: drop these rows, or clip them with numpy.nan_to_num."
     )
+    return ValueError(f"Input X contains {what} in row {row}{extent}. {name} {advice}")
 
 
 def files_for_rows(name: str, n_features: int) -> ValueError:

@@ -320,6 +320,7 @@ def with_value(X, row, value):
         (np.zeros((4, 2, 8, 8, 3)), ValueError, r"X has 5 dimensions \(shape \(4, 2, 8, 8, 3\)\)"),
         ([[1.0, 2.0], [3.0]], ValueError, "X is a ragged list: its elements differ in shape"),
         (["a.png", "b.png"], ValueError, r"2 of 2 image files cannot be read:\n  'a.png': no such"),
+        (["a text", "another"], ValueError, "To cluster texts, embed them with a language model"),
         ([], ValueError, "X is empty: found 0 samples, expected at least 2. Pass rows, images, or"),
         (pd.Series([], dtype=object), ValueError, "X is empty: found 0 samples"),
         (
@@ -593,6 +594,8 @@ def test_encoder_that_turns_to_nan_in_training_is_a_clear_error():
 
 def test_missing_values_are_not_accepted_and_the_error_says_what_to_do():
     with pytest.raises(ValueError, match="does not accept missing values: drop these rows or fill"):
+        model().fit(with_value(ROWS, 3, np.nan))
+    with pytest.raises(ValueError, match="needs finite values: drop these rows, or clip them"):
         model().fit(with_value(ROWS, 3, np.inf))
 
 
