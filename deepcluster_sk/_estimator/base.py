@@ -261,7 +261,7 @@ class BaseDeepClusterer(
         if getattr(self, "offset_", None) is None:
             return hard_labels(self.predict_proba(X))
         outputs = infer(self, X, assign_and_score)
-        return np.where(outputs[:, -1] < self.offset_, -1, hard_labels(outputs[:, :-1]))
+        return self._without_outliers(hard_labels(outputs[:, :-1]), outputs[:, -1])
 
     @isolating
     def score_samples(self, X: Any) -> np.ndarray:
@@ -489,7 +489,7 @@ class BaseDeepClusterer(
         found = self._describe(X)
         labels = hard_labels(found.assignments)
         if found.scores is not None and getattr(self, "offset_", None) is not None:
-            labels = np.where(found.scores < self.offset_, -1, labels)
+            labels = self._without_outliers(labels, found.scores)
         with libraries_in_one_thread():
             return embedding_silhouette_score(found.features, labels)
 
@@ -595,6 +595,10 @@ class BaseDeepClusterer(
     def _describe(self, X: Any) -> Description:
         """Return what `predict_proba`, `score_samples` and `transform` do, by one encoding of X."""
         return description(self, X)
+
+    def _without_outliers(self, labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
+        """Return the labels (n,), with -1 where the scores are below `offset_`."""
+        return np.where(scores < self.offset_, -1, labels)
 
     def _queues_in_use(self) -> list[str]:
         """Name the parameters of queues that losses need where batches have no negatives."""
