@@ -241,7 +241,7 @@ def _timm_network(name: PretrainedName, size: tuple[int, int], *, weights: bool)
         return _fetched(
             name,
             lambda: timm.create_model(name.model, pretrained=True, num_classes=0, **options),
-            "HF_HOME, and uses no network with HF_HUB_OFFLINE=1",
+            "HF_HOME, and stays offline with HF_HUB_OFFLINE=1",
         )
     state = read_weights(name.path)
     first = settings.classifier  # distilled networks have two

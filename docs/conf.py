@@ -1,8 +1,8 @@
 """Settings of the documentation, which ``make docs`` builds into docs/_build/html.
 
-A build needs no network. Links into the documentation of Python, numpy, scikit-learn and torch
-need the inventories of these sites, which are fetched only where DOCS_ONLINE=1 or on Read the Docs;
-elsewhere such names are shown without a link.
+A build needs no internet access. Links into the documentation of Python, numpy, scikit-learn and
+torch need the inventories of these sites, which are fetched only where DOCS_ONLINE=1 or on Read the
+Docs; elsewhere such names are shown without a link.
 """
 
 import os
@@ -28,7 +28,7 @@ extensions = [
     "sphinx.ext.autosummary",
     "sphinx.ext.intersphinx",
     "sphinx.ext.mathjax",
-    "sphinx-mathjax-offline",  # formulas need no network either
+    "sphinx-mathjax-offline",  # formulas need no internet access either
     "sphinx_gallery.gen_gallery",
 ]
 exclude_patterns = ["_build", "templates"]

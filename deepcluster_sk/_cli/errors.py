@@ -5,6 +5,7 @@ about data and ends it with 1.
 """
 
 import argparse
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -255,9 +256,11 @@ def nothing_to_compare() -> ValueError:
 # ---- queries
 
 
-def no_query_file(query: str) -> FileNotFoundError:
-    """Return the error for a query that is no file."""
-    return FileNotFoundError(f"--query {query!r}: there is no such image file.")
+def no_query_file(query: str, paths: Sequence[str]) -> FileNotFoundError:
+    """Return the error for a query that is no file; `paths` are those of the source."""
+    named = [path for path in paths if os.path.basename(path) == os.path.basename(query)]
+    advice = f" Did you mean {named[0]!r}?" if named else ""
+    return FileNotFoundError(f"--query {query!r}: there is no such image file.{advice}")
 
 
 def query_is_folder(query: str) -> IsADirectoryError:

@@ -1,6 +1,8 @@
 """``deepcluster-sk evaluate``: clusters of a saved model against known classes."""
 
 import argparse
+import re
+import warnings
 
 import numpy as np
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
@@ -15,6 +17,7 @@ from .sources import open_classes
 from .tables_out import write_table
 from .targets import check_targets
 
+_COPIES = re.compile(r"cluster_\d+")  # folders that --copy-to writes
 _MOST_COLUMNS = 20  # of the matched table; more would not fit a terminal
 
 
@@ -22,6 +25,13 @@ def run(arguments: argparse.Namespace) -> None:
     """Print the scores and the matched table."""
     source = open_classes(arguments)
     check_targets(arguments, source)
+    if source.classes and all(_COPIES.fullmatch(name) for name in source.classes):
+        warnings.warn(
+            f"The subfolders of {arguments.source!r} are named as --copy-to names clusters. Scores "
+            "compare clusters with themselves, unless images were sorted by hand since.",
+            UserWarning,
+            stacklevel=1,
+        )
     with opened_model(arguments) as model:
         told = described(model, source.X)
         found = told.found

@@ -4,7 +4,7 @@ import argparse
 
 from . import errors
 from .console import say
-from .models import check_encoder, feature_folder, given, named_encoder
+from .models import check_encoder, feature_folder, given, is_untrained, named_encoder
 from .output import write
 from .parser import methods
 from .sources import open_sources
@@ -36,6 +36,12 @@ def run(arguments: argparse.Namespace) -> None:
             arguments,
             "training a network from scratch; for photos, --encoder timm/NAME compares subjects "
             "better, and --encoder hog shapes",
+        )
+    if source.paths and is_untrained(chosen.get("encoder")):
+        say(
+            arguments,
+            f"{chosen['encoder']} has no trained weights; training it takes hours without a GPU. "
+            f"torchvision/{chosen['encoder']} has some",
         )
     with feature_folder(arguments) as folder:
         model = method(**{"cache": folder, **chosen}).fit(source.X)

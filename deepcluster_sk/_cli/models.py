@@ -13,6 +13,7 @@ from typing import Any
 from . import errors
 from .console import NAME
 
+_QUICK = ("auto", "cnn", "hog", "identity", "mlp")  # what a CPU trains in minutes
 _PROBE = (3, 224, 224)  # images that an encoder is built for before any is read
 
 
@@ -29,6 +30,11 @@ def named_encoder(text: str) -> Any:
     if not callable(found):
         raise errors.function_of_encoder(text, module, function)
     return found
+
+
+def is_untrained(encoder: Any) -> bool:
+    """Tell whether an encoder is a large network without trained weights."""
+    return isinstance(encoder, str) and encoder not in _QUICK and "/" not in encoder
 
 
 def check_encoder(encoder: Any) -> None:

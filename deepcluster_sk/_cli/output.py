@@ -32,12 +32,20 @@ def write(arguments: argparse.Namespace, model: Any, source: Source) -> None:
             say(arguments, f"wrote {target}")
     used = found.sizes[found.sizes > 0]
     if len(used):
-        say(arguments, f"{len(used)} clusters of {used.min():,} to {used.max():,} members")
+        say(arguments, sizes_in_words(used))
         confidence = float(found.confidence[found.labels >= 0].mean())
         if is_calibrated(model):
             say(arguments, agreement_in_words(confidence, images=source.paths is not None))
     if not arguments.out:
         write_table(None, columns)
+
+
+def sizes_in_words(sizes: np.ndarray) -> str:
+    """Say how many clusters there are, and how many members they have (n_clusters,)."""
+    least, most = sizes.min(), sizes.max()
+    clusters = "1 cluster" if len(sizes) == 1 else f"{len(sizes)} clusters"
+    members = f"{least:,}" if least == most else f"{least:,} to {most:,}"
+    return f"{clusters} of {members} {'member' if most == 1 else 'members'}"
 
 
 def cluster_columns(

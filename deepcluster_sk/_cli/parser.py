@@ -1,6 +1,8 @@
 """The options of the commands. Nothing that takes its time is imported here, for a quick --help."""
 
 import argparse
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -8,7 +10,7 @@ from .._version import __version__
 from ..methods import METHODS, Method
 from .argument_types import assignment, distance, n_clusters, positive, size
 from .console import NAME, printable
-from .wording import in_plain_words, unknown_arguments
+from .wording import in_plain_words, is_missing, unknown_arguments
 
 SHELLS = ("bash", "zsh", "fish")
 
@@ -16,9 +18,28 @@ SHELLS = ("bash", "zsh", "fish")
 class CommandParser(argparse.ArgumentParser):
     """A parser whose errors are short: usage in one line, what is wrong, where to read on."""
 
+    _given: Sequence[str] = ()
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Read the arguments, and keep them for an error."""
+        self._given = list(sys.argv[1:] if args is None else args)
+        return super().parse_known_args(args, namespace)
+
     def error(self, message: str) -> NoReturn:
         """Print what is wrong with the arguments, and end with 2."""
+        unknown = [name for name in self._given if name.startswith("--") and not self._takes(name)]
+        if unknown and is_missing(message):  # likely a misspelt option of what is missing
+            self.print_usage_error(unknown_arguments(unknown, self.options()))
         self.print_usage_error(in_plain_words(message))
+
+    def options(self) -> list[str]:
+        """Return the names of all options."""
+        return [name for action in self._actions for name in action.option_strings]
+
+    def _takes(self, argument: str) -> bool:
+        """Tell whether an argument names an option, or begins like one."""
+        name = argument.partition("=")[0]
+        return any(option.startswith(name) for option in self.options())
 
     def print_usage_error(self, message: str) -> NoReturn:
         """Print an error that is already in the command's own words, and end with 2."""
@@ -36,8 +57,7 @@ def parse(argv: Any = None) -> argparse.Namespace:
     arguments, unknown = make_parser().parse_known_args(argv)
     if unknown:
         parser: CommandParser = arguments.parser
-        options = [name for action in parser._actions for name in action.option_strings]
-        parser.print_usage_error(unknown_arguments(unknown, options))
+        parser.print_usage_error(unknown_arguments(unknown, parser.options()))
     return arguments
 
 
@@ -265,9 +285,10 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--encoder",
         metavar="NAME",
-        help="network with trained weights, for photos: timm/NAME, torchvision/NAME, the same with "
-        ":FILE of weights, or PACKAGE.MODULE:FUNCTION that returns a module; default: a small "
-        "network that is trained from scratch",
+        help="for photos: a network with trained weights, which is timm/NAME, torchvision/NAME or "
+        "the same with :FILE of weights; hog, which compares shapes and needs no download; or "
+        "PACKAGE.MODULE:FUNCTION that returns a module; default: a small network that is trained "
+        "from scratch",
     )
     parser.add_argument("--max-epochs", type=positive, metavar="N", help="default: by the data")
     parser.add_argument(

@@ -52,7 +52,7 @@ def find_queries(source: Source, queries: list[str]) -> list[int | str]:
         if os.path.isdir(query):
             raise errors.query_is_folder(query)
         if row is None and not os.path.isfile(query):
-            raise errors.no_query_file(query)
+            raise errors.no_query_file(query, source.paths)
         found.append(query if row is None else row)
     return found
 

@@ -4,10 +4,17 @@ import re
 from collections.abc import Sequence
 from difflib import get_close_matches
 
+_MISSING = r"the following arguments are required: (.+)"
+
+
+def is_missing(message: str) -> bool:
+    """Tell whether argparse misses arguments."""
+    return re.fullmatch(_MISSING, message) is not None
+
 
 def in_plain_words(message: str) -> str:
     """Reword what argparse says about arguments."""
-    if found := re.fullmatch(r"the following arguments are required: (.+)", message):
+    if found := re.fullmatch(_MISSING, message):
         *others, last = found[1].split(", ")
         names = f"{', '.join(others)} and {last}" if others else last
         return f"{names} {'are' if others else 'is'} missing."

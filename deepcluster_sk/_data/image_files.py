@@ -2,8 +2,9 @@
 
 import math
 import os
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+import warnings
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from numbers import Integral
@@ -18,7 +19,7 @@ from PIL import Image, ImageOps
 from .._runtime.device import available_memory
 from .._runtime.progress import progress_bar
 from . import errors
-from .pillow import SUFFIXES, decoding_bytes, is_transparent, opened_image
+from .pillow import FOREIGN_SUFFIXES, SUFFIXES, decoding_bytes, is_transparent, opened_image
 from .preprocessing import Layout
 
 ImageSize = tuple[int, int] | Literal["auto"]
@@ -51,6 +52,11 @@ def find_image_files(folder: str | os.PathLike[str]) -> list[str]:
     the suffix of an image and is no file, such as a pipe or a link to nowhere, is among them: an
     error that names it follows when it is opened.
 
+    Warns
+    -----
+    UserWarning
+        If photos in formats that are not read, such as HEIC, are left out.
+
     Raises
     ------
     ImageFileError
@@ -59,11 +65,25 @@ def find_image_files(folder: str | os.PathLike[str]) -> list[str]:
     root = Path(folder)
     if not root.is_dir():
         raise errors.no_folder(folder)
-    found = [path for path in _visible_files(root) if path.suffix.lower() in SUFFIXES]
+    files = list(_visible_files(root))
+    found = [path for path in files if path.suffix.lower() in SUFFIXES]
+    suffixes = (path.suffix.lower() for path in files)
+    foreign = Counter(suffix for suffix in suffixes if suffix in FOREIGN_SUFFIXES)
     if not found:
-        raise errors.no_image_files(folder, sorted(SUFFIXES))
+        raise errors.no_image_files(folder, sorted(SUFFIXES), foreign)
+    if foreign:
+        _warn_of_left_out(folder, foreign)
     # by parts: paths of Windows compare without regard to case, and the order would be another one
     return [os.fspath(path) for path in sorted(found, key=lambda path: path.parts)]
+
+
+def _warn_of_left_out(folder: str | os.PathLike[str], counts: Mapping[str, int]) -> None:
+    warnings.warn(
+        f"{errors.counted(counts)} in {os.fspath(folder)!r} are left out: formats that are not "
+        "read. Export them as JPEG or PNG to include them.",
+        UserWarning,
+        stacklevel=3,
+    )
 
 
 def _visible_files(root: Path) -> Iterator[Path]:

@@ -28,6 +28,11 @@ from . import errors
 SUFFIXES = frozenset(
     {".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 )
+# photos that are not decoded: of phones, of browsers, and the raw data of cameras
+FOREIGN_SUFFIXES = frozenset(
+    {".arw", ".avif", ".cr2", ".cr3", ".dng", ".heic", ".heif", ".jxl", ".nef", ".orf", ".raf"}
+    | {".rw2"}
+)
 FORMATS = tuple(
     plugin.format
     for plugin in (

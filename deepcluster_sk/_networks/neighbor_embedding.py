@@ -111,9 +111,15 @@ def _gradient_of_piece(
     return gradient(embedding, *part, others)
 
 
+def components_of(n_components: int, shape: tuple[int, ...]) -> PCA:
+    """Return what finds principal components of rows of a shape (n, d), by the smaller side."""
+    wide = shape[0] < shape[1]  # of which the covariances, d x d, would take far longer
+    return PCA(n_components, svd_solver="full" if wide else "covariance_eigh")
+
+
 def _start(rows: np.ndarray, n_components: int, rng: np.random.Generator) -> np.ndarray:
     """Return principal components of the rows, with little noise: equal rows have to part."""
-    components = PCA(min(n_components, *rows.shape), svd_solver="covariance_eigh")
+    components = components_of(min(n_components, *rows.shape), rows.shape)
     with libraries_in_one_thread(), np.errstate(invalid="ignore"):  # of rows that are all alike
         start = components.fit_transform(rows)
     start /= max(np.abs(start).max(), np.finfo(np.float32).tiny)

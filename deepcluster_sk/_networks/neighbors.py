@@ -15,6 +15,7 @@ from .._runtime.threads import (
     map_in_threads,
     openmp_in_one_thread,
 )
+from .neighbor_embedding import components_of
 from .partition import edge_shares, value
 
 _SEARCHED_AT_ONCE = 4096  # vectors: the same pieces, whatever the number of threads
@@ -45,7 +46,7 @@ class NeighborSearch:
         self._components: PCA | None = None
         with libraries_in_one_thread():
             if min(rows.shape) > SEARCH_DIM:
-                self._components = PCA(SEARCH_DIM, svd_solver="covariance_eigh")
+                self._components = components_of(SEARCH_DIM, rows.shape)
                 with np.errstate(invalid="ignore"):  # shares of a variance of zero
                     # more precise than `transform`, which centres after the product
                     rows = self._components.fit_transform(rows)

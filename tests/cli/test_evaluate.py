@@ -59,6 +59,14 @@ def test_images_without_a_class_and_unreadable_ones_are_left_out(photos, model, 
     assert numbers(output.out)["samples"] == 57
 
 
+@pytest.mark.filterwarnings("default::UserWarning")
+def test_clusters_that_were_copied_are_no_classes(photos, model, capsys):
+    for number, name in enumerate(("even", "odd")):
+        (photos / name).rename(photos / f"cluster_{number}")
+    assert main(["evaluate", str(model), str(photos)]) == 0
+    assert "are named as --copy-to names clusters" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".parquet"])
 def test_a_column_holds_the_classes(suffix, table, row_model, blobs, tmp_path, capsys):
     path, out = table(suffix), tmp_path / f"out{suffix}"

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import threading
 import warnings
 
@@ -188,6 +189,17 @@ def test_the_number_of_clusters_that_was_found_is_told(photos, monkeypatch, caps
     monkeypatch.setattr(ContrastiveClustering, "fit", choose)
     assert main(["fit", str(photos), "--n-clusters", "auto", "--max-epochs", "1"]) == 0
     assert "deepcluster-sk: found 4 clusters\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--encoder", "--set"])
+def test_a_large_network_without_weights_is_told(option, photos, monkeypatch, capsys):
+    monkeypatch.setattr(ContrastiveClustering, "fit", lambda *_: sys.exit(0))  # it takes long
+    name = "resnet18" if option == "--encoder" else "encoder=resnet18"
+    with pytest.raises(SystemExit):
+        main(["fit", str(photos), "--n-clusters", "3", option, name])
+    text = capsys.readouterr().err
+    assert "resnet18 has no trained weights; training it takes hours without a GPU" in text
+    assert "torchvision/resnet18 has some" in text
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".parquet"])

@@ -13,6 +13,7 @@ from sklearn.datasets import load_digits
 
 from deepcluster_sk import ContrastiveClustering, load, report
 from deepcluster_sk._cli import libraries, main
+from deepcluster_sk._cli.output import sizes_in_words
 from deepcluster_sk._cli.tables_out import write_table
 from deepcluster_sk.encoders import SmallCNN
 from deepcluster_sk.inspection import cluster_table
@@ -63,6 +64,18 @@ def test_the_output_of_a_process_takes_any_name_of_a_file(oddly_named):
     done = subprocess.run(command, capture_output=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
     assert shown_names(done.stdout) == set(SHOWN["ascii"][: len(NAMES)])
+
+
+@pytest.mark.parametrize(
+    ("sizes", "words"),
+    [
+        ([4], "1 cluster of 4 members"),
+        ([1, 1], "2 clusters of 1 member"),
+        ([7, 1200, 9], "3 clusters of 7 to 1,200 members"),
+    ],
+)
+def test_sizes_of_clusters_are_told_in_words(sizes, words):
+    assert sizes_in_words(np.array(sizes)) == words
 
 
 def test_a_copy_never_overwrites(photos, tmp_path, monkeypatch, capsys):

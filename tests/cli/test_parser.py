@@ -77,6 +77,11 @@ def test_wrong_usage_ends_with_2_before_anything_is_written(
             "unknown option '--outt'. Did you mean --out?",
         ),
         (
+            ["fit", "x", "--nclusters=3"],
+            "fit SOURCE... --n-clusters K [options]",
+            "unknown option '--nclusters'. Did you mean --n-clusters?",
+        ),
+        (
             ["fit", "x", "--n-clusters", "3", "y"],
             "fit SOURCE... --n-clusters K [options]",
             "'y' stands apart from the sources, or is one too many. Name all sources one after",

@@ -92,6 +92,10 @@ def test_queries_that_are_not_found_are_named(photos, model, table, row_model, c
     code, text = code_and_message(["similar", model, photos, "--query", "no.png"], capsys)
     assert code == 1
     assert "--query 'no.png': there is no such image file" in text
+    assert "Did you mean" not in text
+    code, text = code_and_message(["similar", model, photos, "--query", "03.png"], capsys)
+    assert code == 1
+    assert f"Did you mean {str(photos / 'even' / '03.png')!r}?" in text
     code, text = code_and_message(["similar", model, photos, "--query", photos], capsys)
     assert code == 1
     assert "is a folder, expected image files" in text

@@ -424,6 +424,17 @@ def test_what_is_no_folder_of_images_is_refused(method, folder, paths, tmp_path)
         call(tmp_path)
 
 
+def test_photos_in_other_formats_are_left_out_with_a_warning(folder, paths):
+    for name in ("a.HEIC", "b.heic", "c.dng", "notes.txt", ".hidden.heic"):
+        (folder / name).write_bytes(b"not read")
+    with pytest.warns(UserWarning, match=r"^1 \.dng file and 2 \.heic files in .* are left out"):
+        assert find_image_files(folder) == paths
+    for path in paths:
+        os.remove(path)
+    with pytest.raises(ImageFileError, match=r"Export its 1 \.dng file and 2 \.heic files as JPEG"):
+        find_image_files(folder)
+
+
 def test_paths_beside_other_things_are_refused(paths):
     with pytest.raises(ValueError, match="element 1 is None, expected a path"):
         model().fit([paths[0], None, paths[1]])
