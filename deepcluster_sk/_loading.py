@@ -57,7 +57,7 @@ def load(
     >>> from sklearn.datasets import load_digits
     >>> from deepcluster_sk import ContrastiveClustering, load
     >>> images = load_digits().images
-    >>> model = ContrastiveClustering(10, max_epochs=4, random_state=0).fit(images)
+    >>> model = ContrastiveClustering(10, max_epochs=2, random_state=0).fit(images)
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     model.save(f"{folder}/digits.dcsk")
     ...     same = load(f"{folder}/digits.dcsk")

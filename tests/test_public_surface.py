@@ -107,7 +107,7 @@ def test_methods_share_names_defaults_and_words_for_the_same_parameter():
     own = {  # what differs with reason: each method's own strengths
         *("hidden_dim", "projection_dim", "n_heads", "cluster_start", "cluster_weight"),
         *("instance_temperature", "cluster_temperature", "queue_size", "batch_negatives"),
-        *("momentum", "entropy_weight", "kmeans_start"),
+        *("momentum", "entropy_weight"),
         # what methods on fixed features train on, for how long, and what neighbours are for
         *("encoder", "augmentation", "max_epochs", "batch_size", "optimizer", "weight_decay"),
         *("n_neighbors", "neighbor_space", "scale"),

@@ -350,7 +350,7 @@ class BaseDeepClusterer(
         >>> from sklearn.datasets import load_digits
         >>> from deepcluster_sk import ContrastiveClustering
         >>> images = load_digits().images
-        >>> model = ContrastiveClustering(10, max_epochs=4, random_state=0).fit(images)
+        >>> model = ContrastiveClustering(10, max_epochs=2, random_state=0).fit(images)
         >>> model.merge_clusters([[0, 3], [5, 7, 8]]).predict_proba(images).shape
         (1797, 7)
         """

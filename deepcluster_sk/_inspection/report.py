@@ -107,7 +107,7 @@ def report(
     >>> from sklearn.datasets import load_digits
     >>> from deepcluster_sk import ContrastiveClustering, report
     >>> images = load_digits().images
-    >>> model = ContrastiveClustering(10, max_epochs=4, random_state=0).fit(images)
+    >>> model = ContrastiveClustering(10, max_epochs=2, random_state=0).fit(images)
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     page = report(model, images, f"{folder}/report.html")
     ...     page.stat().st_size < 5e6

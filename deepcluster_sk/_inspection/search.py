@@ -74,7 +74,7 @@ def similar(estimator: Any, X: Any, queries: Any, n: int = 10) -> Similar:
     >>> from deepcluster_sk import ContrastiveClustering
     >>> from deepcluster_sk.inspection import similar
     >>> digits = load_digits()
-    >>> model = ContrastiveClustering(10, max_epochs=4, random_state=0).fit(digits.images)
+    >>> model = ContrastiveClustering(10, max_epochs=2, random_state=0).fit(digits.images)
     >>> rows, similarity = similar(model, digits.images, [0, 1], n=5)
     >>> rows.shape
     (2, 5)

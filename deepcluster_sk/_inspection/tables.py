@@ -85,7 +85,7 @@ def cluster_table(
     >>> from deepcluster_sk import ContrastiveClustering
     >>> from deepcluster_sk.inspection import cluster_table
     >>> digits = load_digits()
-    >>> model = ContrastiveClustering(10, max_epochs=4, random_state=0).fit(digits.images)
+    >>> model = ContrastiveClustering(10, max_epochs=2, random_state=0).fit(digits.images)
     >>> table = cluster_table(model, digits.images, digits.target)
     >>> table.shape
     (1797, 7)
@@ -165,7 +165,7 @@ def exemplars(estimator: Any, X: Any, n: int = 1) -> np.ndarray:
     >>> from deepcluster_sk import ContrastiveClustering
     >>> from deepcluster_sk.inspection import exemplars
     >>> images = load_digits().images
-    >>> model = ContrastiveClustering(10, max_epochs=4, random_state=0).fit(images)
+    >>> model = ContrastiveClustering(10, max_epochs=2, random_state=0).fit(images)
     >>> exemplars(model, images, n=3).shape
     (10, 3)
     """

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from .._runtime.threads import libraries_in_one_thread
 
 _GATHERED_ROWS = 10_000
-_START_ROWS = 10_000
+_STARTS = 5
 _STEPS = 100  # more than 99 % of the rows are then nearest to the centroid of their cluster
 _LEARNING_RATE = 1e-3
 
@@ -58,17 +58,8 @@ def gather_around_centroids(
             optimizer.step()
 
 
-def sampled_for_start(features: Tensor) -> Tensor:
-    """Return some of the features (n, d): enough for clusters to start from."""
-    generator = torch.Generator().manual_seed(0)
-    some = torch.randperm(len(features), generator=generator)[:_START_ROWS]
-    return features[some.to(features.device)]
-
-
-def spherical_kmeans(
-    features: Tensor, n_clusters: int, *, seed: int = 0, n_starts: int = 5
-) -> Tensor:
-    """Cluster rows by k-means on their directions.
+def spherical_kmeans(features: Tensor, n_clusters: int, *, seed: int = 0) -> Tensor:
+    """Cluster rows by k-means on their directions, the best of five starts.
 
     Parameters
     ----------
@@ -76,8 +67,6 @@ def spherical_kmeans(
     n_clusters : int
     seed : int, default=0
         Of the starts.
-    n_starts : int, default=5
-        The best of so many is taken.
 
     Returns
     -------
@@ -87,6 +76,6 @@ def spherical_kmeans(
     rows = F.normalize(features, dim=1).cpu().numpy()
     with libraries_in_one_thread():
         # fewer distinct rows than clusters: some stay empty, which the caller reports
-        model = KMeans(n_clusters, n_init=n_starts, random_state=seed, copy_x=False)
+        model = KMeans(n_clusters, n_init=_STARTS, random_state=seed, copy_x=False)
         labels = model.fit(rows).labels_
     return torch.from_numpy(labels).long()

@@ -52,16 +52,13 @@ class UnitHeads(nn.Module):
         # in this order in memory, the product rounds a row in the same way wherever it is
         return torch.bmm(projected, directions.mT.contiguous().mT) * lengths
 
-    def imitate(
-        self, heads: list[int], features: Tensor, labels: Tensor, *, temperature: float
-    ) -> None:
-        """Train some heads on given labels, by a few steps.
+    def imitate(self, features: Tensor, labels: Tensor, *, temperature: float) -> None:
+        """Train each head on given labels, by a few steps.
 
         Parameters
         ----------
-        heads : list of int
         features : Tensor of shape (n, in_features)
-        labels : Tensor of shape (len(heads), n), int64
+        labels : Tensor of shape (n_heads, n), int64
             Clusters in ``[0, n_clusters)``.
         temperature : float
             Divides the logits.
@@ -71,7 +68,7 @@ class UnitHeads(nn.Module):
         with torch.enable_grad():
             for _ in range(_START_STEPS):
                 rows = torch.randint(len(features), (_START_BATCH,), generator=generator)
-                logits = self(features[rows.to(features.device)])[heads] / temperature
+                logits = self(features[rows.to(features.device)]) / temperature
                 target = labels[:, rows].to(features.device)
                 loss = F.cross_entropy(logits.flatten(0, 1), target.flatten())
                 optimizer.zero_grad()

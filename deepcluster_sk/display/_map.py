@@ -64,7 +64,7 @@ def cluster_map(
     >>> from deepcluster_sk import ContrastiveClustering
     >>> from deepcluster_sk.display import cluster_map
     >>> X = load_iris().data
-    >>> model = ContrastiveClustering(3, max_epochs=4, random_state=0).fit(X)
+    >>> model = ContrastiveClustering(3, max_epochs=2, random_state=0).fit(X)
     >>> cluster_map(model, X).positions.shape
     (150, 2)
     """

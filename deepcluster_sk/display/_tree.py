@@ -46,7 +46,7 @@ class ClusterTreeDisplay:
     >>> from sklearn.datasets import load_digits
     >>> from deepcluster_sk import ContrastiveClustering
     >>> from deepcluster_sk.display import ClusterTreeDisplay
-    >>> model = ContrastiveClustering(10, max_epochs=4, random_state=0).fit(load_digits().images)
+    >>> model = ContrastiveClustering(10, max_epochs=2, random_state=0).fit(load_digits().images)
     >>> ClusterTreeDisplay.from_estimator(model).linkage.shape
     (9, 4)
     """

@@ -26,7 +26,6 @@ from .._estimator import kinds
 from .._estimator.base import BaseDeepClusterer
 from .._estimator.papers import WITHOUT_ADDITIONS, Preset, scores
 from .._estimator.parameters import with_parameters
-from .._networks.centroids import sampled_for_start, spherical_kmeans
 from .._networks.modules import MomentumCopy
 from .._networks.neighbor_objective import NeighborObjective
 from .._networks.unit_heads import UnitHeads
@@ -91,7 +90,7 @@ class TEMIObjective(NeighborObjective):
 
     graph_decides: ClassVar[bool] = False
     started: Tensor
-    """Whether heads that start from k-means have; 0 or 1."""
+    """Whether heads that start from partitions have; 0 or 1."""
     moves: Tensor
     """Whether the last layer of the heads learns: from the second epoch on; 0 or 1."""
     marginal: Tensor
@@ -104,7 +103,7 @@ class TEMIObjective(NeighborObjective):
         self.students = UnitHeads(feature_dim, *widths, n_clusters, n_heads)
         self.teachers = MomentumCopy(self.students, only_in_training=False)
         self.students.only_in_training = True
-        self.register_buffer("started", torch.tensor(float(not settings.kmeans_start)))
+        self.register_buffer("started", torch.tensor(float(not settings.partition_start)))
         self.register_buffer("moves", torch.zeros(()))
         self.register_buffer("marginal", torch.full((n_heads, 1, n_clusters), 1 / n_clusters))
 
@@ -174,17 +173,10 @@ class TEMIObjective(NeighborObjective):
         self.finish_clusters(features, seed)
 
     def _start(self, features: Tensor) -> None:
-        """Let every second head imitate a k-means of the features (n, feature_dim)."""
+        """Let each head imitate a partition of the features (n, feature_dim)."""
         self.started.fill_(1)
-        heads = range(0, self.settings.n_heads, 2)
-        rows = sampled_for_start(features)
-        labels = [
-            spherical_kmeans(rows, self.settings.n_clusters, seed=head, n_starts=1)
-            for head in heads
-        ]
-        self.students.imitate(
-            list(heads), rows, torch.stack(labels), temperature=self.settings.temperature
-        )
+        rows, partitions = self.neighbors.starts(features, self.settings.n_heads)
+        self.students.imitate(features[rows], partitions, temperature=self.settings.temperature)
         self.teachers.update(self.students, momentum=0)
 
     def _best(self, features: Tensor) -> int:
@@ -215,7 +207,7 @@ _PAPER = Preset(
         "n_heads": 16,
         "hidden_dim": 512,
         "projection_dim": 256,
-        "kmeans_start": False,
+        "partition_start": False,
         "momentum": 0.996,
         "n_neighbors": 50,
         "max_epochs": 100,
@@ -253,9 +245,9 @@ class TEMI(BaseDeepClusterer):
     projection_dim : int, default=64
         Dimension of the unit vectors that the last layer compares with directions of the clusters;
         256 in the authors' code.
-    kmeans_start : bool, default=True
-        Whether every second head imitates a k-means of the features at first. The others start
-        from random weights, as all do in the paper.
+    partition_start : bool, default=True
+        Whether heads imitate partitions at first: of a graph of the features' neighbours and by
+        k-means, in turns. False starts from random weights, as in the paper.
     temperature : float, default=0.1
         tau, of students and teachers.
     beta : float, default=0.6
@@ -270,7 +262,7 @@ class TEMI(BaseDeepClusterer):
         How rows are scaled, or the features of a frozen encoder, as for the other methods. None
         leaves them as they are, as the authors do. Pass ``"auto"`` for columns of different units.
     cluster_start : float, default=0.0
-        Share of the epochs after which the start from k-means takes place, in [0, 1).
+        Share of the epochs after which the start from partitions takes place, in [0, 1).
     n_neighbors : int or "auto", default="auto"
         Number of nearest neighbours, one of which is the other row of a pair. ``"auto"`` is 15
         among inputs and frozen features, and 10 among trained ones; 50 in the authors' code. 0
@@ -311,7 +303,7 @@ class TEMI(BaseDeepClusterer):
     n_heads: kinds.PositiveInt = 4
     hidden_dim: kinds.PositiveInt = 128
     projection_dim: kinds.PositiveInt = 64
-    kmeans_start: kinds.Boolean = True
+    partition_start: kinds.Boolean = True
     temperature: kinds.PositiveFloat = 0.1
     beta: kinds.PositiveFraction = 0.6
     momentum: kinds.Fraction = 0.99

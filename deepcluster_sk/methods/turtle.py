@@ -27,7 +27,6 @@ from .._estimator.base import BaseDeepClusterer
 from .._estimator.papers import WITHOUT_ADDITIONS, Preset, scores
 from .._estimator.parameters import with_parameters
 from .._estimator.validation import check_spaces
-from .._networks.centroids import sampled_for_start, spherical_kmeans
 from .._networks.neighbor_objective import NeighborObjective
 from .._networks.task_encoder import TaskEncoder
 from .._runtime.distributed import gather
@@ -99,18 +98,16 @@ def prediction_loss(z: Tensor, weights: Tensor, tau: Tensor) -> Tensor:
 class TURTLEObjective(NeighborObjective):
     """Task encoders, trained so that linear classifiers learn the labels that they give.
 
-    Several tasks are trained side by side; the paper has one. In the end the one is kept whose loss
-    was the lowest in the last epoch.
+    Several tasks are trained side by side; the paper has one. In the end the one is kept on whose
+    labels neighbours agree the most.
     """
 
     n_views: ClassVar[int] = 1
     graph_decides: ClassVar[bool] = False
     started: Tensor
-    """Whether tasks that start from k-means have; 0 or 1."""
+    """Whether tasks that start from partitions have; 0 or 1."""
     space_scales: Tensor
     """Factors that give all spaces a mean square of one (n_spaces,); 1 for a single space."""
-    task_losses: Tensor
-    """Sum of the losses of each task (n_heads,) in this epoch."""
 
     def __init__(self, encoder: nn.Module, feature_dim: int, settings: Settings) -> None:
         super().__init__(encoder, feature_dim, settings)
@@ -121,9 +118,8 @@ class TURTLEObjective(NeighborObjective):
         self.tasks = nn.ModuleList(
             TaskEncoder(dim, settings.n_heads, settings.n_clusters) for dim in self.dims
         )
-        self.register_buffer("started", torch.tensor(float(not settings.kmeans_start)))
+        self.register_buffer("started", torch.tensor(float(not settings.partition_start)))
         self.register_buffer("space_scales", torch.ones(len(self.dims)))
-        self.register_buffer("task_losses", torch.zeros(settings.n_heads))
 
     def sample_noise(self, batch_size: int, generator: torch.Generator) -> tuple[Tensor, ...]:
         """Draw the weights of new classifiers, one set for each space."""
@@ -157,7 +153,6 @@ class TURTLEObjective(NeighborObjective):
             return LossOutput(
                 losses.mean(),
                 detached(prediction=prediction.mean(), entropy=entropy.mean()),
-                carry=(losses.detach(),),
             )
 
     def _spaces(self, features: Tensor) -> list[Tensor]:
@@ -179,18 +174,13 @@ class TURTLEObjective(NeighborObjective):
 
     def before_labeling(self, map_all: MapAll) -> None:
         """Let all tasks be the one whose labels neighbours prefer."""
-        features = map_all.on_sampled(self.encoder)
-        best = self.neighbors.preferred(self.learned_assignments(features).argmax(dim=2), features)
+        best = self._best(map_all.on_sampled(self.encoder))
         for task in self._tasks():
             task.repeat(best)
 
     def view_rows(self, plan: Tensor, generator: torch.Generator) -> Tensor:
         """Show the row itself: neighbours have no part in the training."""
         return plan[:, None]
-
-    def after_step(self, carry: tuple[Tensor, ...], progress: float) -> None:
-        """Count the losses."""
-        self.task_losses.add_(carry[0])
 
     def before_epoch(self, progress: float, map_all: MapAll) -> None:
         """Learn the scale of the spaces at first, and search the graph that judges the labels."""
@@ -202,39 +192,42 @@ class TURTLEObjective(NeighborObjective):
         if not self.started and progress >= self.settings.cluster_start:
             self._start(map_all.on_sampled(self.encoder))
         self.neighbors.search(progress, map_all, self.encoder)
-        self.task_losses.zero_()
 
     def after_training(self, features: Tensor, seed: int) -> None:
-        """Keep the task of the lowest loss."""
-        self._select(self.task_losses.argmin()[None])
+        """Keep one task."""
+        self._select(torch.tensor([self._best(features)], device=features.device))
         self.finish_clusters(features, seed)
 
     def _start(self, features: Tensor) -> None:
-        """Let every second task imitate a k-means of the features (n, feature_dim)."""
+        """Let each task imitate a partition of the features (n, feature_dim)."""
         self.started.fill_(1)
-        spaces = self._spaces(sampled_for_start(features))
-        rows, n_clusters = torch.cat(spaces, dim=1), self.settings.n_clusters
-        for head in range(0, self.n_heads, 2):
-            labels = spherical_kmeans(rows, n_clusters, seed=head, n_starts=1)
+        spaces = self._spaces(features)
+        rows, partitions = self.neighbors.starts(torch.cat(spaces, dim=1), self.n_heads)
+        for head, labels in enumerate(partitions):
             if len(torch.unique(labels)) > 1:  # not for one cluster, or rows that are all alike
                 for task, z in zip(self._tasks(), spaces, strict=True):
-                    task.imitate(head, z, labels)
+                    task.imitate(head, z[rows], labels)
+
+    def _best(self, features: Tensor) -> int:
+        """Return the task on whose labels of features (n, feature_dim) neighbours agree most."""
+        if self.n_heads == 1:
+            return 0
+        return self.neighbors.preferred(self.learned_assignments(features).argmax(dim=2), features)
 
     def _tasks(self) -> list[TaskEncoder]:
         return cast("list[TaskEncoder]", list(self.tasks))
 
     def _select(self, heads: Tensor) -> None:
         """Keep some of the tasks."""
-        self.task_losses = self.task_losses[heads]
         self.n_heads = len(heads)
         for task in self._tasks():
             task.select(heads)
 
     def adapt_to(self, state_dict: dict[str, Tensor]) -> None:
         """Have as many tasks as the state."""
-        n_heads = len(state_dict["task_losses"])
+        n_heads = len(state_dict["tasks.0.bias"])
         if n_heads < self.n_heads:
-            self._select(torch.arange(n_heads, device=self.task_losses.device))
+            self._select(torch.arange(n_heads, device=self.started.device))
 
 
 # 6,000 iterations each; readings of later papers, for features of CLIP ViT-L/14 and DINOv2 together
@@ -246,7 +239,7 @@ _PAPER = Preset(
         "scale": None,
         "balance_spaces": False,
         "n_heads": 1,
-        "kmeans_start": False,
+        "partition_start": False,
         "entropy_weight": 10.0,
         "inner_steps": 10,
         "inner_learning_rate": 1e-3,
@@ -285,10 +278,10 @@ class TURTLE(BaseDeepClusterer):
         Whether several spaces are scaled to one mean square; the authors take them as they are.
     n_heads : int, default=4
         Number of tasks, each with labels of its own, that are trained side by side. The one is
-        kept whose loss was the lowest in the last epoch. The authors have one.
-    kmeans_start : bool, default=True
-        Whether every second task imitates a k-means of the features at first. The others start
-        from random weights, as in the paper.
+        kept on whose labels neighbours agree the most. The authors have one.
+    partition_start : bool, default=True
+        Whether heads imitate partitions at first: of a graph of the features' neighbours and by
+        k-means, in turns. False starts from random weights, as in the paper.
     entropy_weight : float, default=1.0
         gamma: weight of the entropy of the clusters' shares. It draws clusters to equal sizes:
         lower it for clusters of very different size, raise it if clusters stay empty.
@@ -298,11 +291,12 @@ class TURTLE(BaseDeepClusterer):
         Learning rate of these steps. ``"auto"`` is 2 over the number of columns of a space; the
         authors have .001, for some thousand columns.
     cluster_start : float, default=0.0
-        Share of the epochs after which the start from k-means takes place, in [0, 1).
+        Share of the epochs after which the start from partitions takes place, in [0, 1).
     n_neighbors : int or "auto", default="auto"
-        Number of nearest neighbours in a graph that calibrates the confidence when the training is
-        over. They have no part in the training. ``"auto"`` is 15 among inputs and frozen features,
-        and 10 among trained ones; 0 leaves the graph out, as in the paper.
+        Number of nearest neighbours in a graph that chooses among the tasks and calibrates the
+        confidence when the training is over. They have no part in the training. ``"auto"`` is 15
+        among inputs and frozen features, and 10 among trained ones; 0 leaves the confidence as it
+        is, as in the paper.
     neighbor_space : {"auto", "inputs", "features"}, default="auto"
         Where these neighbours are searched: among rows or frozen features, or among the features
         of an encoder that is trained. ``"auto"`` is ``"features"`` for images whose encoder is
@@ -338,7 +332,7 @@ class TURTLE(BaseDeepClusterer):
     spaces: Annotated[tuple[int, ...] | None, tuple, list, None] = None
     balance_spaces: kinds.Boolean = True
     n_heads: kinds.PositiveInt = 4
-    kmeans_start: kinds.Boolean = True
+    partition_start: kinds.Boolean = True
     entropy_weight: kinds.NonNegativeFloat = 1.0
     inner_steps: kinds.PositiveInt = 10
     inner_learning_rate: kinds.PositiveFloatOrAuto = "auto"

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from estimators import each
+from estimators import ESTIMATORS, each
 from sklearn.datasets import make_blobs
 from sklearn.exceptions import NotFittedError
 from torch import nn
@@ -24,6 +24,8 @@ pytestmark = [
     pytest.mark.usefixtures("short_searches"),
 ]
 
+# one method for each way of assigning samples to clusters
+UNLIKE = {method._objective_class.assign: method for method in reversed(ESTIMATORS)}.values()
 FAST = {"max_epochs": 2, "random_state": 0, "device": "cpu"}
 
 
@@ -61,7 +63,7 @@ def model(few_images):
     return ContrastiveClustering(3, **FAST).fit(few_images)
 
 
-@each
+@pytest.mark.parametrize("estimator", UNLIKE)
 def test_graph_of_rows(estimator, blobs, tmp_path):
     model = estimator(3, **FAST).fit(blobs[0])
     assert_equal_to_predict_proba(model, blobs[0], tmp_path / "model.onnx")

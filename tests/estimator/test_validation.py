@@ -542,14 +542,15 @@ def test_the_check_of_sizes_changes_no_weight_and_counts_all_of_them(estimator, 
     with monkeypatch.context() as patch:
         patch.setattr(fitting, "check_sizes", lambda *args: None)
         np.testing.assert_array_equal(estimator(2, **fit).fit(ROWS).predict_proba(ROWS), expected)
-    name = "hidden_dim" if "hidden_dim" in estimator().get_params() else "n_heads"
-    heads = estimator(2, **fit, **{name: 4096}).fit(ROWS)._objective
+    hidden = "hidden_dim" in estimator().get_params()
+    name, size = ("hidden_dim", 4096) if hidden else ("n_heads", 256)
+    heads = estimator(2, **fit, **{name: size}).fit(ROWS)._objective
     encoder = {id(p) for p in heads.encoder.parameters()}
     learned = [p for p in heads.parameters() if p.requires_grad and id(p) not in encoder]
     n_bytes = 3 * sum(p.nbytes for p in learned)  # with gradients, and averages of the optimiser
     monkeypatch.setattr(networks, "available_memory", lambda device: n_bytes - 1)
-    with pytest.raises(MemoryError, match=f"{name}=4096"):
-        estimator(2, **fit, **{name: 4096}).fit(ROWS)
+    with pytest.raises(MemoryError, match=f"{name}={size}"):
+        estimator(2, **fit, **{name: size}).fit(ROWS)
 
 
 def test_an_error_of_a_constructor_is_not_taken_for_a_size(monkeypatch):

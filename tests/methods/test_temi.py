@@ -19,7 +19,7 @@ SETTINGS = {
     "n_heads": 2,
     "hidden_dim": 8,
     "projection_dim": 4,
-    "kmeans_start": False,
+    "partition_start": False,
     "temperature": 0.1,
     "beta": 0.6,
     "momentum": 0.9,
@@ -178,7 +178,9 @@ def test_the_head_is_kept_on_which_neighbours_agree_the_most(blobs):
     X, y = blobs
     rows = torch.from_numpy(X).float()
     model = objective(n_heads=3)
-    model.students.imitate([1], rows, torch.from_numpy(y)[None], temperature=0.1)
+    others = torch.arange(len(y)) % 3
+    partitions = torch.stack([others, torch.from_numpy(y), others])
+    model.students.imitate(rows, partitions, temperature=0.1)
     with torch.no_grad():
         model.teachers.update(model.students, momentum=0)
         expected = probabilities(model.teachers.module, rows)[1]
@@ -197,16 +199,17 @@ def test_the_graph_does_not_decide_on_the_clusters():
     assert model.neighbors.partitions is None
 
 
-def test_every_second_head_starts_from_kmeans(blobs):
+def test_heads_start_from_partitions(blobs):
     X, y = blobs
     rows = torch.from_numpy(X).float()
-    model = objective(kmeans_start=True, n_heads=2)
+    model = objective(partition_start=True, n_heads=2)
     with torch.no_grad():
         model.before_epoch(0.0, RowMap(rows))
-        started = model.assign(rows).argmax(dim=1).numpy()
+        started = model.learned_assignments(rows).argmax(dim=2)
         kept = {name: x.clone() for name, x in model.students.named_parameters()}
         model.before_epoch(0.5, RowMap(rows))  # no second start
-    assert len({tuple(pair) for pair in zip(started, y, strict=True)}) == 3
+    for labels in started.tolist():
+        assert len(set(zip(labels, y, strict=True))) == 3
     assert all(torch.equal(x, kept[name]) for name, x in model.students.named_parameters())
 
 
