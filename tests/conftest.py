@@ -31,11 +31,12 @@ def blobs():
     return make_blobs(60, n_features=5, centers=3, random_state=0)
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def short_searches():
     """Let clusters be searched in few steps, which take most of a fit of few samples.
 
-    The patch is one of its own, so that tests may undo others.
+    Tests of how good clusters are take `full_searches`, and so do those that compare a fit with one
+    of another process or of a fixture for many tests, which are not patched.
     """
     networks = "deepcluster_sk._networks"
     with pytest.MonkeyPatch.context() as patch:
@@ -46,6 +47,12 @@ def short_searches():
         patch.setattr(f"{networks}.neighbor_stage.BALANCES", (1.0,))
         patch.setattr(f"{networks}.unit_heads._START_STEPS", 40)
         yield patch
+
+
+@pytest.fixture
+def full_searches(short_searches):
+    """Let clusters be searched as they are for a user."""
+    short_searches.undo()
 
 
 # ---- of the command

@@ -25,10 +25,7 @@ from deepcluster_sk.exceptions import DivergenceError
 callback = pytest.importorskip("sklearn.callback", reason="scikit-learn < 1.9 has no callbacks")
 
 # a handful of epochs is too few to fill every cluster
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:.*clusters are empty"),
-    pytest.mark.usefixtures("short_searches"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore:.*clusters are empty")
 
 FAST = {"max_epochs": 3, "random_state": 0, "device": "cpu"}
 

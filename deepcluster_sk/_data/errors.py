@@ -1,7 +1,7 @@
 """The errors of what a user passes as X: each function builds one of them."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,21 +21,16 @@ def no_folder(folder: str | os.PathLike[str]) -> ImageFileError:
 
 
 def no_image_files(
-    folder: str | os.PathLike[str], suffixes: Sequence[str], foreign: Mapping[str, int]
+    folder: str | os.PathLike[str], suffixes: Sequence[str], foreign: str
 ) -> ImageFileError:
-    """Return the error for a folder in which no file has the suffix of an image."""
-    advice = f" Export its {counted(foreign)} as JPEG or PNG." if foreign else ""
+    """Return the error for a folder in which no file has the suffix of an image.
+
+    `foreign` says how many photos there are in formats that are not read.
+    """
+    advice = f" Export its {foreign} as JPEG or PNG." if foreign else ""
     return ImageFileError(
         f"The folder {os.fspath(folder)!r} holds no image files, expected at least one with a "
         f"suffix among {', '.join(suffixes)}.{advice}"
-    )
-
-
-def counted(by_suffix: Mapping[str, int]) -> str:
-    """Return how many files there are of each suffix, in words."""
-    files = {suffix: "file" if n == 1 else "files" for suffix, n in by_suffix.items()}
-    return " and ".join(
-        f"{by_suffix[suffix]:,} {suffix} {files[suffix]}" for suffix in sorted(files)
     )
 
 

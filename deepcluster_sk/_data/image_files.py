@@ -4,7 +4,7 @@ import math
 import os
 import warnings
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from numbers import Integral
@@ -67,22 +67,26 @@ def find_image_files(folder: str | os.PathLike[str]) -> list[str]:
         raise errors.no_folder(folder)
     files = list(_visible_files(root))
     found = [path for path in files if path.suffix.lower() in SUFFIXES]
-    suffixes = (path.suffix.lower() for path in files)
-    foreign = Counter(suffix for suffix in suffixes if suffix in FOREIGN_SUFFIXES)
+    foreign = _foreign(files)
     if not found:
         raise errors.no_image_files(folder, sorted(SUFFIXES), foreign)
     if foreign:
-        _warn_of_left_out(folder, foreign)
+        warnings.warn(
+            f"{foreign} in {os.fspath(folder)!r} are left out: formats that are not read. Export "
+            "them as JPEG or PNG to include them.",
+            UserWarning,
+            stacklevel=2,
+        )
     # by parts: paths of Windows compare without regard to case, and the order would be another one
     return [os.fspath(path) for path in sorted(found, key=lambda path: path.parts)]
 
 
-def _warn_of_left_out(folder: str | os.PathLike[str], counts: Mapping[str, int]) -> None:
-    warnings.warn(
-        f"{errors.counted(counts)} in {os.fspath(folder)!r} are left out: formats that are not "
-        "read. Export them as JPEG or PNG to include them.",
-        UserWarning,
-        stacklevel=3,
+def _foreign(files: Iterable[Path]) -> str:
+    """Say how many photos there are in formats that are not read, such as "2 .heic files"."""
+    suffixes = (path.suffix.lower() for path in files)
+    counts = Counter(suffix for suffix in suffixes if suffix in FOREIGN_SUFFIXES)
+    return " and ".join(
+        f"{n:,} {suffix} {'file' if n == 1 else 'files'}" for suffix, n in sorted(counts.items())
     )
 
 

@@ -78,7 +78,7 @@ def near_duplicates(estimator: Any, X: Any, threshold: float | str = "auto") -> 
     >>> from deepcluster_sk.inspection import near_duplicates
     >>> images = load_digits().images[:300]
     >>> images = np.concatenate([images, images[:2]])
-    >>> model = ContrastiveClustering(10, max_epochs=2, random_state=0).fit(images)
+    >>> model = ContrastiveClustering(10, max_epochs=4, random_state=0).fit(images)
     >>> near_duplicates(model, images, threshold=0)
     [array([  0, 300]), array([  1, 301])]
     """

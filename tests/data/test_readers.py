@@ -21,10 +21,7 @@ from deepcluster_sk._training.inference import collect
 from deepcluster_sk.exceptions import ResumeError
 from deepcluster_sk.metrics import embedding_silhouette_score
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
-    pytest.mark.usefixtures("short_searches"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 CPU = torch.device("cpu")
 FAST = {"max_epochs": 2, "random_state": 0, "device": "cpu"}

@@ -29,10 +29,7 @@ from deepcluster_sk.exceptions import AugmentationError
 from deepcluster_sk.metrics import clustering_accuracy_scorer, embedding_silhouette_score
 
 # a handful of epochs is too few to fill every cluster
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
-    pytest.mark.usefixtures("short_searches"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 FAST = {"max_epochs": 3, "random_state": 0, "device": "cpu"}
 
@@ -247,8 +244,7 @@ def test_rows_in_separate_groups_are_found(estimator, blobs):
 
 
 @each
-def test_digits_are_clustered_better_than_by_kmeans(estimator, digits, short_searches):
-    short_searches.undo()  # clusters start with as many steps as there are
+def test_digits_are_clustered_better_than_by_kmeans(estimator, digits, full_searches):
     images, y = digits
     keep = y < 4
     images, y = images[keep], y[keep]
@@ -348,8 +344,7 @@ def test_pickles_opened_in_a_new_process_predict_the_same(few_images, tmp_path):
         np.testing.assert_allclose(found, model.predict_proba(few_images), rtol=1e-5, atol=1e-7)
 
 
-def test_clone_is_unfitted_and_refits_to_the_same(fitted, few_images, short_searches):
-    short_searches.undo()  # as when the fixture was fitted
+def test_clone_is_unfitted_and_refits_to_the_same(fitted, few_images, full_searches):
     other = clone(fitted)
     assert not hasattr(other, "labels_")
     assert other.fit(few_images).loss_curve_ == fitted.loss_curve_

@@ -21,10 +21,7 @@ from torch import nn
 from deepcluster_sk import ContrastiveClustering
 
 # some clusters are empty after so few epochs; filters are of all threads, so there is one for all
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
-    pytest.mark.usefixtures("short_searches"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 
 def integers():
@@ -194,8 +191,7 @@ sys.stdout.write(model.predict_proba(X).tobytes().hex())
 """
 
 
-def test_the_environment_changes_no_bit(monkeypatch, short_searches):
-    short_searches.undo()  # as in the other process
+def test_the_environment_changes_no_bit(monkeypatch, full_searches):
     _, _, assignments, _ = outcome(ContrastiveClustering, "integers")
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "3")

@@ -15,10 +15,7 @@ from deepcluster_sk import ClusterContrast, ContrastiveClustering, load
 from deepcluster_sk.exceptions import DivergenceError
 
 # a handful of epochs is too few to fill every cluster
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:.*clusters are empty"),
-    pytest.mark.usefixtures("short_searches"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore:.*clusters are empty")
 
 FAST = {"max_epochs": 3, "random_state": 0, "device": "cpu"}
 

@@ -16,10 +16,7 @@ from deepcluster_sk import ContrastiveClustering, load
 from deepcluster_sk._estimator.merging import numbers_at
 
 # a handful of epochs is too few to fill every cluster
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
-    pytest.mark.usefixtures("short_searches"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 FAST = {"random_state": 0, "device": "cpu", "max_epochs": 2}
 

@@ -19,10 +19,7 @@ onnxruntime = pytest.importorskip("onnxruntime", reason="extra onnx")
 if torch.__version__ < "2.8":
     pytest.skip("the extra onnx needs torch >= 2.8", allow_module_level=True)
 # a handful of epochs is too few to fill every cluster
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
-    pytest.mark.usefixtures("short_searches"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 # one method for each way of assigning samples to clusters
 UNLIKE = {method._objective_class.assign: method for method in reversed(ESTIMATORS)}.values()

@@ -20,10 +20,7 @@ from deepcluster_sk._estimator.opening import FileOptions
 from deepcluster_sk._estimator.validation import check_input, check_parameters
 from deepcluster_sk.exceptions import DivergenceError, EncoderError
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
-    pytest.mark.usefixtures("short_searches"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 NO_FILES = FileOptions("auto", "raise", verbose=False)
 

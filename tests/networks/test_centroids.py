@@ -12,6 +12,8 @@ from deepcluster_sk._networks.centroids import (
 )
 from deepcluster_sk._networks.modules import projection_head
 
+pytestmark = pytest.mark.usefixtures("full_searches")
+
 
 def directions(n=30):
     labels = torch.arange(n) % 3

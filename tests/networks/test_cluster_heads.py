@@ -11,6 +11,8 @@ from deepcluster_sk._networks.neighbor_stage import NeighborStage
 from deepcluster_sk._networks.neighbors import NeighborGraph
 from deepcluster_sk._training.objective import Settings
 
+pytestmark = pytest.mark.usefixtures("full_searches")
+
 
 def test_one_head_is_a_projection_head():
     torch.manual_seed(0)

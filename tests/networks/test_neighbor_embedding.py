@@ -9,6 +9,8 @@ from sklearn.neighbors import kneighbors_graph
 
 from deepcluster_sk._networks.neighbor_embedding import embedded, gradient
 
+pytestmark = pytest.mark.usefixtures("full_searches")
+
 
 def graph(rows, n_neighbors=10):
     nearest = csr_array(kneighbors_graph(rows, n_neighbors))

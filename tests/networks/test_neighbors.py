@@ -12,6 +12,8 @@ from deepcluster_sk._networks.neighbors import NeighborGraph, NeighborSearch
 from deepcluster_sk._training.objective import Settings
 from deepcluster_sk._training.row_map import sampled_rows
 
+pytestmark = pytest.mark.usefixtures("full_searches")
+
 
 def vectors(n=40, d=5):
     return torch.from_numpy(np.random.default_rng(0).normal(size=(n, d))).float()

@@ -19,6 +19,8 @@ from deepcluster_sk._networks.partition import (
     value,
 )
 
+pytestmark = pytest.mark.usefixtures("full_searches")
+
 
 def graph(rows, n_neighbors=10):
     nearest = csr_array(kneighbors_graph(rows, n_neighbors))

@@ -45,7 +45,10 @@ from deepcluster_sk.losses import info_nce, nt_xent
 from deepcluster_sk.model_selection import mean_confidence_scorer
 
 # a handful of epochs is too few to fill every cluster
-pytestmark = pytest.mark.filterwarnings("ignore:.*clusters are empty")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*clusters are empty"),
+    pytest.mark.usefixtures("full_searches"),
+]
 
 # heads, centroids and neighbours all start on the way
 PARAMETERS = {

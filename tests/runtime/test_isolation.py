@@ -24,8 +24,6 @@ from torch import nn
 import deepcluster_sk
 from deepcluster_sk._runtime.isolation import isolated
 
-pytestmark = pytest.mark.usefixtures("short_searches")
-
 
 @contextmanager
 def switched(switch, value, before):

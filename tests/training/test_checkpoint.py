@@ -130,11 +130,13 @@ def assert_resumed(uninterrupted, name, epoch, path):
 
 
 @needs_sigkill
+@pytest.mark.usefixtures("full_searches")
 @pytest.mark.parametrize("epoch", [0, 2, 4], ids=["first", "middle", "last"])
 def test_a_resumed_fit_equals_the_uninterrupted_one(uninterrupted, epoch, tmp_path):
     assert_resumed(uninterrupted, "SIGKILL", epoch, tmp_path / "run")
 
 
+@pytest.mark.usefixtures("full_searches")
 @pytest.mark.parametrize("epoch", [0, 2, 4], ids=["first", "middle", "last"])
 @pytest.mark.parametrize("uninterrupted", ESTIMATORS[:1], indirect=True)
 def test_a_fit_resumed_after_ctrl_c_equals_the_uninterrupted_one(uninterrupted, epoch, tmp_path):

@@ -28,10 +28,7 @@ from deepcluster_sk.encoders import resnet
 pytest.importorskip("torch._dynamo")
 
 # a handful of epochs is too few to fill every cluster
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:.*clusters are empty"),
-    pytest.mark.usefixtures("short_searches"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore:.*clusters are empty")
 
 
 @pytest.fixture

@@ -18,10 +18,7 @@ from deepcluster_sk._training.frozen import features_in
 from deepcluster_sk.augmentations import RandomHorizontalFlip
 from deepcluster_sk.exceptions import EncoderError, ResumeError
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
-    pytest.mark.usefixtures("short_searches"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 # features computed once, and in every step
 both = pytest.mark.parametrize("augmentation", ["auto", RandomHorizontalFlip()])
@@ -120,8 +117,7 @@ def test_features_computed_once_equal_features_passed_as_rows(estimator, encoder
 
 
 @each_kind
-def test_groups_in_the_features_are_found(estimator, blobs, short_searches):
-    short_searches.undo()  # with as many steps as there are
+def test_groups_in_the_features_are_found(estimator, blobs, full_searches):
     X, y = blobs
     model = estimator(
         3, encoder=nn.Linear(5, 16), freeze_encoder=True, random_state=0, max_epochs=60

@@ -189,7 +189,7 @@ def test_clusters_and_neighbours_that_start_later_start_with_it(few_images, larg
 
 @pytest.mark.parametrize("estimator", [ContrastiveClustering, ClusterContrast])
 @pytest.mark.parametrize("space", ["inputs", "features"])
-def test_it_is_left_out_where_the_graph_decides(estimator, space, few_images, short_searches):
+def test_it_is_left_out_where_the_graph_decides(estimator, space, few_images):
     parameters = {"max_epochs": 4, "neighbor_space": space}
     model = fitted(estimator, few_images, self_labeling=0.5, **parameters)
     without = fitted(estimator, few_images, **parameters)
