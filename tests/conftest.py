@@ -1,13 +1,12 @@
 import numpy as np
 import pytest
 import torch
+from estimators import few_search_steps
 from PIL import Image
 from safetensors.torch import save_file
 from sklearn.datasets import load_digits, make_blobs
 
 from deepcluster_sk import ContrastiveClustering
-from deepcluster_sk._networks.neighbor_embedding import embedded
-from deepcluster_sk._networks.partition import partitions
 
 collect_ignore = ["toy_method.py"]  # its example names a class that is not registered
 
@@ -38,14 +37,7 @@ def short_searches():
     Tests of how good clusters are take `full_searches`, and so do those that compare a fit with one
     of another process or of a fixture for many tests, which are not patched.
     """
-    networks = "deepcluster_sk._networks"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(f"{networks}.centroids._STEPS", 5)
-        patch.setattr(f"{networks}.cluster_heads._FINAL_ITERATIONS", 20)
-        patch.setitem(embedded.__kwdefaults__, "n_steps", 5)
-        patch.setitem(partitions.__kwdefaults__, "n_starts", 2)
-        patch.setattr(f"{networks}.neighbor_stage.BALANCES", (1.0,))
-        patch.setattr(f"{networks}.unit_heads._START_STEPS", 40)
+    with few_search_steps() as patch:
         yield patch
 
 

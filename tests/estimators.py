@@ -5,9 +5,13 @@ its objective has, one method of `each_kind` stands for the others. Where none h
 reading of files, `two` methods that are unlike stand for all.
 """
 
+from contextlib import contextmanager
+
 import pytest
 
 from deepcluster_sk import TEMI, TURTLE, ClusterContrast, ContrastiveClustering
+from deepcluster_sk._networks.neighbor_embedding import embedded
+from deepcluster_sk._networks.partition import partitions
 from deepcluster_sk.methods import METHODS
 
 ESTIMATORS = [method.load_class() for method in METHODS.values()]
@@ -17,3 +21,18 @@ KINDS = [ContrastiveClustering, ClusterContrast, TEMI, TURTLE]
 each_kind = pytest.mark.parametrize("estimator", KINDS)
 # one has heads and learns them alone; one has centroids, a momentum encoder and a queue
 two = pytest.mark.parametrize("estimator", [ContrastiveClustering, ClusterContrast])
+
+
+@contextmanager
+def few_search_steps():
+    """Let clusters be searched in few steps: a patch that can be undone."""
+    networks = "deepcluster_sk._networks"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(f"{networks}.centroids._STEPS", 5)
+        patch.setattr(f"{networks}.cluster_heads._START_ITERATIONS", 5)
+        patch.setattr(f"{networks}.cluster_heads._FINAL_ITERATIONS", 20)
+        patch.setitem(embedded.__kwdefaults__, "n_steps", 5)
+        patch.setitem(partitions.__kwdefaults__, "n_starts", 2)
+        patch.setattr(f"{networks}.neighbor_stage.BALANCES", (1.0,))
+        patch.setattr(f"{networks}.unit_heads._START_STEPS", 10)
+        yield patch

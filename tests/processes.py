@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
+from estimators import few_search_steps
 
 from deepcluster_sk.methods import METHODS
 
@@ -35,8 +36,8 @@ def process_context():
     return context
 
 
-def run_ranks(function, *args, n=2, timeout=120):
-    """Call ``function(rank, *args)`` in n processes of one group.
+def run_ranks(function, *args, n=2, timeout=120, searches=few_search_steps):
+    """Call ``function(rank, *args)`` in n processes of one group, with short searches.
 
     Returns what they return; in its place an exception that one raised, or the exit code of one
     that was killed.
@@ -44,7 +45,7 @@ def run_ranks(function, *args, n=2, timeout=120):
     context = process_context()
     with tempfile.TemporaryDirectory() as folder:
         workers = [
-            context.Process(target=_work, args=(folder, rank, n, function, args))
+            context.Process(target=_work, args=(folder, rank, n, searches, function, args))
             for rank in range(n)
         ]
         for worker in workers:
@@ -71,13 +72,14 @@ def _outcome(path, worker):
     return pickle.loads(path.read_bytes()) if path.exists() else worker.exitcode
 
 
-def _work(folder, rank, n, function, args):
+def _work(folder, rank, n, searches, function, args):
     torch.set_num_threads(1)
     os.environ["LOCAL_RANK"] = str(rank)
     store = dist.FileStore(os.path.join(folder, "store"), n)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=n)
     try:
-        outcome = function(rank, *args)
+        with searches():
+            outcome = function(rank, *args)
     except Exception as error:
         outcome = error
     Path(folder, f"{rank}.part").write_bytes(pickle.dumps(outcome))

@@ -239,7 +239,7 @@ def test_score_of_many_rows_is_that_of_a_fixed_subset(fitted, few_images, monkey
 @each
 def test_rows_in_separate_groups_are_found(estimator, blobs):
     X, y = blobs
-    labels = estimator(3, random_state=0, max_epochs=60).fit_predict(X)
+    labels = estimator(3, random_state=0, max_epochs=20).fit_predict(X)
     assert adjusted_rand_score(y, labels) > 0.9
 
 

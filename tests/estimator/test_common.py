@@ -13,8 +13,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceW
 
 
 @parametrize_with_checks([estimator(device="cpu", max_epochs=EPOCHS) for estimator in ESTIMATORS])
-def test_scikit_learn_checks_pass(estimator, check, short_searches):
+def test_scikit_learn_checks_pass(estimator, check):
     if check.func is check_clustering:
-        short_searches.undo()
         estimator = clone(estimator).set_params(max_epochs=EPOCHS_TO_FIND_CLUSTERS)
     check(estimator)

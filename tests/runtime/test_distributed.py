@@ -45,10 +45,7 @@ from deepcluster_sk.losses import info_nce, nt_xent
 from deepcluster_sk.model_selection import mean_confidence_scorer
 
 # a handful of epochs is too few to fill every cluster
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:.*clusters are empty"),
-    pytest.mark.usefixtures("full_searches"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore:.*clusters are empty")
 
 # heads, centroids and neighbours all start on the way
 PARAMETERS = {
@@ -428,10 +425,12 @@ class Pretrained(nn.Module):
         return x.flatten(1).to(self.weight.dtype) @ self.weight
 
 
+@pytest.mark.usefixtures("full_searches")  # a regression that ends early magnifies rounding
 @pytest.mark.parametrize("augmentation", ["auto", "digits"])
 @pytest.mark.parametrize("freeze", [False, True])
 def test_all_ranks_have_the_encoder_of_the_first(freeze, augmentation):
-    first, second = values(run_ranks(fit_pretrained, freeze, augmentation))
+    ranks = run_ranks(fit_pretrained, freeze, augmentation, searches=nullcontext)
+    first, second = values(ranks)
     assert_same(first, second)
     assert_close(first, fit_pretrained(0, freeze, augmentation), 1e-8)
 

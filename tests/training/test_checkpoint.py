@@ -7,7 +7,7 @@ import signal
 import numpy as np
 import pytest
 import torch
-from estimators import ESTIMATORS, each_kind
+from estimators import ESTIMATORS, each_kind, few_search_steps
 from processes import needs_sigkill, process_context
 from sklearn.datasets import load_digits, make_blobs
 from sklearn.exceptions import ConvergenceWarning
@@ -67,7 +67,8 @@ def fit_until(estimator, parameters, number, epoch):
     """Fit, and get a signal in the middle of an epoch; runs in a process of its own."""
     Net.signal, Net.at_step = number, STEPS * epoch + 2
     torch.set_num_threads(1)
-    estimator(3, encoder=Net, **parameters).fit(images())
+    with few_search_steps():
+        estimator(3, encoder=Net, **parameters).fit(images())
 
 
 def interrupted(estimator, parameters, number, epoch):
@@ -109,7 +110,8 @@ def uninterrupted(request):
     """A class, and what its fit makes."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
-    model = request.param(3, encoder=Net, **PARAMETERS).fit(images())
+    with few_search_steps():
+        model = request.param(3, encoder=Net, **PARAMETERS).fit(images())
     torch.set_num_threads(before)
     return request.param, state(model)
 
@@ -130,13 +132,11 @@ def assert_resumed(uninterrupted, name, epoch, path):
 
 
 @needs_sigkill
-@pytest.mark.usefixtures("full_searches")
 @pytest.mark.parametrize("epoch", [0, 2, 4], ids=["first", "middle", "last"])
 def test_a_resumed_fit_equals_the_uninterrupted_one(uninterrupted, epoch, tmp_path):
     assert_resumed(uninterrupted, "SIGKILL", epoch, tmp_path / "run")
 
 
-@pytest.mark.usefixtures("full_searches")
 @pytest.mark.parametrize("epoch", [0, 2, 4], ids=["first", "middle", "last"])
 @pytest.mark.parametrize("uninterrupted", ESTIMATORS[:1], indirect=True)
 def test_a_fit_resumed_after_ctrl_c_equals_the_uninterrupted_one(uninterrupted, epoch, tmp_path):
