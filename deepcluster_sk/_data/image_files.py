@@ -4,7 +4,7 @@ import math
 import os
 import warnings
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from numbers import Integral
@@ -55,7 +55,7 @@ def find_image_files(folder: str | os.PathLike[str]) -> list[str]:
     Warns
     -----
     UserWarning
-        If photos in formats that are not read, such as HEIC, are left out.
+        If photos are left out that are there in a format alone that is not read, such as HEIC.
 
     Raises
     ------
@@ -67,7 +67,7 @@ def find_image_files(folder: str | os.PathLike[str]) -> list[str]:
         raise errors.no_folder(folder)
     files = list(_visible_files(root))
     found = [path for path in files if path.suffix.lower() in SUFFIXES]
-    foreign = _foreign(files)
+    foreign = _left_out(files, {path.with_suffix("") for path in found})
     if not found:
         raise errors.no_image_files(folder, sorted(SUFFIXES), foreign)
     if foreign:
@@ -81,10 +81,13 @@ def find_image_files(folder: str | os.PathLike[str]) -> list[str]:
     return [os.fspath(path) for path in sorted(found, key=lambda path: path.parts)]
 
 
-def _foreign(files: Iterable[Path]) -> str:
-    """Say how many photos there are in formats that are not read, such as "2 .heic files"."""
-    suffixes = (path.suffix.lower() for path in files)
-    counts = Counter(suffix for suffix in suffixes if suffix in FOREIGN_SUFFIXES)
+def _left_out(files: Iterable[Path], read: Container[Path]) -> str:
+    """Say how many photos there are in other formats alone, such as "2 .heic files".
+
+    Cameras often store a photo twice: those that are read under the same name are not counted.
+    """
+    others = (path for path in files if path.suffix.lower() in FOREIGN_SUFFIXES)
+    counts = Counter(path.suffix.lower() for path in others if path.with_suffix("") not in read)
     return " and ".join(
         f"{n:,} {suffix} {'file' if n == 1 else 'files'}" for suffix, n in sorted(counts.items())
     )

@@ -425,12 +425,12 @@ def test_what_is_no_folder_of_images_is_refused(method, folder, paths, tmp_path)
 
 
 def test_photos_in_other_formats_are_left_out_with_a_warning(tmp_path):
-    names = ("a.png", "a.HEIC", "b.heic", "c.dng", "notes.txt", ".hidden.heic")
+    names = ("z.png", "z.heic", "a.HEIC", "b.heic", "c.dng", "notes.txt", ".hidden.heic")
     touch(*(tmp_path / name for name in names))
     with pytest.warns(UserWarning, match=r"^1 \.dng file and 2 \.heic files in .* are left out"):
-        assert find_image_files(tmp_path) == [str(tmp_path / "a.png")]
-    os.remove(tmp_path / "a.png")
-    with pytest.raises(ImageFileError, match=r"Export its 1 \.dng file and 2 \.heic files as JPEG"):
+        assert find_image_files(tmp_path) == [str(tmp_path / "z.png")]
+    os.remove(tmp_path / "z.png")
+    with pytest.raises(ImageFileError, match=r"Export its 1 \.dng file and 3 \.heic files as JPEG"):
         find_image_files(tmp_path)
 
 
