@@ -199,7 +199,7 @@ def test_the_graph_does_not_decide_on_the_clusters():
     assert model.neighbors.partitions is None
 
 
-def test_heads_start_from_partitions(blobs):
+def test_heads_start_from_partitions(blobs, full_searches):
     X, y = blobs
     rows = torch.from_numpy(X).float()
     model = objective(partition_start=True, n_heads=2)
