@@ -7,7 +7,7 @@ from sklearn.datasets import load_digits, make_blobs
 from sklearn.metrics import normalized_mutual_info_score
 from sklearn.neighbors import kneighbors_graph
 
-from deepcluster_sk._networks.neighbor_embedding import embedded, gradient
+from deepcluster_sk._networks.neighbor_embedding import components_of, embedded, gradient
 
 pytestmark = pytest.mark.usefixtures("full_searches")
 
@@ -89,3 +89,12 @@ def test_rows_that_are_all_alike_are_embedded(n_rows):
     embedding = embedded(graph(X, min(10, n_rows - 1)), X, seed=0)
     assert embedding.shape == (n_rows, min(n_rows, 4))
     assert np.isfinite(embedding).all()
+
+
+@pytest.mark.parametrize("shape", [(12, 90), (90, 12)])
+def test_components_of_wide_and_of_long_rows_are_those_of_the_covariances(shape):
+    rows = np.random.default_rng(0).normal(size=shape) * np.linspace(3, 1, shape[1])
+    found = components_of(3, shape).fit_transform(rows)
+    centred = rows - rows.mean(axis=0)
+    directions = np.linalg.eigh(centred.T @ centred)[1][:, :-4:-1]
+    np.testing.assert_allclose(np.abs(found), np.abs(centred @ directions), atol=1e-8)
