@@ -11,8 +11,8 @@ demo: $(VENV)/.ready
 
 # the tests start many processes, each of which would compile the package where none may write it
 test: lint
-	@echo "==> pytest, two processes"
-	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 --dist worksteal
+	@echo "==> pytest, two processes of one thread each"
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: $(VENV)/.ready
 	@echo "==> ruff: lint and format"

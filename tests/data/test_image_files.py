@@ -204,7 +204,7 @@ def test_grid_search_on_paths(container, paths):
 def test_grid_search_on_paths_in_two_processes_under_progress_bars(paths, images, capfd):
     callback = pytest.importorskip("sklearn.callback", reason="scikit-learn < 1.9")
     pytest.importorskip("rich")
-    grid = {"n_clusters": [2, 3], "learning_rate": [1e-3, 3e-3]}
+    grid = {"n_clusters": [2, 3]}
     expected = GridSearchCV(model(max_epochs=1), grid, cv=2).fit(images)
     search = GridSearchCV(model(max_epochs=1), grid, cv=2, n_jobs=2, error_score="raise")
     search.set_callbacks(callback.ProgressBar(max_propagation_depth=None)).fit(paths)
@@ -212,7 +212,7 @@ def test_grid_search_on_paths_in_two_processes_under_progress_bars(paths, images
         np.testing.assert_allclose(search.cv_results_[name], expected.cv_results_[name], rtol=1e-4)
     np.testing.assert_array_equal(search.predict(paths), expected.predict(images))
     shown = capfd.readouterr().out
-    assert shown.count("GridSearchCV - candidate-split-evaluation | ContrastiveClust") >= 8
+    assert shown.count("GridSearchCV - candidate-split-evaluation | ContrastiveClust") >= 4
     assert "GridSearchCV - refit" in shown
 
 

@@ -16,7 +16,7 @@ import pytest
 import scipy.special
 import sklearn
 import torch
-from estimators import ESTIMATORS, each
+from estimators import ESTIMATORS, each, few_search_steps
 from sklearn.datasets import load_digits
 from sklearn.utils.fixes import parse_version
 from torch import nn
@@ -229,6 +229,7 @@ def test_users_get_what_they_ask_transformers_for(estimator, usual):
     assert list(frame.columns) == list(model.get_feature_names_out())
 
 
+@few_search_steps()
 def check_array_api_dispatch(folder):
     """SciPy takes part only in a process that was started for it."""
     switch = partial(sklearn.config_context, array_api_dispatch=True)
