@@ -30,9 +30,9 @@ def few_search_steps():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(f"{networks}.centroids._STEPS", 5)
         patch.setattr(f"{networks}.cluster_heads._START_ITERATIONS", 5)
-        patch.setattr(f"{networks}.cluster_heads._FINAL_ITERATIONS", 20)
+        patch.setattr(f"{networks}.cluster_heads._FINAL_ITERATIONS", 5)
         patch.setitem(embedded.__kwdefaults__, "n_steps", 5)
-        patch.setitem(partitions.__kwdefaults__, "n_starts", 2)
+        patch.setitem(partitions.__kwdefaults__, "n_starts", 1)
         patch.setattr(f"{networks}.neighbor_stage.BALANCES", (1.0,))
         patch.setattr(f"{networks}.unit_heads._START_STEPS", 10)
         yield patch

@@ -140,7 +140,8 @@ def fitted_states(rank, cases):
 @pytest.mark.parametrize("n", [2, pytest.param(4, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("data", DATA)
 def test_ranks_fit_what_one_process_fits(data, n):
-    cases = [(estimator, data, PARAMETERS, True) for estimator in ESTIMATORS]
+    estimators = ESTIMATORS if data == "images" else KINDS  # their losses are the same for rows
+    cases = [(estimator, data, PARAMETERS, True) for estimator in estimators]
     first, *others = values(run_ranks(fitted_states, cases, n=n, timeout=60 * len(cases)))
     for number, case in enumerate(cases):
         # the heads of IMC-SwAV do not shape the features, on which the regression that sets the
