@@ -177,7 +177,7 @@ def draw(runs: list[Run], path: Path) -> None:
 
     names = list(dict.fromkeys(run["set"] for run in runs))
     figure = Figure(figsize=(10, 3.2 * -(-len(names) // 2)), layout="constrained")
-    panels = figure.subplots(-(-len(names) // 2), 2, squeeze=False).ravel()
+    panels = figure.subplots(-(-len(names) // 2), 2, squeeze=False, sharex=True).ravel()
     methods = list(dict.fromkeys(run["method"] for run in runs))
     for panel, name in zip(panels, names, strict=False):
         for number, method in enumerate(methods):
@@ -194,6 +194,7 @@ def draw(runs: list[Run], path: Path) -> None:
                 marker = "o-" if method in OURS else "s"
                 panel.plot(*zip(*points, strict=True), marker, color=f"C{number}", label=method)
         panel.set(title=name, xscale="log", xlabel="seconds of a fit", ylabel="NMI")
+        panel.xaxis.set_major_formatter("{x:g}")
         panel.grid(alpha=0.3)
     for panel in panels[len(names) :]:
         panel.set_visible(False)
