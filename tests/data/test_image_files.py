@@ -200,6 +200,7 @@ def test_grid_search_on_paths(container, paths):
     assert search.predict(paths).shape == (24,)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("full_searches")
 def test_grid_search_on_paths_in_two_processes_under_progress_bars(paths, images, capfd):
     callback = pytest.importorskip("sklearn.callback", reason="scikit-learn < 1.9")

@@ -80,8 +80,11 @@ def alone():
     return look_up
 
 
-def test_fits_in_threads_equal_fits_alone(alone):
-    jobs = [(estimator, kind) for estimator in ESTIMATORS for kind in ("images", "rows")]
+@pytest.mark.parametrize(
+    "estimators", [KINDS, pytest.param(ESTIMATORS, marks=pytest.mark.slow)], ids=["kinds", "all"]
+)
+def test_fits_in_threads_equal_fits_alone(estimators, alone):
+    jobs = [(estimator, kind) for estimator in estimators for kind in ("images", "rows")]
     expected = [alone(*job) for job in jobs]
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda job: outcome(*job), jobs))

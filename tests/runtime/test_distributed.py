@@ -163,6 +163,7 @@ def test_ranks_learn_the_same_labels_of_their_own():
         assert_same(first[number], second[number])
 
 
+@pytest.mark.slow
 def test_ranks_fit_what_one_process_fits_in_single_precision():
     # One method of each kind: that all of them compute the same is seen above. What magnifies
     # rounding is left out, here and in one process: Adam turns gradients of nearly zero into steps
@@ -848,6 +849,7 @@ def test_a_script_needs_no_change_for_torchrun(tmp_path):
     assert job.stdout == ""
 
 
+@pytest.mark.slow
 def test_a_job_ends_with_a_rank_that_raises(tmp_path):
     job = torchrun(tmp_path, "raise")
     assert job.returncode != 0
