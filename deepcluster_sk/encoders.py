@@ -294,12 +294,13 @@ def make_encoder(
         If the name is unknown or does not fit the data, the callable returns no module, the
         module cannot be copied, weights cannot be loaded, or the output, in evaluation or in
         training mode, is not a finite tensor of shape (n, d) whose rows do not depend on each other
-        in evaluation mode.
+        in evaluation mode. Encoders by name are tried in evaluation mode only.
     ImportError
         If the library of a pretrained encoder is not installed.
     """
     encoder = build_encoder(spec, sample_shape, image_size=image_size)
-    return encoder, _probe(encoder, sample_shape, frozen=frozen)
+    known = isinstance(spec, str)
+    return encoder, _probe(encoder, sample_shape, frozen=frozen, known=known)
 
 
 def is_kept_contiguous(encoder: nn.Module) -> bool:
@@ -490,7 +491,7 @@ def _float32_output(encoder: nn.Module, inputs: tuple[Tensor, ...], output: Tens
     return output.float()
 
 
-def _probe(encoder: nn.Module, sample_shape: tuple[int, ...], *, frozen: bool) -> int:
+def _probe(encoder: nn.Module, sample_shape: tuple[int, ...], *, frozen: bool, known: bool) -> int:
     """Try an encoder out in the memory format that is fastest for it; return its features' number.
 
     Bring its convolutions into that format, in place.
@@ -498,10 +499,10 @@ def _probe(encoder: nn.Module, sample_shape: tuple[int, ...], *, frozen: bool) -
     if len(sample_shape) == 3:
         try:
             encoder.to(memory_format=torch.channels_last)
-            return _try(encoder, sample_shape, torch.channels_last, frozen=frozen)
+            return _try(encoder, sample_shape, torch.channels_last, frozen=frozen, known=known)
         except Exception:
             keep_contiguous(encoder)
-    return _try(encoder, sample_shape, torch.contiguous_format, frozen=frozen)
+    return _try(encoder, sample_shape, torch.contiguous_format, frozen=frozen, known=known)
 
 
 def _try(
@@ -510,14 +511,20 @@ def _try(
     memory_format: torch.memory_format,
     *,
     frozen: bool,
+    known: bool,
 ) -> int:
-    """Run small batches through an encoder and return the number of features."""
+    """Run small batches through an encoder and return the number of features.
+
+    One batch is enough where it is known that rows are treated alike: for an encoder by name.
+    """
     parameter = next(encoder.parameters(), None)
     device = torch.device("cpu") if parameter is None else parameter.device
     x = _random_samples(sample_shape).to(device).contiguous(memory_format=memory_format)
     with torch.no_grad(), inference_switches(device):
+        if known:
+            return _evaluated(encoder, x).shape[1]
         if any(map(is_lazy, encoder.parameters())):
-            _materialize(encoder, x)
+            _evaluated(encoder, x)  # lazy modules draw within the random states of the caller
         # training changes statistics, and dropout draws: in a copy, and from generators of its own
         trial = copy.deepcopy(encoder)
         with _own_draws(trial, device):
@@ -550,11 +557,13 @@ def _random_samples(sample_shape: tuple[int, ...]) -> Tensor:
     return draw(3, *sample_shape, generator=generator, device="cpu")
 
 
-def _materialize(encoder: nn.Module, x: Tensor) -> None:
-    """Let lazy modules draw their weights, within the random states of the caller."""
+def _evaluated(encoder: nn.Module, x: Tensor) -> Tensor:
+    """Run a batch through an encoder in evaluation mode, and leave it in its own mode."""
     was_training = encoder.training
-    _features(encoder, x, training=False)
-    encoder.train(was_training)
+    try:
+        return _features(encoder, x, training=False)
+    finally:
+        encoder.train(was_training)
 
 
 def _features(encoder: nn.Module, x: Tensor, *, training: bool) -> Tensor:

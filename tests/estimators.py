@@ -23,6 +23,11 @@ each_kind = pytest.mark.parametrize("estimator", KINDS)
 two = pytest.mark.parametrize("estimator", [ContrastiveClustering, ClusterContrast])
 
 
+def _from_one_start(edges, rows, n_clusters, seed, *, n_starts=1, balances=(1.0,)):
+    """Search partitions from one start in place of `n_starts`."""
+    return partitions(edges, rows, n_clusters, seed, n_starts=1, balances=balances)
+
+
 @contextmanager
 def few_search_steps():
     """Let clusters be searched in few steps: a patch that can be undone."""
@@ -32,7 +37,7 @@ def few_search_steps():
         patch.setattr(f"{networks}.cluster_heads._START_ITERATIONS", 5)
         patch.setattr(f"{networks}.cluster_heads._FINAL_ITERATIONS", 5)
         patch.setitem(embedded.__kwdefaults__, "n_steps", 5)
-        patch.setitem(partitions.__kwdefaults__, "n_starts", 1)
+        patch.setattr(f"{networks}.neighbor_stage.partitions", _from_one_start)
         patch.setattr(f"{networks}.neighbor_stage.BALANCES", (1.0,))
         patch.setattr(f"{networks}.unit_heads._START_STEPS", 10)
         yield patch

@@ -134,15 +134,17 @@ class ClusterHeads(nn.Module):
             Of the sampled rows.
         neighbors : NeighborStage
         """
-        if not self.started:  # the training was too short
-            self._start(features, neighbors)
         best = 0
         if neighbors.partitions is not None:
             generator = torch.Generator().manual_seed(0)
             some = torch.randperm(len(features), generator=generator)[:_IMITATED_ROWS]
             self.imitate(best, features[some], neighbors.partitions[0][some])
-        elif self.n_heads > 1:
-            best = self.best(features, neighbors)
+            self.started.fill_(1)
+        else:
+            if not self.started:  # the training was too short
+                self._start(features, neighbors)
+            if self.n_heads > 1:
+                best = self.best(features, neighbors)
         first = best * self.n_clusters
         self.select(torch.arange(first, first + self.n_clusters))
 
