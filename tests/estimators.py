@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import pytest
 
 from deepcluster_sk import TEMI, TURTLE, ClusterContrast, ContrastiveClustering
+from deepcluster_sk._networks.cluster_heads import ClusterHeads, imitation
 from deepcluster_sk._networks.neighbor_embedding import embedded
 from deepcluster_sk._networks.partition import partitions
 from deepcluster_sk.methods import METHODS
@@ -35,7 +36,8 @@ def few_search_steps():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(f"{networks}.centroids._STEPS", 5)
         patch.setattr(f"{networks}.cluster_heads._START_ITERATIONS", 5)
-        patch.setattr(f"{networks}.cluster_heads._FINAL_ITERATIONS", 5)
+        patch.setattr(ClusterHeads.imitate, "__defaults__", (5,))
+        patch.setattr(imitation, "__defaults__", (5,))
         patch.setitem(embedded.__kwdefaults__, "n_steps", 5)
         patch.setattr(f"{networks}.neighbor_stage.partitions", _from_one_start)
         patch.setattr(f"{networks}.neighbor_stage.BALANCES", (1.0,))

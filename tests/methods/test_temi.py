@@ -213,7 +213,7 @@ def test_heads_start_from_partitions(blobs, full_searches):
     assert all(torch.equal(x, kept[name]) for name, x in model.students.named_parameters())
 
 
-def test_pixels_of_images_are_clustered_as_rows():
+def test_pixels_of_images_are_clustered_as_rows(full_searches):
     images = load_digits().images[:200]
     options = {"max_epochs": 3, "hidden_dim": 16, "projection_dim": 8, "random_state": 0}
     of_images = TEMI(5, **options).fit(images)
