@@ -118,7 +118,7 @@ self_labeling : float, default=0.0
 max_epochs : int or "auto", default="auto"
     Number of passes over the data. ``"auto"`` is at least 12, and as many as make 560 steps of
     `batch_size` samples: 80 for 1,800 samples, 15 for 10,000, 12 from 13,000 on. With neighbours
-    among the inputs, whose graph decides on the clusters, it is half as many.
+    among the inputs, whose graph decides on the clusters, it is a quarter of that.
 batch_size : int, default=256
     Samples per step, capped at the number of samples. An incomplete last batch is dropped.
 optimizer : {"adam", "adamw", "sgd"}, default="adam"

@@ -168,10 +168,10 @@ def over_clustered(n_samples: int) -> int:
 def default_epochs(n_samples: int, batch_size: int, *, by_graph: bool = False) -> int:
     """Return the epochs of ``max_epochs="auto"``: at least 12, and at least 560 steps.
 
-    Half of both where the graph of the inputs decides on the clusters: the network only has to
+    A quarter of both where the graph of the inputs decides on the clusters: the network only has to
     learn them.
     """
-    least_epochs, least_steps = (6, 280) if by_graph else (12, 560)
+    least_epochs, least_steps = (3, 140) if by_graph else (12, 560)
     return max(least_epochs, math.ceil(least_steps / (n_samples // batch_size)))
 
 

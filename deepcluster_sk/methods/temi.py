@@ -298,7 +298,7 @@ class TEMI(BaseDeepClusterer):
     _objective_class: ClassVar[type[Objective]] = TEMIObjective
     _paper: ClassVar[Preset] = _PAPER
     _against_empty: ClassVar[str] = "a smaller beta"
-    _training_length: ClassVar[float] = 3.0
+    _training_length: ClassVar[float] = 6.0
 
     n_heads: kinds.PositiveInt = 4
     hidden_dim: kinds.PositiveInt = 128

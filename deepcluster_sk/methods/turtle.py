@@ -327,7 +327,7 @@ class TURTLE(BaseDeepClusterer):
     _objective_class: ClassVar[type[Objective]] = TURTLEObjective
     _paper: ClassVar[Preset] = _PAPER
     _against_empty: ClassVar[str] = "a larger entropy_weight"
-    _training_length: ClassVar[float] = 3.0
+    _training_length: ClassVar[float] = 6.0
 
     spaces: Annotated[tuple[int, ...] | None, tuple, list, None] = None
     balance_spaces: kinds.Boolean = True

@@ -108,9 +108,9 @@ def test_one_head_is_left_after_training_and_no_neighbors():
 )
 def test_default_number_of_epochs_follows_the_documented_rule(n_samples, epochs):
     assert default_epochs(n_samples, min(256, n_samples)) == epochs
-    # the graph of the inputs decides: (15 + 1) / 2 for an odd number
+    # a quarter where the graph of the inputs decides, rounded up
     by_graph = default_epochs(n_samples, min(256, n_samples), by_graph=True)
-    assert by_graph == (epochs + 1) // 2
+    assert by_graph == (epochs + 3) // 4
 
 
 @pytest.mark.parametrize("n_steps", [0, 1, 560, 1120, 5600])
