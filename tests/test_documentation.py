@@ -147,7 +147,7 @@ def test_code_on_the_page_runs(path, tmp_path, monkeypatch, capsys):
     if any("to_onnx" in code for code in blocks) and torch.__version__ < "2.8":
         pytest.skip("the extra onnx needs torch >= 2.8")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(plan, "default_epochs", lambda n_samples, batch_size, by_graph: 1)
+    monkeypatch.setattr(plan, "default_epochs", lambda n_samples, batch_size, least: 1)
     monkeypatch.setattr("sklearn.datasets.load_digits", few_digits)
     (tmp_path / "photos").mkdir()
     for number, pixels in enumerate(np.random.default_rng(0).integers(0, 256, (40, 20, 24, 3))):

@@ -54,8 +54,8 @@ class BaseDeepClusterer(
     """What the paper sets and reports."""
     _against_empty: ClassVar[str] = ""
     """For the warning about empty clusters: what to try, such as ``"a larger entropy_weight"``."""
-    _training_length: ClassVar[float] = 1.0
-    """How many times as many epochs ``max_epochs="auto"`` is as documented for all methods."""
+    _least_training: ClassVar[tuple[int, int] | None] = None
+    """Epochs and steps that ``max_epochs="auto"`` is at least; None is as for most methods."""
 
     # set on instances; a ClassVar only because it is not a parameter
     _online: ClassVar[Online | None] = None

@@ -21,6 +21,8 @@ from .parameters import resolved
 from .samples import Samples, row_multiple
 
 _MOST_CLUSTERS, _LEAST_MEMBERS = 30, 40  # of n_clusters="auto"
+_LEAST = (12, 560)  # epochs and steps of max_epochs="auto"
+_LEAST_BY_GRAPH = (3, 140)  # where the networks only have to learn clusters that a graph decided on
 
 
 @dataclass(frozen=True)
@@ -142,8 +144,8 @@ def _train_config(
     max_epochs = estimator.max_epochs
     if max_epochs == "auto":
         by_graph = estimator.n_neighbors != 0 and neighbor_space(estimator, layout) == "inputs"
-        usual = default_epochs(n_samples, batch_size, by_graph=by_graph)
-        max_epochs = math.ceil(estimator._training_length * usual)
+        least = estimator._least_training or (_LEAST_BY_GRAPH if by_graph else _LEAST)
+        max_epochs = default_epochs(n_samples, batch_size, least)
     return TrainConfig(
         max_epochs=max_epochs,
         batch_size=batch_size,
@@ -165,13 +167,9 @@ def over_clustered(n_samples: int) -> int:
     return min(_MOST_CLUSTERS, max(2, n_samples // _LEAST_MEMBERS))
 
 
-def default_epochs(n_samples: int, batch_size: int, *, by_graph: bool = False) -> int:
-    """Return the epochs of ``max_epochs="auto"``: at least 12, and at least 560 steps.
-
-    A quarter of both where the graph of the inputs decides on the clusters: the network only has to
-    learn them.
-    """
-    least_epochs, least_steps = (3, 140) if by_graph else (12, 560)
+def default_epochs(n_samples: int, batch_size: int, least: tuple[int, int] = _LEAST) -> int:
+    """Return the epochs of ``max_epochs="auto"``: at least so many epochs and steps."""
+    least_epochs, least_steps = least
     return max(least_epochs, math.ceil(least_steps / (n_samples // batch_size)))
 
 

@@ -275,7 +275,7 @@ class TEMI(BaseDeepClusterer):
         images whose encoder is trained, and ``"inputs"`` otherwise.
     max_epochs : int or "auto", default="auto"
         Number of passes over the data. ``"auto"`` is at least 18, and as many as make 840 steps of
-        `batch_size` samples; twice as many without neighbours among inputs.
+        `batch_size` samples.
 
     Attributes
     ----------
@@ -298,7 +298,7 @@ class TEMI(BaseDeepClusterer):
     _objective_class: ClassVar[type[Objective]] = TEMIObjective
     _paper: ClassVar[Preset] = _PAPER
     _against_empty: ClassVar[str] = "a smaller beta"
-    _training_length: ClassVar[float] = 6.0
+    _least_training: ClassVar[tuple[int, int] | None] = (18, 840)
 
     n_heads: kinds.PositiveInt = 4
     hidden_dim: kinds.PositiveInt = 128

@@ -303,7 +303,7 @@ class TURTLE(BaseDeepClusterer):
         trained, and ``"inputs"`` otherwise.
     max_epochs : int or "auto", default="auto"
         Number of passes over the data. ``"auto"`` is at least 18, and as many as make 840 steps of
-        `batch_size` samples; twice as many without neighbours among inputs.
+        `batch_size` samples.
 
     Attributes
     ----------
@@ -327,7 +327,7 @@ class TURTLE(BaseDeepClusterer):
     _objective_class: ClassVar[type[Objective]] = TURTLEObjective
     _paper: ClassVar[Preset] = _PAPER
     _against_empty: ClassVar[str] = "a larger entropy_weight"
-    _training_length: ClassVar[float] = 6.0
+    _least_training: ClassVar[tuple[int, int] | None] = (18, 840)
 
     spaces: Annotated[tuple[int, ...] | None, tuple, list, None] = None
     balance_spaces: kinds.Boolean = True

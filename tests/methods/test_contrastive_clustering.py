@@ -109,8 +109,7 @@ def test_one_head_is_left_after_training_and_no_neighbors():
 def test_default_number_of_epochs_follows_the_documented_rule(n_samples, epochs):
     assert default_epochs(n_samples, min(256, n_samples)) == epochs
     # a quarter where the graph of the inputs decides, rounded up
-    by_graph = default_epochs(n_samples, min(256, n_samples), by_graph=True)
-    assert by_graph == (epochs + 3) // 4
+    assert default_epochs(n_samples, min(256, n_samples), (3, 140)) == (epochs + 3) // 4
 
 
 @pytest.mark.parametrize("n_steps", [0, 1, 560, 1120, 5600])
@@ -155,8 +154,8 @@ def test_epochs_are_fewer_where_the_graph_of_the_inputs_decides(
 ):
     asked = []
 
-    def record(n_samples, batch_size, *, by_graph):
-        asked.append(by_graph)
+    def record(n_samples, batch_size, least):
+        asked.append(least == (3, 140))
         return 1
 
     monkeypatch.setattr(plan, "default_epochs", record)
