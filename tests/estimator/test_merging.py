@@ -192,7 +192,7 @@ def test_what_needs_a_fit_says_so(call):
 
 
 @each
-def test_the_number_of_clusters_is_found(estimator, groups_of_rows):
+def test_the_number_of_clusters_is_found(estimator, groups_of_rows, full_searches):
     X, y = groups_of_rows
     model = estimator("auto", **FAST).fit(X)
     assert model.n_clusters == "auto"
@@ -226,14 +226,14 @@ def test_an_estimator_that_found_its_number_is_saved(groups_of_rows, tmp_path):
     assert other.cut(2).n_clusters_ == 2
 
 
-def test_a_warm_start_finds_the_number_again(groups_of_rows):
+def test_a_warm_start_finds_the_number_again(groups_of_rows, full_searches):
     X, _ = groups_of_rows
     model = ContrastiveClustering("auto", warm_start=True, **FAST).fit(X).fit(X)
     assert model.n_clusters_ == 6
     np.testing.assert_array_equal(model.labels_, model.predict(X))
 
 
-def test_partial_fit_keeps_the_number_that_was_found(groups_of_rows):
+def test_partial_fit_keeps_the_number_that_was_found(groups_of_rows, full_searches):
     X, _ = groups_of_rows
     model = ContrastiveClustering("auto", **FAST).fit(X).partial_fit(X)
     assert model.n_clusters_ == 6
