@@ -221,6 +221,15 @@ def test_probing_does_not_change_batch_norm_statistics():
     assert encoder[1].num_batches_tracked == 0
 
 
+@pytest.mark.parametrize("name", ["cnn", "resnet18", "mobilenet_v3_small"])
+def test_probing_of_a_named_encoder_leaves_no_trace(name):
+    encoder, _ = make_encoder(name, (3, 32, 32))
+    assert all(module.training for module in encoder.modules())
+    tracked = [x for key, x in encoder.named_buffers() if key.endswith("num_batches_tracked")]
+    assert tracked
+    assert not any(tracked)
+
+
 def only_in_training(change):
     """Change the features in training mode alone."""
     return lambda module, features: change(features) if module.training else features

@@ -6,7 +6,7 @@ import torch
 from row_maps import RowMap
 from torch import nn
 
-from deepcluster_sk import ContrastiveClustering
+from deepcluster_sk import TEMI, TURTLE, ContrastiveClustering
 from deepcluster_sk._estimator import plan
 from deepcluster_sk._estimator.parameters import resolved
 from deepcluster_sk._estimator.plan import default_epochs
@@ -162,6 +162,22 @@ def test_epochs_are_fewer_where_the_graph_of_the_inputs_decides(
     X = few_images if is_image else blobs[0]
     ContrastiveClustering(2, random_state=0, **parameters).fit(X)
     assert asked == [expected]
+
+
+@pytest.mark.parametrize("estimator", [TEMI, TURTLE])
+@pytest.mark.parametrize("n_neighbors", ["auto", 0])
+def test_methods_whose_heads_decide_have_a_length_of_their_own(
+    estimator, n_neighbors, blobs, monkeypatch
+):
+    asked = []
+
+    def record(n_samples, batch_size, least):
+        asked.append(least)
+        return 1
+
+    monkeypatch.setattr(plan, "default_epochs", record)
+    estimator(2, n_neighbors=n_neighbors, random_state=0).fit(blobs[0])
+    assert asked == [(18, 840)]
 
 
 def test_entropy_weight_evens_out_the_shares_of_the_clusters(blobs):

@@ -190,6 +190,16 @@ def test_heads_that_never_started_do_so_in_the_end():
     assert count_that_see(heads, features, labels) == 1
 
 
+def test_heads_that_never_started_imitate_the_partition_that_decides():
+    features, labels = groups()
+    heads = blind_heads(2, start=0.9)
+    neighbors = run_epochs(heads, features, [0.0], space="inputs")
+    with torch.no_grad():
+        heads.keep_one(features, neighbors)
+    assert heads.started == 1
+    assert count_that_see(heads, features, labels) == 1
+
+
 def test_heads_start_from_partitions_of_the_inputs():
     features, _ = groups()
     heads = blind_heads(3, start=0.3)
