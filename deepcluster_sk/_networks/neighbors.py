@@ -15,10 +15,12 @@ from .._runtime.threads import (
     map_in_threads,
     openmp_in_one_thread,
 )
+from .neighbor_cells import Cell, neighbor_cells
 from .neighbor_embedding import components_of
 from .partition import edge_shares, value
 
 _SEARCHED_AT_ONCE = 4096  # vectors: the same pieces, whatever the number of threads
+_MOST_COMPARED = 20_000  # vectors: of more, only those in cells that are close are compared
 SEARCH_DIM = 64  # the time of a search grows with it; 84 % of the neighbours are the exact ones
 
 
@@ -63,23 +65,35 @@ class NeighborSearch:
         return normalize(rows) if self._by_direction else rows
 
     def graph(self) -> csr_array:
-        """Join every vector with its nearest others; of equally near ones, the first ones."""
+        """Join every vector with its nearest others; of equally near ones, the first ones.
+
+        Of more than 20,000 vectors, those that are found in cells around that of the vector.
+        """
         n_rows, n_neighbors = len(self.rows), self._search.n_neighbors
-        pieces = list(gen_batches(n_rows, _SEARCHED_AT_ONCE))
+        every = np.arange(n_rows)
+        if n_rows > _MOST_COMPARED:
+            pieces = neighbor_cells(self.rows, n_neighbors + 1)
+        else:
+            pieces = [(every[piece], every) for piece in gen_batches(n_rows, _SEARCHED_AT_ONCE)]
+        nearest = np.empty((n_rows, n_neighbors), dtype=np.int64)
         with blas_in_one_thread():
-            nearest = np.concatenate(list(map_in_threads(self._others, pieces, len(pieces))))
+            found = map_in_threads(self._others, pieces, len(pieces))
+            for (own, _), others in zip(pieces, found, strict=True):
+                nearest[own] = others
         starts = np.arange(0, nearest.size + 1, n_neighbors)
         return csr_array((np.ones(nearest.size), nearest.ravel(), starts), shape=(n_rows, n_rows))
 
-    def _others(self, piece: slice) -> np.ndarray:
-        """Return the nearest others of some of the vectors: (m, n_neighbors)."""
+    def _others(self, piece: Cell) -> np.ndarray:
+        """Return the nearest of others for some of the vectors: (m, n_neighbors)."""
         n_neighbors = self._search.n_neighbors
-        own = np.arange(piece.start, piece.stop)[:, None]
+        own, compared = piece
+        search = self._search
+        if len(compared) < len(self.rows):
+            search = NearestNeighbors(algorithm="brute").fit(self.rows[compared])
         with openmp_in_one_thread():
-            nearest: np.ndarray = self._search.kneighbors(
-                self.rows[piece], n_neighbors + 1, return_distance=False
-            )
-        is_other = nearest != own
+            found = search.kneighbors(self.rows[own], n_neighbors + 1, return_distance=False)
+        nearest = compared[found]
+        is_other = nearest != own[:, None]
         is_other[is_other.all(axis=1), -1] = False  # among many that are alike, it may be missing
         others: np.ndarray = nearest[is_other].reshape(-1, n_neighbors)
         return others

@@ -161,15 +161,20 @@ def refined(
         Those of the highest value of all rounds.
     """
     rng = np.random.default_rng(seed)
+    first_of_row = np.repeat(np.arange(len(labels)) * n_clusters, np.diff(edges.indptr))
     best, best_value, stale = labels, -np.inf, 0
     for _ in range(n_rounds):
-        shares = edge_shares(edges, labels, n_clusters)
+        # the weight of the edges from each row to each cluster
+        to = first_of_row + labels[edges.indices]
+        around = np.bincount(to, weights=edges.data, minlength=len(labels) * n_clusters)
+        around = around.reshape(-1, n_clusters)
+        shares = _summed_by_cluster(around, labels) / max(around.sum(), 1)
         current = value(shares, balance)
         if current > best_value + 1e-9:
             best, best_value, stale = labels, current, 0
         else:
             stale += 1
-        wish = _wishes(edges, labels, shares, balance)
+        wish = _wishes(around, shares, balance)
         moves = wish != labels
         if stale > _PATIENCE or not moves.any():
             break
@@ -204,15 +209,19 @@ def _small_clusters(
     return refined(edges, small, n_small, 1.0, seed, n_rounds=_FEW_ROUNDS), n_small
 
 
-def _wishes(edges: csr_array, labels: np.ndarray, shares: np.ndarray, balance: float) -> np.ndarray:
+def _summed_by_cluster(around: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Sum the rows (n, K) of each cluster: (K, K)."""
+    starts = np.arange(len(labels) + 1)
+    one_hot = csr_array((np.ones(len(labels)), labels, starts), shape=around.shape)
+    summed: np.ndarray = one_hot.T @ around
+    return summed
+
+
+def _wishes(around: np.ndarray, shares: np.ndarray, balance: float) -> np.ndarray:
     """Return the cluster of each row that is likeliest given its neighbours' clusters."""
-    n_clusters = len(shares)
-    smooth = (shares + _SMOOTHING / n_clusters**2) / (1 + _SMOOTHING)
+    smooth = (shares + _SMOOTHING / shares.size) / (1 + _SMOOTHING)
     size = balance * np.log(smooth.sum(axis=1))
     evidence = np.log(smooth) - size[:, None] - size
-    around = csr_array(
-        (edges.data, labels[edges.indices], edges.indptr), shape=(len(labels), n_clusters)
-    )
     wish: np.ndarray = (around @ evidence).argmax(axis=1)
     return wish
 
@@ -252,36 +261,73 @@ def merges(shares: np.ndarray, balance: float) -> Iterator[tuple[int, int, np.nd
         Those between the k clusters that are left then.
     """
     # changes[a, b]: what summing columns a and b changes in the first term, over all rows
-    changes = np.stack([_joining(row, shares).sum(axis=1) for row in shares])
+    changes = np.zeros_like(shares)
+    for column in shares.T:
+        _add_joining_pairs(changes, [column], [1])
+    direct = _direct_gains(shares, slice(None), balance)
     while len(shares) > 1:
-        a, b = _cheapest_pair(shares, changes, balance)
+        a, b = _best_pair(2 * changes + direct)
         x, y = shares[:, a], shares[:, b]
-        changes += _joining_pairs(x + y) - _joining_pairs(x) - _joining_pairs(y)
-        shares = _summed(shares, a, b)
-        changes = np.delete(np.delete(changes, b, axis=0), b, axis=1)
-        changes[a] = changes[:, a] = _joining(shares[a], shares).sum(axis=1)
+        _add_joining_pairs(changes, [x + y, x, y], [1, -1, -1])
+        shares = _without(_summed(shares, a, b), b)
+        changes, direct = _without(changes, b), _without(direct, b)
+        near = shares[a] > 0
+        changes[a] = changes[:, a] = _joining(shares[a, near], shares[:, near]).sum(axis=1)
+        direct[a] = direct[:, a] = _direct_gains(shares, [a], balance)
         yield a, b, shares
 
 
-def _cheapest_pair(shares: np.ndarray, changes: np.ndarray, balance: float) -> tuple[int, int]:
-    """Return the two clusters whose merging lowers the value least, the smaller number first."""
-    own, size = np.diag(shares), shares.sum(axis=1)
-    block = _xlogx(own[:, None] + own + 2 * shares) - 2 * _xlogx(shares)
-    block -= _xlogx(own)[:, None] + _xlogx(own)
-    beside = changes - _joining(own[:, None], shares) - _joining(shares, own)
-    gain = 2 * beside + block - 2 * balance * _joining_pairs(size)
-    np.fill_diagonal(gain, -np.inf)
-    a, b = np.unravel_index(gain.argmax(), gain.shape)
+def _add_joining_pairs(to: np.ndarray, columns: list[np.ndarray], signs: list[int]) -> None:
+    """Add :func:`_joining_pairs` of some columns (m,) with signs to (m, m), where they are not 0.
+
+    The zeros are those of the first column; most clusters have no edge to a given one.
+    """
+    near = np.flatnonzero(columns[0])
+    pairs = [sign * _joining_pairs(x[near]) for x, sign in zip(columns, signs, strict=True)]
+    to[np.ix_(near, near)] += sum(pairs)
+
+
+def _best_pair(gains: np.ndarray) -> tuple[int, int]:
+    """Return the two clusters whose merging gains most (m, m), the smaller number first."""
+    np.fill_diagonal(gains, -np.inf)
+    a, b = np.unravel_index(gains.argmax(), gains.shape)
     return int(min(a, b)), int(max(a, b))
 
 
+def _direct_gains(shares: np.ndarray, some: slice | list[int], balance: float) -> np.ndarray:
+    """Return what merging some of m clusters with each changes in the value: (k, m).
+
+    Added to twice the changes over all rows, which are wrong for the rows of the two.
+    """
+    own, size, between = np.diag(shares), shares.sum(axis=1), shares[some]
+    its_own, its_size = own[some, None], size[some, None]
+    block = _xlogx(its_own + own + 2 * between) - 2 * _xlogx(between)
+    block -= _xlogx(its_own) + _xlogx(own)
+    wrong = _joining(its_own, between) + _joining(between, own)
+    gains: np.ndarray = block - 2 * wrong - 2 * balance * _joining(its_size, size)
+    return gains
+
+
 def _summed(shares: np.ndarray, a: int, b: int) -> np.ndarray:
-    """Let cluster a contain b, and drop b."""
+    """Let cluster a contain b."""
     shares = shares.copy()
     shares[a] += shares[b]
     shares[:, a] += shares[:, b]
-    rest: np.ndarray = np.delete(np.delete(shares, b, axis=0), b, axis=1)
+    return shares
+
+
+def _without(x: np.ndarray, number: int) -> np.ndarray:
+    """Return a matrix without a row and a column; several times faster than ``np.delete``."""
+    rest = np.empty((len(x) - 1, len(x) - 1))
+    for rows, rows_before in _parts(number):
+        for columns, columns_before in _parts(number):
+            rest[rows, columns] = x[rows_before, columns_before]
     return rest
+
+
+def _parts(number: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+    """Return where numbers below and above one are when it is dropped, and where they were."""
+    return (slice(number), slice(number)), (slice(number, None), slice(number + 1, None))
 
 
 def _joining(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -297,5 +343,5 @@ def _joining_pairs(x: np.ndarray) -> np.ndarray:
 
 def _xlogx(x: np.ndarray) -> np.ndarray:
     """Return ``x log x``, and 0 for 0."""
-    product: np.ndarray = x * np.log(np.where(x > 0, x, 1.0))
+    product: np.ndarray = x * np.log(np.maximum(x, np.finfo(np.float64).tiny))
     return product

@@ -10,7 +10,7 @@ from .._runtime.distributed import all_sum, dealt, rank, world_size
 from .._runtime.random import is_foreign
 from .inference import collect, default_batch_size, map_batches
 
-_MAX_SAMPLED = 70_000  # time and memory of a search grow with the square of it, and no further
+_MAX_SAMPLED = 70_000  # the time of a search grows with the square of it, and no further
 
 
 class RowMap:

@@ -35,6 +35,21 @@ def test_neighbors_of_a_row_are_its_nearest_others():
         assert set(graph.neighbors(i).tolist()) == expected
 
 
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_of_many_rows_nearly_all_neighbors_are_found(monkeypatch, n_threads):
+    monkeypatch.setattr("deepcluster_sk._runtime.threads.available_threads", lambda: n_threads)
+    rows = vectors(2000)
+    exact = NeighborGraph.among(rows, 4)
+    monkeypatch.setattr("deepcluster_sk._networks.neighbors._MOST_COMPARED", 1999)
+    graph = NeighborGraph.among(rows, 4)
+    found = [
+        len(set(graph.neighbors(i).tolist()) & set(exact.neighbors(i).tolist()))
+        for i in range(2000)
+    ]
+    assert 0.95 < np.mean(found) / 4 < 1  # no longer all rows are compared
+    assert not any(i in graph.neighbors(i).tolist() for i in range(2000))
+
+
 def test_edges_that_both_rows_chose_weigh_two():
     rows = vectors()
     nearest = expected_neighbors(rows, 4)

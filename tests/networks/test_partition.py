@@ -66,8 +66,12 @@ def test_value_follows_its_definition(balance):
 
 
 @pytest.mark.parametrize("balance", [0.5, 1.0])
-def test_merging_takes_the_cheapest_pair_each_time(balance):
+@pytest.mark.parametrize("share_of_zeros", [0.0, 0.6])
+def test_merging_takes_the_cheapest_pair_each_time(balance, share_of_zeros):
     shares = random_shares(9)
+    apart = np.triu(np.random.default_rng(1).random((9, 9)) < share_of_zeros, 1)
+    shares[apart | apart.T] = 0  # most clusters have no edge between them
+    shares /= shares.sum()
 
     def summed(groups):
         members = np.zeros((9, len(groups)))
