@@ -5,9 +5,9 @@ scikit-learn brings the digits, wine and breast cancer. The others are read from
 ``pendigits.npz``, ``letter.npz``, ``landsat_train.npz``, ``isolet1.npz``, ``features_clothing.npz``
 and ``features_cifar10_10k.npz`` (arrays X, y); and ``scrna_worm_neuron.npz`` (counts of genes in
 cells: the parts data, indices, indptr and shape of a CSR matrix, and y). Some sets are in no group
-and are named one by one: ``fashion-rows``; ``imagenette-rows``, pixels of small copies of
-``imagenette96_jpegs.npz`` (bytes of JPEG files, offsets, labels); ``imagenette-features`` and
-``clothing-features``, which ``features.py`` makes of these and of the photographs;
+and are named one by one: ``mnist-rows`` and ``fashion-rows``; ``imagenette-rows``, pixels of small
+copies of ``imagenette96_jpegs.npz`` (bytes of JPEG files, offsets, labels); ``imagenette-features``
+and ``clothing-features``, which ``features.py`` makes of these and of the photographs;
 ``clothing-photos``, paths of JPEG files in a folder per class, ``clothing/CLASS/NAME.jpg``; and
 ``digits-features``, those of a fitted ``ContrastiveClustering``.
 """
@@ -135,6 +135,7 @@ def _learned_features(folder: Path | None) -> Data:
 
 
 UNGROUPED: dict[str, Callable[[Path | None], Data]] = {
+    "mnist-rows": _flat("mnist.npz"),
     "fashion-rows": _flat("fashion_mnist.npz"),
     "imagenette-rows": _flat("imagenette96_jpegs.npz"),
     "imagenette-features": _flat("features_imagenette.npz"),
