@@ -27,7 +27,7 @@ import numpy as np
 from scipy.sparse import csr_array
 from sklearn.cluster import KMeans
 
-from .._runtime.threads import libraries_in_one_thread
+from .._runtime.threads import blas_in_one_thread, libraries_in_one_thread
 from .neighbor_embedding import embedded
 
 _STARTS = 6
@@ -163,23 +163,24 @@ def refined(
     rng = np.random.default_rng(seed)
     first_of_row = np.repeat(np.arange(len(labels)) * n_clusters, np.diff(edges.indptr))
     best, best_value, stale = labels, -np.inf, 0
-    for _ in range(n_rounds):
-        # the weight of the edges from each row to each cluster
-        to = first_of_row + labels[edges.indices]
-        around = np.bincount(to, weights=edges.data, minlength=len(labels) * n_clusters)
-        around = around.reshape(-1, n_clusters)
-        shares = _summed_by_cluster(around, labels) / max(around.sum(), 1)
-        current = value(shares, balance)
-        if current > best_value + 1e-9:
-            best, best_value, stale = labels, current, 0
-        else:
-            stale += 1
-        wish = _wishes(around, shares, balance)
-        moves = wish != labels
-        if stale > _PATIENCE or not moves.any():
-            break
-        half = moves & (rng.random(len(labels)) < 0.5)
-        labels = np.where(half if half.any() else moves, wish, labels)
+    with blas_in_one_thread():  # the same bits with any number of threads
+        for _ in range(n_rounds):
+            # the weight of the edges from each row to each cluster
+            to = first_of_row + labels[edges.indices]
+            around = np.bincount(to, weights=edges.data, minlength=len(labels) * n_clusters)
+            around = around.reshape(-1, n_clusters)
+            shares = _summed_by_cluster(around, labels) / max(around.sum(), 1)
+            current = value(shares, balance)
+            if current > best_value + 1e-9:
+                best, best_value, stale = labels, current, 0
+            else:
+                stale += 1
+            wish = _wishes(around, shares, balance)
+            moves = wish != labels
+            if stale > _PATIENCE or not moves.any():
+                break
+            half = moves & (rng.random(len(labels)) < 0.5)
+            labels = np.where(half if half.any() else moves, wish, labels)
     return best
 
 

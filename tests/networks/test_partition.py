@@ -8,6 +8,7 @@ from sklearn.cluster import KMeans
 from sklearn.datasets import make_blobs, make_moons
 from sklearn.metrics import adjusted_rand_score, mutual_info_score
 from sklearn.neighbors import kneighbors_graph
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from deepcluster_sk._networks import partition
 from deepcluster_sk._networks.partition import (
@@ -114,6 +115,20 @@ def test_refinement_never_lowers_the_value(seed, moons):
     labels = refined(edges, start, 4, 0.8, seed=seed)
     reached, before = (value(edge_shares(edges, of, 4), 0.8) for of in (labels, start))
     assert reached > before
+
+
+def test_refinement_computes_products_in_one_thread(monkeypatch, moons):
+    threads = []
+
+    def wishes(around, shares, balance):
+        info = threadpool_info()
+        threads.extend(lib["num_threads"] for lib in info if lib["user_api"] == "blas")
+        return (around @ shares).argmax(axis=1)
+
+    monkeypatch.setattr("deepcluster_sk._networks.partition._wishes", wishes)
+    with threadpool_limits(2, user_api="blas"):
+        refined(graph(moons[0]), np.arange(400) % 4, 4, 0.8, seed=0)
+    assert set(threads) == {1}
 
 
 def test_clusters_may_have_any_shape(moons):
