@@ -29,7 +29,8 @@ _HOG_FAINT = 1e-4  # energy of a block below which it is noise
 _SMALL_CNN_PIXELS = 32  # "auto": longest side up to which SmallCNN is used
 _SMALL_CNN_INPUT = 20  # side that grey images are resized to for "cnn"
 _SMALL_CNN_DEEP_PIXELS = 16  # shortest side from which "cnn" halves its maps three times
-_PAIRS_PER_TAPS = 4  # times kernel**4: with more pairs of pixels, most products would be with 0
+# times kernel**4: with more pairs of pixels, most products would be with 0; and in bfloat16
+_PAIRS_PER_TAPS, _PAIRS_BFLOAT16 = 2, 4
 _SMALL_STEM_PIXELS = 96  # longest side up to which a ResNet gets the small-image stem
 _FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)  # what features may be
 _TOLERANCE = 1e-4  # of the largest feature: what features may change with the rest of the batch
@@ -62,7 +63,7 @@ class MLP(nn.Module):
 
 
 class SmallCNN(nn.Module):
-    """Stages of two convolutions with batch norm, for small images.
+    """Convolutions with batch norm, for small images.
 
     The final map is averaged over a small grid and flattened, not averaged as a whole: where in the
     image a stroke or an edge lies stays visible to the heads.
@@ -72,10 +73,10 @@ class SmallCNN(nn.Module):
     in_channels : int
         Number of channels of the images.
     widths : tuple of int, default=(24, 48, 96)
-        Channels of each stage.
+        Channels of each convolution.
     strides : tuple of int, default=(2, 2, 2)
-        Stride of the first convolution of each stage. The very first one is 5x5 if its stride is
-        above 1; all others are 3x3.
+        Stride of each convolution. The first one is 5x5 if its stride is above 1; all others are
+        3x3.
     grid : int, default=3
         The final map is averaged to ``grid x grid``; the number of features is
         ``grid ** 2 * widths[-1]``.
@@ -93,13 +94,7 @@ class SmallCNN(nn.Module):
     ) -> None:
         super().__init__()
         self.input_size = input_size
-        layers: list[nn.Module] = []
-        sizes = pairwise((in_channels, *widths))
-        for stage, ((n_in, n_out), stride) in enumerate(zip(sizes, strides, strict=True)):
-            kernel = 5 if stage == 0 and stride > 1 else 3
-            layers += _convolution(n_in, n_out, kernel=kernel, stride=stride)
-            layers += _convolution(n_out, n_out, kernel=3, stride=1)
-        self.layers = nn.Sequential(*layers)
+        self.layers = _convolutions((in_channels, *widths), strides)
         self.grid = grid
 
     def forward(self, x: Tensor) -> Tensor:
@@ -111,6 +106,18 @@ class SmallCNN(nn.Module):
         if x.shape[2:] != (self.grid, self.grid):
             x = _averaged(x, self.grid)
         return x.flatten(1)
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *rest: Any, **kwargs: Any
+    ) -> None:
+        # files of version 0.1.0 have a second convolution after each of three
+        own = [layer for layer in self.layers if isinstance(layer, nn.Conv2d)]
+        if len(own) == 3 and f"{prefix}layers.15.weight" in state_dict:
+            widths = [layer.out_channels for layer in own for _ in range(2)]
+            strides = [stride for layer in own for stride in (layer.stride[0], 1)]
+            with torch.device("meta"):  # the file's weights take the place of its own
+                self.layers = _convolutions((own[0].in_channels, *widths), tuple(strides))
+        super()._load_from_state_dict(state_dict, prefix, *rest, **kwargs)
 
 
 class OrientedGradients(nn.Module):
@@ -174,21 +181,20 @@ def _windows(side: int, grid: int, like: Tensor) -> Tensor:
 
 
 class _Convolution(nn.Conv2d):
-    """A square convolution; on small maps, the product with a matrix of pairs of pixels.
+    """A square convolution; in training on small maps, the product with a matrix of pixel pairs.
 
-    This is how training steps in bfloat16 are computed on a CPU: it multiplies matrices so much
-    faster than it convolves small maps that this pays although the kernel joins only a part of the
-    pairs.
+    CPUs multiply matrices so much faster than they convolve small maps that this pays although the
+    kernel joins only a part of the pairs.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (n, in_channels, H, W) to (n, out_channels, H', W')."""
         height, width = ((size - 1) // self.stride[0] + 1 for size in x.shape[2:])
         n_pairs = x.shape[2] * x.shape[3] * height * width
-        is_small = n_pairs <= _PAIRS_PER_TAPS * self.kernel_size[0] ** 4
-        if not (self.training and is_small and _in_bfloat16(x)):
+        if not self.training or n_pairs > _most_pairs(x.device) * self.kernel_size[0] ** 4:
             return super().forward(x)
         taps = _taps(*x.shape[2:], height, width, self.kernel_size[0], self.stride[0])
+        taps = taps.to(self.weight)
         weights = self.weight.permute(2, 3, 1, 0).reshape(taps.shape[1], -1)
         pairs = (taps @ weights).view(-1, height * width, self.in_channels, self.out_channels)
         matrix = pairs.transpose(1, 2).reshape(-1, height * width * self.out_channels)
@@ -196,12 +202,12 @@ class _Convolution(nn.Conv2d):
         return result.view(-1, height, width, self.out_channels).permute(0, 3, 1, 2)
 
 
-def _in_bfloat16(x: Tensor) -> bool:
-    """Tell whether products are computed in bfloat16 on a CPU."""
-    if x.device.type != "cpu" or torch.compiler.is_compiling():
-        return False
-    dtype = torch.get_autocast_dtype("cpu")
-    return torch.is_autocast_enabled("cpu") and dtype == torch.bfloat16
+def _most_pairs(device: torch.device) -> int:
+    """Return up to how many pairs of pixels a product pays, by the square of the taps."""
+    if device.type != "cpu" or torch.compiler.is_compiling():
+        return 0
+    half = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
+    return _PAIRS_BFLOAT16 if half else _PAIRS_PER_TAPS
 
 
 @lru_cache
@@ -221,6 +227,15 @@ def _taps(
     rows, columns = along(height, out_height), along(width, out_width)
     taps = torch.einsum("ioa,jpb->ijopab", rows, columns)
     return taps.reshape(-1, kernel**2)
+
+
+def _convolutions(channels: tuple[int, ...], strides: tuple[int, ...]) -> nn.Sequential:
+    """Build the layers between so many channels."""
+    layers: list[nn.Module] = []
+    for (n_in, n_out), stride in zip(pairwise(channels), strides, strict=True):
+        kernel = 5 if not layers and stride > 1 else 3
+        layers += _convolution(n_in, n_out, kernel=kernel, stride=stride)
+    return nn.Sequential(*layers)
 
 
 def _convolution(n_in: int, n_out: int, *, kernel: int, stride: int) -> list[nn.Module]:
@@ -418,10 +433,10 @@ def _named_encoder(
 
 
 def _small_cnn(sample_shape: tuple[int, ...]) -> SmallCNN:
-    """Choose depth and input size: below 16 pixels there is room for one halving only."""
+    """Choose depth and input size: below 16 pixels there is room for two halvings only."""
     channels, *sides = sample_shape
     if min(sides) < _SMALL_CNN_DEEP_PIXELS:
-        return SmallCNN(channels, widths=(32, 64), strides=(2, 2), grid=2)
+        return SmallCNN(channels, widths=(32, 32, 64, 64), strides=(2, 1, 2, 1), grid=2)
     size = (_SMALL_CNN_INPUT, _SMALL_CNN_INPUT) if channels == 1 else None
     return SmallCNN(channels, input_size=size)
 

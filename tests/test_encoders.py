@@ -10,7 +10,7 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 from torch import Tensor, nn
 
-from deepcluster_sk import ContrastiveClustering, encoders
+from deepcluster_sk import ContrastiveClustering
 from deepcluster_sk._runtime.device import _LACKING
 from deepcluster_sk.encoders import (
     MLP,
@@ -121,6 +121,16 @@ def test_own_networks_take_widths():
     assert cnn(torch.zeros(6, 2, 8, 8)).shape == (6, 20)
 
 
+def test_files_with_two_convolutions_for_each_of_three_are_read():
+    former = SmallCNN(1, (24, 24, 48, 48, 96, 96), strides=(2, 1, 2, 1, 2, 1)).eval()
+    cnn = SmallCNN(1)
+    before = torch.get_rng_state()
+    cnn.load_state_dict(former.state_dict(), assign=True)
+    assert torch.equal(torch.get_rng_state(), before)
+    x = torch.rand(2, 1, 20, 20)
+    assert torch.equal(cnn.eval()(x), former(x))
+
+
 @pytest.mark.parametrize(
     ("sizes", "shape"),
     [
@@ -143,13 +153,12 @@ def test_convolutions_of_small_maps_are_products_with_the_same_result(sizes, sha
         return result, *torch.autograd.grad((weights * result).sum(), (x, convolution.weight))
 
     expected = gradients(usual)
-    monkeypatch.setattr(encoders, "_in_bfloat16", lambda x: True)
     assert torch.equal(own.eval()(x), expected[0])
     monkeypatch.setattr(nn.Conv2d, "forward", None)  # products are no convolutions
     torch.testing.assert_close(gradients(own.train()), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_only_training_steps_on_small_maps_in_half_precision_are_products(monkeypatch):
+def test_only_training_steps_on_small_maps_are_products(monkeypatch):
     calls = []
     monkeypatch.setattr(nn.Conv2d, "forward", lambda self, x: calls.append(x.shape[2]) or x)
     convolution = _convolution(2, 2, kernel=3, stride=1)[0]
@@ -160,11 +169,11 @@ def test_only_training_steps_on_small_maps_in_half_precision_are_products(monkey
             convolution(torch.zeros(1, 2, side, side))
         return calls
 
-    assert convolved(3, 20) == [3, 20]
+    assert convolved(3, 4, 20) == [4, 20]
     with torch.autocast("cpu", torch.bfloat16):
         assert convolved(3, 4, 5, 20) == [5, 20]
-        convolution.eval()
-        assert convolved(3) == [3]
+    convolution.eval()
+    assert convolved(3) == [3]
 
 
 def test_products_of_small_maps_are_those_of_half_precision():

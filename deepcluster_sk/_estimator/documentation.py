@@ -27,7 +27,7 @@ encoder : str, torch.nn.Module or callable, default="auto"
       file, without executing anything in it (other formats than safetensors need torch >= 2.6).
       Names of timm need the extra ``pretrained``.
     - ``"mlp"``: two layers of 512 with batch norm.
-    - ``"cnn"``: six convolutions (four below 16 pixels); grey images of 16 pixels and more
+    - ``"cnn"``: three convolutions (four below 16 pixels); grey images of 16 pixels and more
       are resized to 20 x 20 first.
     - ``"hog"``: histograms of oriented gradients, which compare shapes and not colours; for small
       sets of photos without a pretrained network. Nothing is trained but the heads. For
