@@ -208,3 +208,6 @@ def test_small_is_a_rule_of_the_network():
     assert is_small(model._objective, (1, 8, 8))
     model._objective.multiply_adds = None
     assert not is_small(model._objective, (1, 64, 64))
+    model._objective.multiply_adds = 2**20
+    assert is_small(model._objective, (500,))
+    assert not is_small(model._objective, (1, 20, 20))
