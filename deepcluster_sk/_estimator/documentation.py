@@ -234,7 +234,7 @@ Examples
 >>> from sklearn.datasets import load_digits
 >>> from deepcluster_sk import {{name}}
 >>> images = load_digits().images
->>> model = {{name}}(n_clusters=10, max_epochs=3, random_state=0)
+>>> model = {{name}}(n_clusters=10, max_epochs=5, random_state=0)
 >>> labels = model.fit_predict(images)
 >>> labels.shape, model.predict_proba(images[:3]).shape
 ((1797,), (3, 10))
