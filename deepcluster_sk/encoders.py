@@ -29,7 +29,8 @@ _HOG_FAINT = 1e-4  # energy of a block below which it is noise
 _SMALL_CNN_PIXELS = 32  # "auto": longest side up to which SmallCNN is used
 _SMALL_CNN_INPUT = 20  # side that grey images are resized to for "cnn"
 _SMALL_CNN_DEEP_PIXELS = 16  # shortest side from which "cnn" halves its maps three times
-# times kernel**4: with more pairs of pixels, most products would be with 0; and in bfloat16
+# times kernel**4: with more pairs of pixels, most products would be with 0; those in bfloat16 cost
+# less beside its convolutions
 _PAIRS_PER_TAPS, _PAIRS_BFLOAT16 = 2, 4
 _SMALL_STEM_PIXELS = 96  # longest side up to which a ResNet gets the small-image stem
 _FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)  # what features may be
@@ -194,7 +195,7 @@ class _Convolution(nn.Conv2d):
         if not self.training or n_pairs > _most_pairs(x.device) * self.kernel_size[0] ** 4:
             return super().forward(x)
         taps = _taps(*x.shape[2:], height, width, self.kernel_size[0], self.stride[0])
-        taps = taps.to(self.weight)
+        taps = taps.to(self.weight)  # float64 in a float64 network
         weights = self.weight.permute(2, 3, 1, 0).reshape(taps.shape[1], -1)
         pairs = (taps @ weights).view(-1, height * width, self.in_channels, self.out_channels)
         matrix = pairs.transpose(1, 2).reshape(-1, height * width * self.out_channels)

@@ -172,7 +172,8 @@ def test_only_training_steps_on_small_maps_are_products(monkeypatch):
     assert convolved(3, 4, 20) == [4, 20]
     with torch.autocast("cpu", torch.bfloat16):
         assert convolved(3, 4, 5, 20) == [5, 20]
-    convolution.eval()
+        convolution.eval()
+        assert convolved(3) == [3]
     assert convolved(3) == [3]
 
 
