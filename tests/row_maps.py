@@ -15,6 +15,9 @@ class RowMap:
     def on_sampled(self, function):
         return function(self.rows if self.sampled is None else self.rows[self.sampled])
 
+    def on_rows(self, rows, function):
+        return function(self.rows[rows if self.sampled is None else self.sampled[rows]])
+
     def sum_on_sampled(self, function):
         rows = self.rows if self.sampled is None else self.rows[self.sampled]
         return sum(function(batch) for batch in rows.split(32))

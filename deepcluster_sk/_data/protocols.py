@@ -59,6 +59,10 @@ class MapAll(Protocol):
         """Return a function's values on the sampled rows, float32."""
         ...
 
+    def on_rows(self, rows: Tensor, function: Callable[[Tensor], Tensor], /) -> Tensor:
+        """Return a function's values on some of the sampled rows, by their numbers, float32."""
+        ...
+
     def sum_on_sampled(self, function: Callable[[Tensor], Tensor], /) -> Tensor:
         """Return the sum of what a function makes of batches of the sampled rows, on the CPU.
 

@@ -21,7 +21,6 @@ from .._training.objective import take_shapes
 
 _LOWEST, _HIGHEST = np.log(0.1), np.log(1000.0)  # logarithms of the common temperature
 _HALVINGS = 40  # to 1e-11: coarser, the last one turns rounding of the features into a step
-_MOST_ROWS = 20_000
 _ROUNDS = 3  # temperatures of clusters act on each other's members
 _MEMBERS = 20.0  # smaller clusters stay near the common temperature
 _FARTHEST = 2.0  # logarithm of the ratio to it, at the most
@@ -90,8 +89,6 @@ class Calibration(nn.Module):
         agreed : ndarray of shape (n,)
             What the confidence is to be in the mean, in (0, 1].
         """
-        every = -(-len(assignments) // _MOST_ROWS)  # the time grows with rows times clusters
-        assignments, agreed = assignments[::every], agreed[::every]
         logits = np.log(np.maximum(assignments.cpu().double().numpy(), _TINY))
         labels = logits.argmax(axis=1)
         n_rows, n_clusters = logits.shape

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from .._data.protocols import MapAll
 from .._runtime.threads import libraries_in_one_thread
 from .neighbor_objective import NeighborObjective
-from .neighbor_stage import NeighborStage
+from .neighbor_stage import NeighborStage, start_rows
 
 _START_ITERATIONS = 20  # of the regression: training goes on from there
 _FINAL_ITERATIONS = 200  # nothing is trained afterwards
@@ -119,8 +119,9 @@ class ClusterHeads(nn.Module):
         """
         features = neighbors.search(progress, map_all, encoder)
         if not self.started and progress >= self.start:
-            features = map_all.on_sampled(encoder) if features is None else features
-            self._start(features, neighbors)
+            rows = start_rows(map_all.sampled_shape[0])
+            some = map_all.on_rows(rows, encoder) if features is None else features[rows]
+            self._start(some, neighbors)
 
     def keep_one(self, features: Tensor, neighbors: NeighborStage) -> None:
         """Leave one head: that on which neighbours agree the most, or a new one.
@@ -142,7 +143,7 @@ class ClusterHeads(nn.Module):
             self.started.fill_(1)
         else:
             if not self.started:  # the training was too short
-                self._start(features, neighbors)
+                self._start(features[start_rows(len(features))], neighbors)
             if self.n_heads > 1:
                 best = self.best(features, neighbors)
         first = best * self.n_clusters
@@ -159,11 +160,10 @@ class ClusterHeads(nn.Module):
             heads.copy_(heads[head].clone().expand_as(heads))
 
     def _start(self, features: Tensor, neighbors: NeighborStage) -> None:
-        """Let each head imitate a partition, without being sure of it."""
+        """Let each head imitate a partition of the rows to start from, without being sure of it."""
         self.started.fill_(1)
-        rows, partitions = neighbors.starts(features, self.n_heads)
-        for head, labels in enumerate(partitions):
-            self.imitate(head, features[rows], labels, _START_ITERATIONS, spread=_SPREAD)
+        for head, labels in enumerate(neighbors.starts(features, self.n_heads)):
+            self.imitate(head, features, labels, _START_ITERATIONS, spread=_SPREAD)
 
     def imitate(
         self,

@@ -74,7 +74,8 @@ class NeighborObjective(Objective):
         labels, n_clusters = assignments.argmax(dim=1), assignments.shape[1]
         agreed = self.neighbors.agreement(labels, features, n_clusters, seed)
         if agreed is not None and len(torch.unique(labels)) > 1:
-            self.calibration.fit(assignments, agreed)
+            some, shares = agreed
+            self.calibration.fit(assignments[some], shares)
         self.neighbors.end()
 
     def _join(self, numbers: np.ndarray, links: np.ndarray) -> np.ndarray:

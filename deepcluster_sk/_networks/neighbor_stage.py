@@ -24,6 +24,7 @@ _SMALL = 120  # rows in a cluster, in the mean
 _JUDGES = 10  # neighbours that compare clusters where training had none
 _START_ROWS = 10_000  # enough to tell where the clusters are; the time grows with the square
 _LEAST_SEARCHED = 4  # partitions to start from, of which the best are taken
+_JUDGED_ROWS = 20_000  # enough to tell how sure the assignments may be
 _LINKED_ROWS, _LINKS = 10_000, 10  # of the graph that tells which clusters are close, if any
 
 
@@ -120,7 +121,7 @@ class NeighborStage:
         is_small = n_sampled / self.n_clusters < _SMALL
         return self.decides and self.n_neighbors > 0 and (self.among_inputs or is_small)
 
-    def starts(self, features: Tensor, n_starts: int) -> tuple[Tensor, Tensor]:
+    def starts(self, features: Tensor, n_starts: int) -> Tensor:
         """Return partitions that clusters may start from.
 
         Those of the graph, if it decides. Otherwise partitions of a graph of some of the features
@@ -129,24 +130,20 @@ class NeighborStage:
 
         Parameters
         ----------
-        features : Tensor of shape (n, d)
-            Of the sampled rows.
+        features : Tensor of shape (r, d)
+            Of those of the sampled rows that :func:`start_rows` chooses.
         n_starts : int
 
         Returns
         -------
-        rows : Tensor of shape (r,), int64
-            Numbers of the features that are partitioned.
         labels : Tensor of shape (n_starts, r), int64
             The partitions.
         """
-        generator = torch.Generator().manual_seed(0)
-        rows = torch.randperm(len(features), generator=generator)[:_START_ROWS]
         if self.partitions is not None:
             turns = torch.arange(n_starts) % len(self.partitions)
-            return rows, self.partitions[turns][:, rows]
-        directions = F.normalize(features[rows.to(features.device)], dim=1)
-        n_neighbors = self._most_neighbors(len(rows), self.n_neighbors or _JUDGES)
+            return self.partitions[turns][:, start_rows(self.partitions.shape[1])]
+        directions = F.normalize(features, dim=1)
+        n_neighbors = self._most_neighbors(len(features), self.n_neighbors or _JUDGES)
         search = NeighborSearch(directions, n_neighbors)
         edges = NeighborGraph(search.graph()).edges
         n_searched = max(_LEAST_SEARCHED, n_starts)
@@ -159,7 +156,7 @@ class NeighborStage:
             else torch.from_numpy(of_graph[number // 2 % len(of_graph)])
             for number in range(n_starts)
         ]
-        return rows, torch.stack(found)
+        return torch.stack(found)
 
     def _most_neighbors(self, n_rows: int, wanted: int) -> int:
         """Return how many of the wanted neighbours each of some rows may have."""
@@ -240,8 +237,8 @@ class NeighborStage:
 
     def agreement(
         self, labels: Tensor, features: Tensor, n_clusters: int, seed: int
-    ) -> np.ndarray | None:
-        """Return how far the sampled rows belong to their clusters, by their graph.
+    ) -> tuple[slice, np.ndarray] | None:
+        """Return how far some of the sampled rows belong to their clusters, by a graph of them.
 
         Parameters
         ----------
@@ -254,17 +251,24 @@ class NeighborStage:
 
         Returns
         -------
-        agreed : ndarray of shape (n,) or None
-            None if there is no graph.
+        some : slice
+            Which of the sampled rows: all, or every second one and so on.
+        agreed : ndarray of shape (r,)
+            None in place of both if there is no graph.
         """
         if self.graph is None:
             return None
+        some = slice(None, None, -(-len(labels) // _JUDGED_ROWS))
         if self.partitions is not None and n_clusters == self.n_clusters:
             found = self.partitions.numpy()
-        else:
-            rows = NeighborSearch(F.normalize(features, dim=1), 1).rows
-            found = partitions(self.graph.edges, rows, n_clusters, seed, n_starts=1)
-        return agreement(labels.cpu().numpy(), self.graph.edges, list(found))
+            return some, agreement(labels.cpu().numpy(), self.graph.edges, list(found))[some]
+        directions = F.normalize(features[some], dim=1)
+        is_whole = len(directions) == len(labels)
+        n_neighbors = self._most_neighbors(len(directions), self.n_neighbors)
+        search = NeighborSearch(directions, n_neighbors)
+        edges = self.graph.edges if is_whole else NeighborGraph(search.graph()).edges
+        found = partitions(edges, search.rows, n_clusters, seed, n_starts=1)
+        return some, agreement(labels[some].cpu().numpy(), edges, list(found))
 
     def links(self, labels: Tensor, features: Tensor) -> np.ndarray:
         """Return the shares of edges between the clusters (n_clusters, n_clusters) of sampled rows.
@@ -301,6 +305,12 @@ class NeighborStage:
         self.graph = NeighborGraph.from_state(state) if "neighbors" in state else None
         self.partitions = state.get("partitions")
         self._nearest, self._sampled = state.get("nearest"), state.get("sampled")
+
+
+def start_rows(n_rows: int) -> Tensor:
+    """Choose the rows among which clusters start, by their numbers (r,), int64."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.randperm(n_rows, generator=generator)[:_START_ROWS]
 
 
 def flat(x: Tensor) -> Tensor:

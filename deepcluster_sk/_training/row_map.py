@@ -64,6 +64,9 @@ class RowMap:
     def on_sampled(self, function: Callable[[Tensor], Tensor], /) -> Tensor:
         return self._map(function, self.sampled)
 
+    def on_rows(self, rows: Tensor, function: Callable[[Tensor], Tensor], /) -> Tensor:
+        return self._map(function, rows if self.sampled is None else self.sampled[rows])
+
     def sum_on_sampled(self, function: Callable[[Tensor], Tensor], /) -> Tensor:
         preprocess, source = self._preprocess, self._source
         rows = torch.arange(source.n_samples) if self.sampled is None else self.sampled

@@ -28,6 +28,7 @@ from .._estimator.papers import WITHOUT_ADDITIONS, Preset, scores
 from .._estimator.parameters import with_parameters
 from .._networks.modules import MomentumCopy
 from .._networks.neighbor_objective import NeighborObjective
+from .._networks.neighbor_stage import start_rows
 from .._networks.unit_heads import UnitHeads
 from .._runtime.distributed import gather
 from .._training.objective import Batch, LossOutput, Objective, Settings, detached
@@ -163,7 +164,8 @@ class TEMIObjective(NeighborObjective):
     def before_epoch(self, progress: float, map_all: MapAll) -> None:
         """Start heads, find neighbours when it is time, and let the last layer learn later on."""
         if not self.started and progress >= self.settings.cluster_start:
-            self._start(map_all.on_sampled(self.encoder))
+            rows = start_rows(map_all.sampled_shape[0])
+            self._start(map_all.on_rows(rows, self.encoder))
         self.neighbors.search(progress, map_all, self.encoder)
         self.moves.fill_(float(progress > 0))
 
@@ -173,10 +175,10 @@ class TEMIObjective(NeighborObjective):
         self.finish_clusters(features, seed)
 
     def _start(self, features: Tensor) -> None:
-        """Let each head imitate a partition of the features (n, feature_dim)."""
+        """Let each head imitate a partition of the rows to start from (r, feature_dim)."""
         self.started.fill_(1)
-        rows, partitions = self.neighbors.starts(features, self.settings.n_heads)
-        self.students.imitate(features[rows], partitions, temperature=self.settings.temperature)
+        partitions = self.neighbors.starts(features, self.settings.n_heads)
+        self.students.imitate(features, partitions, temperature=self.settings.temperature)
         self.teachers.update(self.students, momentum=0)
 
     def _best(self, features: Tensor) -> int:

@@ -28,6 +28,7 @@ from .._estimator.papers import WITHOUT_ADDITIONS, Preset, scores
 from .._estimator.parameters import with_parameters
 from .._estimator.validation import check_spaces
 from .._networks.neighbor_objective import NeighborObjective
+from .._networks.neighbor_stage import start_rows
 from .._networks.task_encoder import TaskEncoder
 from .._runtime.distributed import gather
 from .._training.objective import Batch, LossOutput, Objective, Settings, detached
@@ -190,7 +191,8 @@ class TURTLEObjective(NeighborObjective):
             deviations = (torch.stack(means) / map_all.sampled_shape[0]).sqrt()
             self.space_scales.copy_(1 / deviations.clamp_min(1e-12))
         if not self.started and progress >= self.settings.cluster_start:
-            self._start(map_all.on_sampled(self.encoder))
+            rows = start_rows(map_all.sampled_shape[0])
+            self._start(map_all.on_rows(rows, self.encoder))
         self.neighbors.search(progress, map_all, self.encoder)
 
     def after_training(self, features: Tensor, seed: int) -> None:
@@ -199,14 +201,14 @@ class TURTLEObjective(NeighborObjective):
         self.finish_clusters(features, seed)
 
     def _start(self, features: Tensor) -> None:
-        """Let each task imitate a partition of the features (n, feature_dim)."""
+        """Let each task imitate a partition of the rows to start from (r, feature_dim)."""
         self.started.fill_(1)
         spaces = self._spaces(features)
-        rows, partitions = self.neighbors.starts(torch.cat(spaces, dim=1), self.n_heads)
+        partitions = self.neighbors.starts(torch.cat(spaces, dim=1), self.n_heads)
         for head, labels in enumerate(partitions):
             if len(torch.unique(labels)) > 1:  # not for one cluster, or rows that are all alike
                 for task, z in zip(self._tasks(), spaces, strict=True):
-                    task.imitate(head, z[rows], labels)
+                    task.imitate(head, z, labels)
 
     def _best(self, features: Tensor) -> int:
         """Return the task on whose labels of features (n, feature_dim) neighbours agree most."""

@@ -7,7 +7,7 @@ from sklearn.metrics import adjusted_rand_score
 from torch import nn
 
 from deepcluster_sk._networks.centroids import spherical_kmeans
-from deepcluster_sk._networks.neighbor_stage import NeighborStage
+from deepcluster_sk._networks.neighbor_stage import NeighborStage, start_rows
 from deepcluster_sk._networks.neighbors import NeighborGraph, NeighborSearch
 from deepcluster_sk._training.objective import Settings
 from deepcluster_sk._training.row_map import sampled_rows
@@ -326,7 +326,8 @@ def test_kmeans_takes_over_only_where_neighbors_agree_on_it_more():
 def test_starts_are_partitions_of_a_graph_and_kmeans_in_turns(n_neighbors):
     features, labels = directions(60)
     neighbors = stage(n_neighbors, n_clusters=3)
-    rows, found = neighbors.starts(features, 5)
+    rows = start_rows(60)
+    found = neighbors.starts(features[rows], 5)
     assert found.shape == (5, 60)
     for of_rows in found:
         assert adjusted_rand_score(labels[rows], of_rows) == 1
@@ -340,7 +341,8 @@ def test_starts_are_those_of_some_rows(monkeypatch):
     features, labels = directions(90)
     for neighbors in (stage(3, n_clusters=3), stage(3, among_inputs=True, n_clusters=3)):
         neighbors.search(0.0, RowMap(features), nn.Identity())
-        rows, found = neighbors.starts(features, 2)
+        rows = start_rows(90)
+        found = neighbors.starts(features[rows], 2)
         assert len(rows.unique()) == 40
         assert all(adjusted_rand_score(labels[rows], of_rows) == 1 for of_rows in found)
 
@@ -350,9 +352,26 @@ def test_where_the_graph_decides_the_starts_are_its_partitions():
     neighbors = stage(3, among_inputs=True, n_clusters=3)
     neighbors.search(0.0, RowMap(rows), nn.Identity())
     n_found = len(neighbors.partitions)
-    sampled, found = neighbors.starts(rows, n_found + 1)
-    expected = torch.cat([neighbors.partitions, neighbors.partitions[:1]])[:, sampled]
+    numbers = start_rows(60)
+    found = neighbors.starts(rows[numbers], n_found + 1)
+    expected = torch.cat([neighbors.partitions, neighbors.partitions[:1]])[:, numbers]
     assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize(("judged", "every"), [(360, 1), (359, 2), (90, 4)])
+def test_assignments_are_as_sure_as_a_graph_of_some_rows_tells(monkeypatch, judged, every):
+    monkeypatch.setattr("deepcluster_sk._networks.neighbor_stage._JUDGED_ROWS", judged)
+    rows, labels = directions(360)
+    neighbors = stage(10, n_clusters=3)
+    assert neighbors.agreement(labels, rows, 3, 0) is None
+    neighbors.search(0.5, RowMap(rows), nn.Identity())
+    wrong = labels.clone()
+    wrong[:60] = 0  # of which the first third is right
+    some, agreed = neighbors.agreement(wrong, rows, 3, 0)
+    assert len(agreed) == 360 // every
+    is_wrong = (wrong != labels)[some]
+    assert agreed[is_wrong].mean() < 0.25
+    assert agreed[~is_wrong].mean() > 0.75
 
 
 def test_clusters_of_inputs_are_the_best_partition_of_their_graph():

@@ -505,12 +505,14 @@ def test_hooks_map_all_rows_or_those_that_stand_for_them(monkeypatch):
         def before_epoch(self, progress, map_all):
             seen["all"], seen["some"] = map_all(lambda x: x), map_all.on_sampled(lambda x: x)
             seen["rows"] = map_all.sampled
+            seen["few"] = map_all.on_rows(torch.tensor([3, 0]), lambda x: x)
 
     run(Mapped(), X, max_epochs=1)
     rows = torch.from_numpy(X).float()
     assert len(seen["rows"]) == 5
     torch.testing.assert_close(seen["all"], rows)
     torch.testing.assert_close(seen["some"], rows[seen["rows"]])
+    torch.testing.assert_close(seen["few"], rows[seen["rows"][[3, 0]]])
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
