@@ -145,6 +145,21 @@ def test_heads_start_unsure_of_their_partition():
         assert heads(features)[0].softmax(dim=1).max(dim=1).values.min() > 0.68
 
 
+def test_heads_encode_only_the_rows_that_they_start_from(monkeypatch):
+    monkeypatch.setattr("deepcluster_sk._networks.neighbor_stage._START_ROWS", 40)
+    features, labels = groups(90)
+    heads, encoded = blind_heads(2, start=0.3), []
+
+    def encoder(x):
+        encoded.append(len(x))
+        return x
+
+    with torch.no_grad():
+        heads.before_epoch(0.3, RowMap(features), encoder, stage())
+    assert encoded == [40]
+    assert count_that_see(heads, features, labels) == 2
+
+
 def test_heads_start_once():
     features, _ = groups()
     heads = blind_heads(2, start=0.3)
