@@ -3,13 +3,21 @@
 Tests take `each` where a method's own code has a part in what is tested. Where only the class of
 its objective has, one method of `each_kind` stands for the others. Where none has, as in the
 reading of files, `two` methods that are unlike stand for all.
+`each_in_time` is `each` for tests that take long: those of methods beyond `CORE` are slow tests.
 """
 
 from contextlib import contextmanager
 
 import pytest
 
-from deepcluster_sk import TEMI, TURTLE, ClusterContrast, ContrastiveClustering
+from deepcluster_sk import (
+    TEMI,
+    TURTLE,
+    ClusterContrast,
+    ContrastiveClustering,
+    DeepRobustClustering,
+    TwinContrastClustering,
+)
 from deepcluster_sk._networks.cluster_heads import ClusterHeads, imitation
 from deepcluster_sk._networks.neighbor_embedding import embedded
 from deepcluster_sk._networks.partition import partitions
@@ -20,6 +28,11 @@ each = pytest.mark.parametrize("estimator", ESTIMATORS)
 # cluster heads; centroids, a momentum encoder and a queue; unit heads; tasks
 KINDS = [ContrastiveClustering, ClusterContrast, TEMI, TURTLE]
 each_kind = pytest.mark.parametrize("estimator", KINDS)
+CORE = [*KINDS, TwinContrastClustering, DeepRobustClustering]
+OTHERS = [estimator for estimator in ESTIMATORS if estimator not in CORE]
+each_in_time = pytest.mark.parametrize(
+    "estimator", [*CORE, *(pytest.param(method, marks=pytest.mark.slow) for method in OTHERS)]
+)
 # one has heads and learns them alone; one has centroids, a momentum encoder and a queue
 two = pytest.mark.parametrize("estimator", [ContrastiveClustering, ClusterContrast])
 

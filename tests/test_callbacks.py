@@ -10,7 +10,7 @@ import threading
 import numpy as np
 import pandas as pd
 import pytest
-from estimators import each, each_kind, two
+from estimators import each_kind, two
 from PIL import Image
 from sklearn.base import clone
 from sklearn.metrics import adjusted_rand_score
@@ -63,7 +63,7 @@ def test_a_callback_sees_the_fit_and_its_epochs(estimator, few_images):
     assert recorder.calls == ["setup", "begin fit 0", *epochs, "end fit 0", "teardown"]
 
 
-@each
+@each_kind
 def test_a_callback_may_end_the_training(estimator, few_images):
     model = estimator(2, **FAST).set_callbacks(Recorder(stop_after=2)).fit(few_images)
     assert model.n_iter_ == 2
@@ -100,7 +100,7 @@ def test_a_callback_hears_of_the_end_of_a_failed_fit(few_images):
     assert recorder.calls[-1] == "teardown"
 
 
-@each
+@each_kind
 def test_scores_of_each_epoch_are_those_of_the_fit_that_ends_there(estimator, few_images, classes):
     monitor = callback.ScoringMonitor(scoring="adjusted_rand_score")
     model = estimator(3, schedule="constant", n_neighbors=0, warmup=0.0, cluster_start=0.0, **FAST)

@@ -15,7 +15,6 @@ from . import errors
 
 Dtype = Literal["float32", "float64", "uint8"]
 
-_ANY_NUMBER = ({0: Dim("batch")},)  # of samples
 _OLDEST_TORCH = "2.8"  # the first one that exports a graph for any number of samples
 
 
@@ -80,7 +79,7 @@ def write_onnx(
                 _captured(module, example),
                 input_names=["X"],
                 output_names=["predict_proba"],
-                dynamic_shapes=_ANY_NUMBER,
+                dynamic_shapes=_any_number(),
                 dynamo=True,
                 verbose=False,
             )
@@ -105,9 +104,14 @@ def check_packages() -> None:
         raise errors.torch_too_old_for_onnx(_OLDEST_TORCH, torch.__version__)
 
 
+def _any_number() -> tuple[dict[int, Dim]]:
+    """Return that the first axis of the samples has any length; SymPy is imported only for this."""
+    return ({0: Dim("batch")},)
+
+
 def _captured(module: nn.Module, example: Tensor) -> ExportedProgram:
     """Capture the graph for any number of samples."""
-    export = partial(torch.export.export, module, (example,), dynamic_shapes=_ANY_NUMBER)
+    export = partial(torch.export.export, module, (example,), dynamic_shapes=_any_number())
     try:
         return export(strict=False)
     except Exception:  # strict mode also understands numbers of samples such as len(x)

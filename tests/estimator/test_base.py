@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from estimators import ESTIMATORS, each, each_kind, two
+from estimators import ESTIMATORS, each, each_in_time, each_kind, two
 from sklearn.base import clone
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
@@ -71,7 +71,7 @@ def trimmed(images):
     return images[..., 3:-3, 3:-3]
 
 
-@each
+@each_kind
 @pytest.mark.parametrize("augmentation", ["auto", trimmed])
 def test_views_may_be_smaller_than_the_images(estimator, augmentation, few_images):
     enlarged = few_images.repeat(3, axis=1).repeat(3, axis=2)  # "cnn" sees 20 x 20 pixels
@@ -153,7 +153,7 @@ def test_transform_returns_the_features_of_the_trained_encoder(fitted, few_image
     np.testing.assert_allclose(features, expected, rtol=1e-4, atol=1e-5)
 
 
-@each
+@each_kind
 def test_fit_predict_and_fit_transform_equal_fit_then_the_method(estimator, few_images):
     model = estimator(3, **FAST)
     fitted = clone(model).fit(few_images)
@@ -243,7 +243,7 @@ def test_rows_in_separate_groups_are_found(estimator, blobs):
     assert adjusted_rand_score(y, labels) > 0.9
 
 
-@each
+@each_in_time
 def test_digits_are_clustered_better_than_by_kmeans(estimator, digits, full_searches):
     images, y = digits
     keep = y < 4
@@ -279,7 +279,7 @@ def test_random_states_differ(estimator, few_images):
     assert curve(np.random.RandomState(4)) == curve(4)
 
 
-@each
+@each_kind
 def test_a_foreign_augmentation_is_reproducible(estimator, few_images):
     def noisy(x):
         return x + 0.1 * torch.randn_like(x)
@@ -290,7 +290,7 @@ def test_a_foreign_augmentation_is_reproducible(estimator, few_images):
     assert curves[0] == curves[1]
 
 
-@each
+@each_kind
 def test_an_encoder_with_dropout_is_reproducible(estimator, blobs):
     def net():
         return nn.Sequential(nn.Linear(5, 16), nn.ReLU(), nn.Dropout(0.5))
@@ -350,7 +350,7 @@ def test_clone_is_unfitted_and_refits_to_the_same(fitted, few_images, full_searc
     assert other.fit(few_images).loss_curve_ == fitted.loss_curve_
 
 
-@each
+@each_kind
 def test_a_pickle_holds_neither_data_nor_optimizer(estimator, many_images):
     model = estimator(3, **{**FAST, "max_epochs": 1}).fit(many_images)
     size = sum(t.numel() * t.element_size() for t in model._objective.state_dict().values())
@@ -413,7 +413,7 @@ def test_cross_val_predict_on_images(estimator, few_images):
     assert set(labels) <= {0, 1}
 
 
-@each
+@each_kind
 def test_set_output_returns_named_frames(estimator, few_images):
     model = estimator(2, **FAST).set_output(transform="pandas").fit(few_images)
     frame = model.transform(few_images)
@@ -482,7 +482,7 @@ def test_fit_is_silent_and_writes_nothing(estimator, few_images, capfd, tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
-@each
+@each_kind
 def test_verbose_shows_one_bar_with_loss_terms_and_time_per_epoch(estimator, few_images, capfd):
     model = estimator(2, verbose=1, **FAST).fit(few_images)
     out, err = capfd.readouterr()
@@ -494,7 +494,7 @@ def test_verbose_shows_one_bar_with_loss_terms_and_time_per_epoch(estimator, few
     assert all(f"{term}=" in last for term in model.history_)
 
 
-@each
+@each_kind
 def test_interrupted_fit_is_usable_and_says_so(estimator, few_images):
     class Interrupting(nn.Module):
         def __init__(self, last):
@@ -561,7 +561,7 @@ def test_more_rows_than_are_sampled_are_clustered_all_the_same(
     assert (model.labels_ == model.predict(X)).all()
 
 
-@each
+@each_kind
 def test_a_subclass_may_hide_parameters_behind_its_own_constructor(estimator, blobs):
     class Own(estimator):
         def __init__(self, n_clusters=3, *, random_state=None, note=""):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from drawing import Drawing
-from estimators import ESTIMATORS, KINDS, each, each_kind
+from estimators import ESTIMATORS, KINDS, each_kind
 from sklearn.datasets import load_digits
 from sklearn.model_selection import GridSearchCV
 from threadpoolctl import threadpool_info, threadpool_limits
@@ -129,7 +129,7 @@ def test_a_fit_beside_a_thread_that_draws_disturbs_nobody(estimator, alone):
     assert drawing.has_drawn_what_it_draws_alone()
 
 
-@each
+@each_kind
 def test_predictions_in_threads_equal_predictions_alone(estimator):
     X = DATA["images"]
     model = estimator(5, **SHORT).fit(X)

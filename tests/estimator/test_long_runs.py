@@ -190,7 +190,7 @@ def test_a_warm_start_takes_new_settings_of_the_loss(estimator, few_images):
     assert not same(model.fit(few_images), other.fit(few_images))
 
 
-@each
+@each_kind
 def test_a_warm_start_with_other_networks_names_the_parameter(estimator, few_images):
     model = estimator(3, warm_start=True, **FAST).fit(few_images)
     before = weights(model)
@@ -259,7 +259,7 @@ def test_momentum_networks_and_queues_go_on_between_passes(estimator, few_images
         assert torch.equal(before["queue.features"][:60], after["queue.features"][:60])
 
 
-@each
+@each_kind
 def test_passes_find_clusters_and_do_not_renumber_them(estimator, blobs):
     X, y = blobs
     model = estimator(3, **FAST).partial_fit(X)
@@ -271,7 +271,7 @@ def test_passes_find_clusters_and_do_not_renumber_them(estimator, blobs):
     assert np.mean(model.labels_ == last) > 0.8
 
 
-@each
+@each_kind
 def test_partial_fit_keeps_the_scaling_of_the_first_samples(estimator, few_images):
     images = few_images.astype(float)
     model = estimator(3, **FAST).partial_fit(images)
@@ -298,7 +298,7 @@ def test_fit_after_partial_fit_starts_again(estimator, few_images):
     assert model._online is None
 
 
-@each
+@each_kind
 def test_an_estimator_of_partial_fit_can_be_saved_and_cloned(estimator, few_images, tmp_path):
     model = estimator(3, **FAST).partial_fit(few_images).partial_fit(few_images)
     model.save(tmp_path / "model")
@@ -310,7 +310,7 @@ def test_an_estimator_of_partial_fit_can_be_saved_and_cloned(estimator, few_imag
     assert not hasattr(clone(model), "labels_")
 
 
-@each
+@each_kind
 def test_partial_fit_refuses_what_it_cannot_train_on(estimator, few_images):
     model = estimator(3, **FAST)
     with pytest.raises(ValueError, match="n_samples=2 should be >= n_clusters=3"):
@@ -333,7 +333,7 @@ def test_partial_fit_refuses_what_it_cannot_train_on(estimator, few_images):
     assert all(torch.equal(weights(model)[name], value) for name, value in before.items())
 
 
-@each
+@each_kind
 def test_a_few_new_samples_are_enough_for_a_pass(estimator, few_images):
     model = estimator(3, **FAST).partial_fit(few_images).partial_fit(few_images[:2])
     assert model.labels_.shape == (2,)

@@ -5,7 +5,7 @@ import pickle
 
 import numpy as np
 import pytest
-from estimators import each
+from estimators import each_kind
 from scipy.cluster.hierarchy import dendrogram, is_valid_linkage
 from sklearn.base import clone
 from sklearn.datasets import make_blobs
@@ -32,7 +32,7 @@ def model(groups_of_rows):
     return ContrastiveClustering(6, **FAST).fit(groups_of_rows[0])
 
 
-@each
+@each_kind
 def test_merged_clusters_are_the_unions_of_their_members(estimator, groups_of_rows):
     X, _ = groups_of_rows
     model = estimator(6, **FAST).fit(X)
@@ -136,7 +136,7 @@ def test_bad_groups_are_named_and_nothing_changes(model, groups, error, problem)
     np.testing.assert_array_equal(model.labels_, before)
 
 
-@each
+@each_kind
 def test_the_tree_has_scipys_format(estimator, groups_of_rows):
     model = estimator(6, **FAST).fit(groups_of_rows[0])
     assert model.linkage_.shape == (5, 4)
@@ -191,7 +191,7 @@ def test_what_needs_a_fit_says_so(call):
         getattr(ContrastiveClustering(), call)([[0, 1]])
 
 
-@each
+@each_kind
 def test_the_number_of_clusters_is_found(estimator, groups_of_rows, full_searches):
     X, y = groups_of_rows
     model = estimator("auto", **FAST).fit(X)
@@ -257,7 +257,7 @@ def test_a_resumed_fit_finds_the_same_number(groups_of_rows, tmp_path):
     np.testing.assert_array_equal(finished.fit(X).labels_, whole.labels_)
 
 
-@each
+@each_kind
 def test_the_least_typical_share_of_the_samples_belongs_to_no_cluster(estimator, groups_of_rows):
     X, _ = groups_of_rows
     model = estimator(6, outlier_fraction=0.1, **FAST).fit(X)

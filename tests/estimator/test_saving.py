@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from estimators import ESTIMATORS
+from estimators import each, each_kind
 from safetensors.torch import save_file
 from sklearn.exceptions import NotFittedError
 from torch import nn
@@ -45,7 +45,7 @@ def changed(saved, tmp_path, header=None, tensors=None):
     return path
 
 
-@pytest.mark.parametrize("estimator", ESTIMATORS)
+@each
 def test_a_loaded_estimator_equals_the_saved_one(estimator, few_images, tmp_path):
     model = estimator(3, **FAST).fit(few_images)
     model.save(tmp_path / "model")
@@ -61,7 +61,7 @@ def test_a_loaded_estimator_equals_the_saved_one(estimator, few_images, tmp_path
     assert {p.device.type for p in other._objective.parameters()} == {"cpu"}
 
 
-@pytest.mark.parametrize("estimator", ESTIMATORS)
+@each_kind
 def test_a_loaded_estimator_can_be_fitted_and_saved_again(estimator, few_images, tmp_path):
     model = estimator(3, **FAST).fit(few_images)
     model.save(tmp_path / "model")
@@ -530,7 +530,7 @@ def test_files_of_version_0_1_0_open_and_predict_the_same(name, blobs):
     assert model.partial_fit(X).n_iter_ == 9
 
 
-@pytest.mark.parametrize("estimator", ESTIMATORS)
+@each_kind
 def test_an_encoder_that_is_passed_in_without_gradients_gets_its_own_weights(
     estimator, blobs, tmp_path
 ):

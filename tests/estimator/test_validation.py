@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 import scipy.sparse
 import torch
-from estimators import ESTIMATORS, each
+from estimators import ESTIMATORS, each, each_kind
 from sklearn import config_context
 from sklearn.utils import get_tags
 from torch import nn
@@ -137,7 +137,7 @@ def test_float_images_are_scaled_by_the_range_of_the_training_set():
 
 
 @pytest.mark.parametrize("X", [np.full((80, 70), 7.0), np.zeros((80, 9, 9), np.uint8)])
-@each
+@each_kind
 def test_samples_that_are_all_alike_are_accepted_without_a_warning_of_numpy(estimator, X):
     """Of more columns than the search for neighbours compares."""
     model = estimator(3, max_epochs=2, random_state=0, neighbor_space="inputs").fit(X)
@@ -501,7 +501,7 @@ def test_settings_of_the_papers_have_negatives(estimator):
         check_parameters(estimator(**estimator.paper_settings(data_set)))
 
 
-@each
+@each_kind
 @pytest.mark.parametrize("X", ["rows", "images"])
 def test_batches_of_one_sample_are_refused(estimator, X, few_images):
     X = ROWS if X == "rows" else few_images

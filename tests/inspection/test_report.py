@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from estimators import ESTIMATORS
+from estimators import each_kind
 from PIL import Image
 from report_pages import Page, fixed, placed
 from scipy.cluster.hierarchy import leaves_list, linkage
@@ -28,8 +28,8 @@ def model(few_images):
     return ContrastiveClustering(3, max_epochs=4, random_state=0).fit(few_images)
 
 
-@pytest.mark.parametrize("estimator", ESTIMATORS)
-def test_every_method_can_be_reported(estimator, few_images, tmp_path):
+@each_kind
+def test_methods_of_each_kind_can_be_reported(estimator, few_images, tmp_path):
     model = estimator(2, max_epochs=1, random_state=0).fit(few_images)
     page = Page(report(model, few_images, tmp_path / "page.html"))
     assert f"Clusters of {estimator.__name__}" in page.text

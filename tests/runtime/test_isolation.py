@@ -16,7 +16,7 @@ import pytest
 import scipy.special
 import sklearn
 import torch
-from estimators import ESTIMATORS, KINDS, each, few_search_steps
+from estimators import ESTIMATORS, KINDS, each, each_kind, few_search_steps
 from sklearn.datasets import load_digits
 from sklearn.utils.fixes import parse_version
 from torch import nn
@@ -223,7 +223,7 @@ def test_switches_of_the_user_change_nothing_for_parts_of_the_user(
     check_under(OF_TORCH[switch], estimator, parts, expected, tmp_path)
 
 
-@each
+@each_kind
 def test_users_get_what_they_ask_transformers_for(estimator, usual):
     model = estimator(3, max_epochs=1, batch_size=20, random_state=0).fit(images())
     with sklearn.config_context(transform_output="pandas"):

@@ -7,7 +7,7 @@ import signal
 import numpy as np
 import pytest
 import torch
-from estimators import ESTIMATORS, each_kind, few_search_steps
+from estimators import ESTIMATORS, KINDS, each_kind, few_search_steps
 from processes import needs_sigkill, process_context
 from sklearn.datasets import load_digits, make_blobs
 from sklearn.exceptions import ConvergenceWarning
@@ -132,8 +132,14 @@ def assert_resumed(uninterrupted, name, epoch, path):
 
 
 @needs_sigkill
-@pytest.mark.parametrize("epoch", [0, 2, 4], ids=["first", "middle", "last"])
-def test_a_resumed_fit_equals_the_uninterrupted_one(uninterrupted, epoch, tmp_path):
+def test_a_resumed_fit_equals_the_uninterrupted_one(uninterrupted, tmp_path):
+    assert_resumed(uninterrupted, "SIGKILL", 2, tmp_path / "run")
+
+
+@needs_sigkill
+@pytest.mark.parametrize("uninterrupted", KINDS, indirect=True)
+@pytest.mark.parametrize("epoch", [0, 4], ids=["first", "last"])
+def test_a_fit_resumes_in_the_first_and_the_last_epoch(uninterrupted, epoch, tmp_path):
     assert_resumed(uninterrupted, "SIGKILL", epoch, tmp_path / "run")
 
 

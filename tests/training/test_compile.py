@@ -10,7 +10,7 @@ import weakref
 import numpy as np
 import pytest
 import torch
-from estimators import each
+from estimators import each, each_in_time
 from sklearn.datasets import load_digits
 from torch import nn
 
@@ -74,7 +74,7 @@ def numbers_of_views(monkeypatch):
     return collected
 
 
-@each
+@each_in_time
 def test_a_fit_is_two_graphs_and_has_the_same_bits(estimator, few_images, graphs, numbers_of_views):
     expected = fitted(estimator, few_images, encoder=small_network)
     assert not graphs

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-from estimators import each
+from estimators import ESTIMATORS, each, each_kind
 from sklearn.exceptions import ConvergenceWarning
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -108,12 +108,20 @@ class Generator:
     device = DEVICE
 
 
-LAYOUTS = [
-    (Layout((16, 16, 3), "last"), torch.uint8, "auto"),
-    (Layout((8, 8)), torch.float64, "auto"),
-    (Layout((4, 16, 16), "first"), torch.float32, images(blur=True)),
-    (Layout((5,)), torch.float32, "auto"),
-]
+GREY = (Layout((8, 8)), torch.float64, "auto")
+OTHERS = {
+    "colour": (Layout((16, 16, 3), "last"), torch.uint8, "auto"),
+    "blurred": (Layout((4, 16, 16), "first"), torch.float32, images(blur=True)),
+    "rows": (Layout((5,)), torch.float32, "auto"),
+}
+# all methods on images of one kind, and one of them on all others: losses see features alone
+each_step = pytest.mark.parametrize(
+    ("estimator", "layout", "dtype", "augmentation"),
+    [
+        *(pytest.param(estimator, *GREY, id=estimator.__name__) for estimator in ESTIMATORS),
+        *(pytest.param(ContrastiveClustering, *case, id=kind) for kind, case in OTHERS.items()),
+    ],
+)
 
 
 def build(model, layout, encoder, feature_dim):
@@ -144,10 +152,7 @@ class Wide(TorchDispatchMode):
         return result
 
 
-@each
-@pytest.mark.parametrize(
-    ("layout", "dtype", "augmentation"), LAYOUTS, ids=["colour", "grey", "blurred", "rows"]
-)
+@each_step
 def test_a_step_needs_no_float64_where_the_device_has_none(
     pretended, monkeypatch, estimator, layout, dtype, augmentation
 ):
@@ -172,10 +177,7 @@ def test_a_step_needs_no_float64_where_the_device_has_none(
     assert wide.found == []
 
 
-@each
-@pytest.mark.parametrize(
-    ("layout", "dtype", "augmentation"), LAYOUTS, ids=["colour", "grey", "blurred", "rows"]
-)
+@each_step
 def test_a_step_stays_on_the_device_and_never_waits(
     pretended, estimator, layout, dtype, augmentation
 ):
@@ -226,10 +228,7 @@ def two_ranks(monkeypatch):
         yield
 
 
-@each
-@pytest.mark.parametrize(
-    ("layout", "dtype", "augmentation"), LAYOUTS, ids=["colour", "grey", "blurred", "rows"]
-)
+@each_step
 def test_a_step_of_many_stays_on_its_device_and_never_waits(
     pretended, two_ranks, estimator, layout, dtype, augmentation
 ):
@@ -332,7 +331,7 @@ class Viewing(Color):
         return maps.view(len(maps), -1)
 
 
-@each
+@each_kind
 @pytest.mark.parametrize(("encoder", "expected"), [(Color, True), (Viewing, False)])
 def test_networks_are_in_channels_last_if_they_work_in_it(
     estimator, encoder, expected, seen, colors, tmp_path
@@ -351,7 +350,7 @@ def test_networks_are_in_channels_last_if_they_work_in_it(
     np.testing.assert_array_equal(opened.transform(colors), model.transform(colors))
 
 
-@each
+@each_kind
 def test_a_fit_in_channels_last_resumes(estimator, seen, colors, tmp_path):
     expected = estimator(2, **PARAMETERS).fit(colors)
 

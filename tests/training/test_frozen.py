@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from estimators import each, each_kind, two
+from estimators import each_kind, two
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import adjusted_rand_score
@@ -55,7 +55,7 @@ def features_of(encoder, images):
         return copy.deepcopy(encoder).eval()(x).numpy()
 
 
-@each
+@each_kind
 @both
 def test_the_encoder_stays_as_it_is(estimator, augmentation, encoder, few_images):
     model = estimator(3, encoder=encoder, augmentation=augmentation, **FAST).fit(few_images)
@@ -81,7 +81,7 @@ def test_the_heads_learn(estimator, augmentation, encoder, few_images):
     )
 
 
-@each
+@each_kind
 @both
 def test_transform_returns_the_features_of_the_encoder(
     estimator, augmentation, encoder, few_images
@@ -125,7 +125,7 @@ def test_groups_in_the_features_are_found(estimator, blobs, full_searches):
     assert adjusted_rand_score(y, model.fit_predict(X)) > 0.9
 
 
-@each
+@each_kind
 @both
 def test_copies_and_files_predict_the_same(estimator, augmentation, encoder, few_images, tmp_path):
     model = estimator(3, encoder=encoder, augmentation=augmentation, **FAST).fit(few_images)
