@@ -1,6 +1,6 @@
 """Speed on a GPU: the training step against the bare network, where the time goes, and inference.
 
-    python benchmarks/gpu.py                                  # under ten minutes on an H100
+    python benchmarks/gpu.py
     python benchmarks/gpu.py --methods TCC DRC CueCo --parts step
     python benchmarks/gpu.py --device cpu --small             # tries the script out
 

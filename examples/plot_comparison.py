@@ -51,7 +51,7 @@ def methods(n_clusters, max_epochs="auto"):
 # Where clusters are round, KMeans does as well, in a fraction of the time. Spectral clustering and
 # HDBSCAN follow the shape of half-moons, as contrastive clustering does on rows: there the graph of
 # nearest neighbours decides, and the network only learns its clusters, for which 100 epochs are
-# enough here (the default is 280). On images, the network learns what is alike, and the digits are
+# enough here (the default is 140). On images, the network learns what is alike, and the digits are
 # told apart much better than by their pixels. Grey points are those that HDBSCAN leaves out.
 
 positions_of_digits = TSNE(random_state=0).fit_transform(rows)

@@ -1,9 +1,9 @@
 """Cluster contrast (CueCo), in this project's reading.
 
 Giakoumoglou and Stathaki: "Cluster contrast for unsupervised visual representation learning", ICIP
-2025, arXiv 2507.12359. No code is public, and only the abstract, the introduction and the figure
-captions could be read: two networks, a contrastive loss that scatters, a clustering objective that
-aligns. The formulas here are a reconstruction.
+2025, arXiv 2507.12359. No code is public. The formulas are a reconstruction from the abstract,
+the introduction and the captions: two networks, a contrastive loss that spreads the samples apart,
+and a clustering objective that groups them.
 
 ==================  ===================================================
 symbol              name in the code
@@ -247,9 +247,10 @@ class ClusterContrast(BaseDeepClusterer):
 
     Notes
     -----
-    Only the abstract, the introduction and the captions of the paper could be read, and no code is
-    public: everything beyond two networks, a contrastive loss and a pull to the cluster is this
-    project's reading. The centroid of a cluster that is never the nearest stays where it is.
+    No code is public, and the formulas were checked against the abstract, the introduction and the
+    captions of the paper only: everything beyond two networks, a contrastive loss and a pull to the
+    cluster is this project's reading. The centroid of a cluster that is never the nearest stays
+    where it is.
 
     References
     ----------

@@ -1,8 +1,8 @@
 """Clustering across views (CRLC).
 
 Do, Tran and Venkatesh: "Clustering by maximizing mutual information across views", ICCV 2021, arXiv
-2107.11635. No code of the authors is public, and the paper itself could not be read: the losses are
-those that are reported of it, and its unknown settings are those of CC.
+2107.11635. No code of the authors is public: the losses are as later papers describe them, not
+checked against the paper, and unknown settings are those of CC.
 
 =================  ======================================================
 symbol             name in the code
@@ -103,8 +103,8 @@ class AcrossViewsObjective(ClusterHeadsObjective):
         )
 
 
-# weight and temperature are as reported; encoder, augmentation and training are those of CC, whose
-# protocol the results follow: readings, not facts
+# weight and temperature are those of later papers; encoder, augmentation and training are those of
+# CC, whose protocol the results follow: not checked against the paper
 _PAPER = Preset(
     {
         **WITHOUT_ADDITIONS,
@@ -168,8 +168,8 @@ class ClusteringAcrossViews(BaseDeepClusterer):
 
     Notes
     -----
-    No code of the authors is public, and the paper could not be read: the form of the losses and
-    their weights are as others report them. Both directions of the loss, the several heads, the
+    No code of the authors is public: the form of the losses and their weights are as later papers
+    describe them, not checked against the paper. Both directions of the loss, the several heads, the
     late start and the neighbour stage are this project's.
 
     References

@@ -2,7 +2,7 @@
 
 Sundareswaran, Herrera-Gerena, Just and Jannesari: "Cluster analysis with deep embeddings and
 contrastive learning", 2021, arXiv 2109.12714. The terms are those that the authors' code computes,
-as reported by a reader of it; what the defaults change is this project's.
+by a description of that code; what the defaults change is this project's.
 
 =================  ======================================================
 symbol             name in the code
@@ -164,7 +164,7 @@ class EmbeddedObjective(CentroidObjective):
             self.centers.weight.copy_(means)
 
 
-# as reported by a reader of the authors' code
+# by a description of the authors' code
 _PAPER = Preset(
     {
         **WITHOUT_ADDITIONS,
@@ -220,7 +220,7 @@ class ContrastiveEmbeddedClustering(BaseDeepClusterer):
 
     Notes
     -----
-    The terms follow the authors' code, as reported by a reader. The target distribution is that of
+    The terms follow a description of the authors' code. The target distribution is that of
     the batch. Centres among projections, the late start and the neighbour stage are this project's.
 
     References

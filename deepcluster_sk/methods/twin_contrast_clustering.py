@@ -1,8 +1,8 @@
 """Twin-contrast clustering (TCC), in this project's reading.
 
 Shen, Shen, Wang, Qin, Torr and Shao: "You never cluster alone", NeurIPS 2021, arXiv 2106.01908.
-The authors' code is not public and the method section could not be read: the formulas here follow
-the abstract, a prototype by the first author, and later papers that cite it.
+The authors' code is not public. The formulas follow the abstract, a prototype by the first author,
+and later papers that cite it, and have not been checked against the method section.
 
 ==================  ==========================================================
 symbol              name in the code
@@ -209,7 +209,7 @@ class TwinContrastObjective(CentroidObjective):
 
 
 # sizes, temperatures, momentum and noise are those of the first author's prototype; alpha,
-# kl_weight, the negatives and the training are as recalled: readings, not facts
+# kl_weight, the negatives and the training have not been checked against the paper
 _PAPER = Preset(
     {
         **WITHOUT_ADDITIONS,
