@@ -8,8 +8,9 @@ from torch import Tensor, nn
 from .._runtime.threads import libraries_in_one_thread
 
 _GATHERED_ROWS = 10_000
+_BATCH = 2_000
 _STARTS = 5
-_STEPS = 100  # more than 99 % of the rows are then nearest to the centroid of their cluster
+_STEPS = 100  # at least: nearly all rows are then nearest to the centroid of their cluster
 _LEARNING_RATE = 1e-3
 
 
@@ -33,7 +34,7 @@ def gather_around_centroids(
 ) -> None:
     """Train a projector until the nearest centroid of a row is that of its cluster.
 
-    The loss is the cross-entropy of the softmax over the products with the centroids.
+    The loss is the cross-entropy of the softmax over the products with the centroids of a batch.
 
     Parameters
     ----------
@@ -48,11 +49,15 @@ def gather_around_centroids(
     some = torch.randperm(len(features), generator=generator)[:_GATHERED_ROWS]
     features, labels = features[some], labels[some].to(features.device)
     optimizer = torch.optim.Adam(projector.parameters(), lr=_LEARNING_RATE)
+    n_rows, n_passes = len(some), _STEPS // 2
     with torch.enable_grad():
-        for _ in range(_STEPS):
-            vectors = F.normalize(projector(features), dim=1)
-            logits = vectors @ centroids_of(vectors, labels, n_clusters).mT / temperature
-            loss = F.cross_entropy(logits, labels)
+        for _ in range(max(_STEPS, n_passes * n_rows // _BATCH)):
+            drawn = torch.randperm(n_rows, generator=generator)[:_BATCH]
+            rows = drawn if n_rows > _BATCH else slice(None)
+            vectors = F.normalize(projector(features[rows]), dim=1)
+            of_rows = labels[rows]
+            logits = vectors @ centroids_of(vectors, of_rows, n_clusters).mT / temperature
+            loss = F.cross_entropy(logits, of_rows)
             optimizer.zero_grad()
             torch.autograd.backward(loss)
             optimizer.step()

@@ -169,8 +169,8 @@ class ClusteringAcrossViews(BaseDeepClusterer):
     Notes
     -----
     No code of the authors is public: the form of the losses and their weights are as later papers
-    describe them, not checked against the paper. Both directions of the loss, the several heads, the
-    late start and the neighbour stage are this project's.
+    describe them, not checked against the paper. Both directions of the loss, the several heads,
+    the late start and the neighbour stage are this project's.
 
     References
     ----------
