@@ -9,6 +9,7 @@ from torch import Tensor
 __all__ = [
     "at_least_float32",
     "info_nce",
+    "inner_products",
     "negative_entropy",
     "nt_xent",
     "sinkhorn",
@@ -30,6 +31,24 @@ def at_least_float32(x: Tensor) -> Tensor:
     x : Tensor, float32 or float64
     """
     return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def inner_products(a: Tensor, b: Tensor) -> Tensor:
+    """Multiply all rows of two matrices, ``a b^T``, in full precision also within autocast.
+
+    Parameters
+    ----------
+    a, b : Tensor of shape (..., n, d) and (..., m, d), float
+        Leading axes are independent problems, and are broadcast.
+
+    Returns
+    -------
+    products : Tensor of shape (..., n, m), float32 or float64
+        ``<a_i, b_j>``.
+    """
+    dtype = torch.promote_types(a.dtype, b.dtype)
+    with torch.autocast(a.device.type, enabled=False):
+        return at_least_float32(a.to(dtype)) @ at_least_float32(b.to(dtype)).mT
 
 
 def nt_xent(a: Tensor, b: Tensor, *, temperature: float) -> Tensor:

@@ -13,13 +13,19 @@ import torch.nn.functional as F
 from deepcluster_sk import losses
 from deepcluster_sk.losses import (
     info_nce,
+    inner_products,
     negative_entropy,
     nt_xent,
     sinkhorn,
     swapped_prediction,
     symmetric_info_nce,
 )
+from deepcluster_sk.methods.cluster_contrast import clustering_loss
+from deepcluster_sk.methods.consensus_clustering import projected_scores
 from deepcluster_sk.methods.contrastive_clustering import cluster_loss, instance_loss
+from deepcluster_sk.methods.contrastive_embedded_clustering import student_t
+from deepcluster_sk.methods.information_maximization_clustering import information_loss
+from deepcluster_sk.methods.twin_contrast_clustering import cluster_representations
 
 REFERENCE = json.loads((Path(__file__).parent / "files" / "cc_reference.json").read_text("utf-8"))
 # batch size, projection dimension, clusters, tau_I, tau_C
@@ -446,3 +452,39 @@ def test_swapped_prediction_of_large_scores_has_finite_loss_and_gradient():
     loss.backward()
     assert loss.isfinite()
     assert scores.grad.isfinite().all()
+
+
+# ---- half precision
+
+OF_PRODUCTS = {
+    "inner_products": lambda x, y: inner_products(x, y),
+    "cluster_representations": lambda x, y: cluster_representations(x, y.softmax(dim=1)),
+    "student_t": lambda x, y: student_t(x, y[:4]),
+    "information_loss": lambda x, y: information_loss(x.softmax(dim=1), y.softmax(dim=1)),
+    "projected_scores": lambda x, y: projected_scores(x, y[:4], torch.stack([y[:6], y[2:8]])),
+    "pull": lambda x, y: clustering_loss(x, y[:4], torch.zeros(8, dtype=int), form="pull"),
+    "cross-entropy": lambda x, y: clustering_loss(x, y[:4], torch.zeros(8, dtype=int)),
+}
+
+
+@pytest.mark.parametrize("name", OF_PRODUCTS)
+def test_products_in_a_step_of_half_precision_are_in_full_precision(name):
+    x, y = torch.randn(2, 8, 16, generator=torch.Generator().manual_seed(0))
+    expected = OF_PRODUCTS[name](x, y)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = OF_PRODUCTS[name](x, y)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, expected)
+
+
+def test_inner_products_are_those_of_all_pairs_of_rows():
+    x, y = torch.randn(3, 4, 5), torch.randn(3, 2, 5, dtype=torch.float64)
+    found = inner_products(x, y)
+    assert found.dtype == torch.float64
+    for problem in range(3):
+        for i in range(4):
+            for j in range(2):
+                product = sum(x[problem, i, k].double() * y[problem, j, k] for k in range(5))
+                assert found[problem, i, j] == pytest.approx(product.item())
+    half = inner_products(x[0].bfloat16(), x[0].bfloat16())
+    assert half.dtype == torch.float32

@@ -232,6 +232,7 @@ class BaseDeepClusterer(
             fitting.partial_fit(self, X)
         return self
 
+    @isolating
     def predict(self, X: Any) -> np.ndarray:
         """Assign each sample to its most probable cluster.
 

@@ -164,7 +164,7 @@ cache : path-like or None, default=None
 checkpoint : path-like or None, default=None
     A file that `fit` is written to, and goes on from when it is called again with the same
     parameters and data after an interruption. It serves one fit, and is kept in the end: the
-    same fit then returns at once.
+    same fit then does not train again.
 checkpoint_every : int or float, default=1
     Between two writings of the checkpoint: epochs if int, seconds if float. Ctrl-C and the end
     of the training write it in any case.

@@ -184,8 +184,10 @@ def score_offset(plan: Plan, objective: Objective, opened: Opened) -> float | No
     if fraction is None:
         return None
     scores = _scores(plan, objective, opened).cpu().numpy()
+    scores.sort()
     # between two scores: rounding decides about no row
-    return float(np.quantile(scores, fraction, method="midpoint"))
+    last = int(fraction * (len(scores) - 1))
+    return float(scores[last : last + 2].mean(dtype=np.float64))
 
 
 def _scores(plan: Plan, objective: Objective, opened: Opened) -> Tensor:

@@ -16,8 +16,8 @@ from . import errors
 from .parameters import own_parameters
 from .plan import freezes_encoder, neighbor_space
 
-# shared parameters that concern an objective
 _AUTO_NEIGHBORS = {"inputs": 15, "features": 10}
+# shared parameters that concern an objective
 _OF_OBJECTIVE = (
     "n_clusters",
     "join",

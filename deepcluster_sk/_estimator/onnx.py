@@ -10,6 +10,7 @@ from torch.export import Dim, ExportedProgram
 
 from .._data.preprocessing import Preprocessor
 from .._runtime.file_format import replacing
+from .._training.frozen import features_of, seen_by_heads
 from .._training.objective import Objective
 from . import errors
 
@@ -35,8 +36,9 @@ class PredictProba(nn.Module):
 
     def forward(self, X: Tensor) -> Tensor:
         """Map samples (n, ...) to assignments (n, n_clusters), float32."""
-        x = self.preprocessor(X.flatten(1))
-        return self.objective.probabilities(self.objective.encoder(x)).float()
+        # in float32 whatever a frozen encoder was trained with: half precision cuts batches
+        features = features_of(self.objective, self.preprocessor(X.flatten(1)), "float32")
+        return self.objective.probabilities(seen_by_heads(self.objective, features)).float()
 
 
 def write_onnx(

@@ -71,8 +71,8 @@ class FeatureQueue(nn.Module):
     size : int
         Number of vectors that are kept.
     dim : int
-        Their dimension. The queue starts with random unit vectors, drawn from torch's global
-        generator.
+        Their dimension. The queue starts with random unit vectors, drawn as the
+        weights of networks are.
     """
 
     only_in_training = True

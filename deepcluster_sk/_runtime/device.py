@@ -68,8 +68,9 @@ def lacks(device: torch.device, feature: Feature) -> bool:
     device : torch.device
     feature : str
         ``"float64"``; ``"fused steps"`` of optimisers, and scalers of losses; ``"messages"``
-        between processes; ``"border padding"`` in ``grid_sample``; ``"uneven pooling"``: adaptive
-        averages to a size that does not divide that of the input.
+        between processes; ``"border padding"`` in ``grid_sample``; ``"antialiasing"`` when images
+        are resized; ``"uneven pooling"``: adaptive averages to a size that does not divide that of
+        the input.
     """
     return feature in _LACKING.get(device.type, ())
 
@@ -278,10 +279,13 @@ _TUNED = _Switch(_read_tuned, _write_tuned)
 _TENSOR_FLOAT32 = _Switch(_read_tensor_float32, _write_tensor_float32)
 
 
+_OUT_OF_MEMORY = ("can't allocate memory", "MPS backend out of memory")
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Tell whether an exception means that the device or the host ran out of memory."""
     return isinstance(error, torch.cuda.OutOfMemoryError | MemoryError) or (
-        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+        isinstance(error, RuntimeError) and any(text in str(error) for text in _OUT_OF_MEMORY)
     )
 
 
@@ -339,7 +343,9 @@ def available_memory(device: torch.device | None = None) -> int:
     be free; where it tells nothing, 4 GB.
     """
     if device is not None and device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        # what torch keeps of freed tensors is free to it
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + kept
     try:
         lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
         return int(dict(line.split(":") for line in lines)["MemAvailable"].split()[0]) * 1024

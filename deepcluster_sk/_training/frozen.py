@@ -222,7 +222,7 @@ def encode(objective: Objective, features: Tensor, inputs: Tensor) -> Tensor:
 
 def assign(objective: Objective, features: Tensor, inputs: Tensor) -> Tensor:
     """Return the soft assignments of samples with these features."""
-    return assign_encoded(objective, _encoded(objective, features))
+    return assign_encoded(objective, seen_by_heads(objective, features))
 
 
 def scores(objective: Objective, features: Tensor, inputs: Tensor) -> Tensor:
@@ -233,19 +233,19 @@ def scores(objective: Objective, features: Tensor, inputs: Tensor) -> Tensor:
     NotFittedError
         If the objective does not know.
     """
-    return _known_typicality(objective, _encoded(objective, features), inputs)
+    return _known_typicality(objective, seen_by_heads(objective, features), inputs)
 
 
 def assign_and_score(objective: Objective, features: Tensor, inputs: Tensor) -> Tensor:
     """Return assignments and scores side by side."""
-    encoded = _encoded(objective, features)
+    encoded = seen_by_heads(objective, features)
     parts = [assign_encoded(objective, encoded), _known_typicality(objective, encoded, inputs)]
     return torch.cat(parts, dim=1)
 
 
 def describe(objective: Objective, features: Tensor, inputs: Tensor) -> Tensor:
     """Return assignments, scores if the objective knows them, and features side by side."""
-    encoded = _encoded(objective, features)
+    encoded = seen_by_heads(objective, features)
     typical = _typicality(objective, encoded, inputs)
     known = [] if typical is None else [typical]
     return torch.cat([assign_encoded(objective, encoded), *known, features], dim=1)
@@ -267,7 +267,7 @@ def _typicality(objective: Objective, encoded: Tensor, inputs: Tensor) -> Tensor
     return None if typical is None else typical[:, None]
 
 
-def _encoded(objective: Objective, features: Tensor) -> Tensor:
+def seen_by_heads(objective: Objective, features: Tensor) -> Tensor:
     """Return what the objective's own encoder returns where users see these features."""
     encoder = objective.encoder
     if not isinstance(encoder, FrozenEncoder):

@@ -1,11 +1,13 @@
 """Passes over the rows of a data set during the training."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
 from .._data.protocols import DataSource
+from .._runtime.device import inference_switches
 from .._runtime.distributed import all_sum, dealt, rank, world_size
 from .._runtime.random import is_foreign
 from .inference import collect, default_batch_size, map_batches
@@ -18,7 +20,7 @@ class RowMap:
 
     Parameters
     ----------
-    objective : Objective
+    objective : torch.nn.Module
         In evaluation mode for the length of a pass.
     source : DataSource
     preprocess : torch.nn.Module
@@ -72,11 +74,12 @@ class RowMap:
         rows = torch.arange(source.n_samples) if self.sampled is None else self.sampled
         plan = torch.split(rows, default_batch_size(source.n_features))
         total: Tensor | None = None
-        for number, (_, x) in enumerate(source.batches(dealt(plan))):
-            value = function(preprocess(x))
-            if number * world_size() + rank() >= len(plan):
-                value.zero_()  # a batch of another rank, dealt again to fill up the round
-            total = value if total is None else total.add_(value)
+        with self._evaluation(), torch.no_grad(), inference_switches(self._device):
+            for number, (_, x) in enumerate(source.batches(dealt(plan))):
+                value = function(preprocess(x))
+                if number * world_size() + rank() >= len(plan):
+                    value.zero_()  # a batch of another rank, dealt again to fill up the round
+                total = value if total is None else total.add_(value)
         assert total is not None
         if world_size() > 1:
             total = all_sum(total.to(self._device)).cpu()  # messages go between devices
@@ -85,7 +88,6 @@ class RowMap:
 
     def _map(self, function: Callable[[Tensor], Tensor], rows: Tensor | None) -> Tensor:
         preprocess, source = self._preprocess, self._source
-        self._objective.eval()
         batches = map_batches(
             lambda x: function(preprocess(x)).float(),
             source,
@@ -95,10 +97,20 @@ class RowMap:
             foreign=is_foreign(self._objective),
         )
         n_rows = source.n_samples if rows is None else len(rows)
-        values = collect(batches, n_rows).to(self._device)
-        self._objective.train()
+        with self._evaluation():
+            values = collect(batches, n_rows).to(self._device)
         self._check_finite(values)
         return values
+
+    @contextmanager
+    def _evaluation(self) -> Iterator[None]:
+        """Put the objective into evaluation mode for the length of a block."""
+        was_training = self._objective.training
+        self._objective.eval()
+        try:
+            yield
+        finally:
+            self._objective.train(was_training)
 
     def _check_finite(self, values: Tensor) -> None:
         if not values.isfinite().all():

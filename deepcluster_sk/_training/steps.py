@@ -129,7 +129,7 @@ class Steps:
             entries.setdefault(int(number), {})[name] = own.copy_(value)
         groups = self._optimizer.state_dict()["param_groups"]
         self._optimizer.load_state_dict({"state": entries, "param_groups": groups})
-        if self._scaler.is_enabled():
+        if self._scaler.is_enabled() and state.values["scaler"]:  # empty of another precision
             self._scaler.load_state_dict(state.values["scaler"])
         self._done = state.values["done"]
         self._set_learning_rate()

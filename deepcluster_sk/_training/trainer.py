@@ -65,7 +65,7 @@ class Trainer:
         Raises
         ------
         DivergenceError
-            If a loss term is NaN or infinite at the end of an epoch.
+            If the loss is NaN or infinite at the end of an epoch.
         MemoryError
             If a step does not fit into memory.
         KeyboardInterrupt

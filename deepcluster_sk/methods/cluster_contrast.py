@@ -34,7 +34,7 @@ from .._networks.modules import FeatureQueue, MomentumCopy, projection_head
 from .._runtime.distributed import gather
 from .._training.objective import Batch, LossOutput, Objective, Settings, detached
 from ..augmentations import images
-from ..losses import at_least_float32, info_nce
+from ..losses import info_nce, inner_products
 
 
 def clustering_loss(
@@ -66,7 +66,7 @@ def clustering_loss(
     loss : Tensor of shape (), float32
         Mean over the B queries. ``"pull"`` is in [0, 2], and 0 when each query equals its centroid.
     """
-    similarity = at_least_float32(q) @ centroids.detach().to(q.dtype).mT
+    similarity = inner_products(q, centroids.detach())
     if form == "pull":
         return 1 - similarity.gather(1, nearest[:, None]).mean()
     return F.cross_entropy(similarity / temperature, nearest)
@@ -100,7 +100,7 @@ class ClusterContrastObjective(CentroidObjective):
             extra_keys=self.queue.features,
             batch_negatives=settings.batch_negatives,
         )
-        nearest = (k @ self.centroids.mT).argmax(dim=1)
+        nearest = inner_products(k, self.centroids).argmax(dim=1)
         form, tau_c = settings.cluster_form, settings.cluster_temperature
         pull = clustering_loss(q, self.centroids, nearest, form=form, temperature=tau_c)
         cluster = self.started * pull

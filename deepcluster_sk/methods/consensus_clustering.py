@@ -35,7 +35,7 @@ from .._networks.modules import FeatureQueue, Prototypes, projection_head
 from .._runtime.distributed import gather
 from .._training.objective import Batch, LossOutput, Objective, Settings, detached
 from ..augmentations import images
-from ..losses import at_least_float32, info_nce, sinkhorn, swapped_prediction
+from ..losses import info_nce, inner_products, sinkhorn, swapped_prediction
 
 
 def instance_loss(
@@ -77,10 +77,11 @@ def projected_scores(z: Tensor, prototypes: Tensor, transforms: Tensor) -> Tenso
     scores : Tensor of shape (M, ..., B, K), float32
         ``cos(R_m z_i, R_m c_k)``.
     """
-    maps = at_least_float32(transforms).mT
-    of_z = at_least_float32(z).flatten(0, -2) @ maps
-    of_c = prototypes.detach().to(of_z.dtype) @ maps
-    cosines = F.normalize(of_z, dim=-1, eps=1e-8) @ F.normalize(of_c, dim=-1, eps=1e-8).mT
+    of_z = inner_products(z.flatten(0, -2), transforms)
+    of_c = inner_products(prototypes.detach(), transforms)
+    cosines = inner_products(
+        F.normalize(of_z, dim=-1, eps=1e-8), F.normalize(of_c, dim=-1, eps=1e-8)
+    )
     return torch.unflatten(cosines, 1, z.shape[:-1])
 
 
@@ -150,7 +151,7 @@ class ConsensusObjective(CentroidObjective):
 
         z = gather(torch.stack(self.projector(features).float().chunk(2)), dim=1)
         mu, tau = self.prototypes(), settings.code_temperature
-        scores = F.normalize(z, dim=-1) @ mu.mT
+        scores = inner_products(F.normalize(z, dim=-1), mu)
         codes = sinkhorn(scores, epsilon=settings.sinkhorn_epsilon)
         consensus = consensus_loss(z, mu, codes, self.transforms.weight, temperature=tau)
         swapped = swapped_prediction(scores, codes, temperature=tau)

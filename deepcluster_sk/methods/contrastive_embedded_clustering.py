@@ -31,7 +31,7 @@ from .._networks.modules import Prototypes, projection_head
 from .._runtime.distributed import gather
 from .._training.objective import Batch, LossOutput, Objective, Settings, detached
 from ..augmentations import images
-from ..losses import at_least_float32, nt_xent
+from ..losses import at_least_float32, inner_products, nt_xent
 
 
 def student_t(embedding: Tensor, centers: Tensor, *, temperature: float = 1.0) -> Tensor:
@@ -52,7 +52,9 @@ def student_t(embedding: Tensor, centers: Tensor, *, temperature: float = 1.0) -
         Rows sum to one.
     """
     e, mu = at_least_float32(embedding), at_least_float32(centers)
-    squares = e.square().sum(dim=1, keepdim=True) + mu.square().sum(dim=1) - 2 * e @ mu.mT
+    squares = (
+        e.square().sum(dim=1, keepdim=True) + mu.square().sum(dim=1) - 2 * inner_products(e, mu)
+    )
     kernel = 1 / (1 + squares.clamp_min(0) / temperature)
     return kernel / kernel.sum(dim=1, keepdim=True)
 

@@ -34,7 +34,7 @@ from .._networks.modules import Prototypes, projection_head
 from .._runtime.distributed import gather
 from .._training.objective import Batch, LossOutput, Objective, Settings, detached
 from ..augmentations import images
-from ..losses import at_least_float32, sinkhorn, swapped_prediction
+from ..losses import at_least_float32, inner_products, sinkhorn, swapped_prediction
 
 _N_CODED = 2  # the first views, of which codes are computed
 
@@ -58,7 +58,7 @@ def information_loss(p_y: Tensor, p_u: Tensor, *, entropy_weight: float = 4.0) -
     loss : Tensor of shape (...), float32
         In ``[-b log K, log K]``. Value and gradient stay finite when a label is never used.
     """
-    joint = at_least_float32(p_y).mT @ at_least_float32(p_u) / p_y.shape[-2]
+    joint = inner_products(p_y.mT, p_u.mT) / p_y.shape[-2]
     of_y, of_u = joint.sum(dim=-1), joint.sum(dim=-2)
     joint_entropy = _entropy(joint.flatten(-2))
     return joint_entropy - _entropy(of_u) - entropy_weight * _entropy(of_y)
@@ -116,7 +116,7 @@ class InformationMaximizationObjective(ClusterHeadsObjective):
         features = self.encoder(torch.cat(batch.views))
         projections = F.normalize(self.projector(features).float(), dim=1)
         projections = gather(torch.unflatten(projections, 0, (n_views, -1)), dim=1)
-        scores = projections @ self.prototypes().mT
+        scores = inner_products(projections, self.prototypes())
         codes = sinkhorn(scores[:_N_CODED], epsilon=settings.sinkhorn_epsilon)
         swapped = swapped_prediction(scores, codes, temperature=settings.code_temperature)
 

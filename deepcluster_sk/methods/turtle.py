@@ -186,7 +186,9 @@ class TURTLEObjective(NeighborObjective):
     def before_epoch(self, progress: float, map_all: MapAll) -> None:
         """Learn the scale of the spaces at first, and search the graph that judges the labels."""
         if progress == 0 and self.settings.balance_spaces and len(self.dims) > 1:
-            squares = map_all.sum_on_sampled(lambda x: self.encoder(x).float().square().sum(dim=0))
+            squares = map_all.sum_on_sampled(
+                lambda x: self.encoder(x).float().square().sum(dim=0).cpu()
+            )
             means = [part.mean() for part in torch.split(squares, self.dims)]
             deviations = (torch.stack(means) / map_all.sampled_shape[0]).sqrt()
             self.space_scales.copy_(1 / deviations.clamp_min(1e-12))

@@ -35,7 +35,7 @@ from .._networks.modules import FeatureQueue, MomentumCopy, Prototypes, projecti
 from .._runtime.distributed import gather
 from .._training.objective import Batch, LossOutput, Objective, Settings, detached
 from ..augmentations import images
-from ..losses import at_least_float32, info_nce, negative_entropy
+from ..losses import at_least_float32, info_nce, inner_products, negative_entropy
 
 
 def gumbel_softmax(logits: Tensor, gumbel: Tensor, *, temperature: float = 0.8) -> Tensor:
@@ -70,7 +70,7 @@ def cluster_representations(v: Tensor, weights: Tensor) -> Tensor:
         Rows of unit length; the scale of a column of weights does not matter.
     """
     mass = at_least_float32(weights).sum(dim=0)[:, None]
-    mean = at_least_float32(weights).mT @ at_least_float32(v) / mass.clamp_min(1e-8)
+    mean = inner_products(weights.mT, v.mT) / mass.clamp_min(1e-8)
     return F.normalize(mean, dim=1, eps=1e-8)
 
 
@@ -148,20 +148,20 @@ class TwinContrastObjective(CentroidObjective):
         """Evaluate ``alpha L_1 + (1 - alpha) L_2``; before the start only the contrast of v."""
         settings, (query, key), (gumbel, noise) = self.settings, batch.views, batch.noise
         v, mu = gather(self.project(self.encoder(query))), self.prototypes()
-        logits = v @ mu.mT / settings.assign_temperature
+        logits = inner_products(v, mu) / settings.assign_temperature
         pi = logits.softmax(dim=1)
         sample = gumbel_softmax(logits, gumbel, temperature=settings.gumbel_temperature)
         keys = gather(F.normalize(self.key_projector(self.key_encoder(key)).float(), dim=1))
         mu_key = self.key_prototypes()
-        pi_key = (keys @ mu_key.mT / settings.assign_temperature).softmax(dim=1)
+        pi_key = (inner_products(keys, mu_key) / settings.assign_temperature).softmax(dim=1)
 
         r = cluster_representations(v, sample if settings.sampled_weights else pi)
         r_key = cluster_representations(keys, pi_key)
         past = F.normalize(self.cluster_queue.features + settings.cluster_noise * noise, dim=1)
         tau, in_batch = settings.cluster_temperature, settings.batch_negatives
         cluster = cluster_loss(r, r_key, temperature=tau, queue=past, batch_negatives=in_batch)
-        e = F.normalize(v + self.started * (sample @ mu), dim=1)
-        e_key = F.normalize(keys + self.started * (pi_key @ mu_key), dim=1)
+        e = F.normalize(v + self.started * inner_products(sample, mu.mT), dim=1)
+        e_key = F.normalize(keys + self.started * inner_products(pi_key, mu_key.mT), dim=1)
         tau, queue = settings.instance_temperature, self.queue.features
         instance = info_nce(e, e_key, temperature=tau, extra_keys=queue, batch_negatives=in_batch)
         divergence = uniform_divergence(pi)

@@ -367,3 +367,10 @@ def test_another_optimizer_starts_afresh(few_images):
     model = ContrastiveClustering(3, **FAST).partial_fit(few_images)
     model.set_params(optimizer="sgd").partial_fit(few_images)
     assert model.n_iter_ == 2
+
+
+def test_passes_may_change_their_precision(few_images):
+    model = ContrastiveClustering(3, **FAST).partial_fit(few_images)
+    for precision in ("float16", "float32", "float16"):  # with a scaler of the loss, and without
+        model.set_params(precision=precision).partial_fit(few_images)
+    assert np.isfinite(model.loss_curve_).all()

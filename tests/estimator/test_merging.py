@@ -274,6 +274,14 @@ def test_the_least_typical_share_of_the_samples_belongs_to_no_cluster(estimator,
     assert (np.diff(model.cluster_sizes_) <= 0).all()
 
 
+def test_the_border_of_the_clusters_is_no_score_of_a_sample(groups_of_rows):
+    X, _ = groups_of_rows
+    model = ContrastiveClustering(6, outlier_fraction=0.05, **FAST).fit(X[:101])
+    scores = model.score_samples(X[:101])  # 0.05 is the share below the score of sixth rank
+    assert model.offset_ not in scores
+    assert (scores < model.offset_).sum() == (model.labels_ == -1).sum() == 6
+
+
 def test_samples_far_from_all_others_are_the_least_typical(groups_of_rows):
     X, _ = groups_of_rows
     odd = np.random.default_rng(0).uniform(-30, 30, size=(6, 8))

@@ -109,11 +109,12 @@ def test_graph_keeps_the_digits_of_columns_far_from_zero(tmp_path):
     assert_equal_to_predict_proba(model, X, tmp_path / "model.onnx", dtype="float64")
 
 
-def test_graph_of_a_frozen_encoder(few_images, tmp_path):
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])  # of the training
+def test_graph_of_a_frozen_encoder(precision, few_images, tmp_path):
     torch.manual_seed(0)
     encoder = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.Tanh())
     model = ContrastiveClustering(3, encoder=encoder, freeze_encoder=True, **FAST)
-    model.fit(few_images)
+    model.set_params(precision=precision).fit(few_images).set_params(precision="float32")
     assert_equal_to_predict_proba(model, few_images, tmp_path / "model.onnx", dtype="uint8")
 
 

@@ -225,6 +225,13 @@ def test_memory_is_asked_of_the_operating_system(monkeypatch):
     assert available_memory() == 4 * 2**30
 
 
+def test_memory_that_torch_keeps_for_itself_is_free(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (100, 1000))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 700)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 50)
+    assert available_memory(torch.device("cuda", 0)) == 750
+
+
 def test_autocast_lowers_products_to_the_precision():
     x = torch.ones(2, 2)
     for precision in ("float32", "bfloat16"):
@@ -236,6 +243,7 @@ def test_out_of_memory_is_recognised():
     assert is_out_of_memory(MemoryError())
     assert is_out_of_memory(torch.cuda.OutOfMemoryError("CUDA out of memory"))
     assert is_out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: 8 bytes"))
+    assert is_out_of_memory(RuntimeError("MPS backend out of memory (MPS allocated: 9.00 GB)"))
     assert not is_out_of_memory(RuntimeError("shapes do not match"))
 
 

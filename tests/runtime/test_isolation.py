@@ -140,7 +140,7 @@ def trained(estimator):
 
 def outcome(estimator, parts, folder):
     """All that an estimator returns and writes, with a second training after the first."""
-    X, params = images(), PARTS[parts]()
+    X, params = images(), {"outlier_fraction": 0.1, **PARTS[parts]()}
     model = estimator(3, max_epochs=2, batch_size=20, random_state=0, **params)
     found = {}
     for step, train in enumerate([model.fit, model.partial_fit]):

@@ -562,18 +562,22 @@ def test_low_precision_trains_close_to_float32():
 def test_hooks_sum_over_batches_of_the_rows_that_stand_for_all(monkeypatch):
     monkeypatch.setattr(row_map, "_MAX_SAMPLED", 100)
     monkeypatch.setattr(_inference, "BATCH_SIZE", 32)
-    X, seen, lengths = data(120), {}, []
+    X, seen, lengths, modes = data(120), {}, [], []
 
     class Summed(Mean):
         def before_epoch(self, progress, map_all):
             seen["rows"], seen["shape"] = map_all.sampled, map_all.sampled_shape
             seen["sum"] = map_all.sum_on_sampled(self.sums)
+            modes.append((self.training, torch.is_grad_enabled()))
 
         def sums(self, x):
             lengths.append(len(x))
+            modes.append((self.training, torch.is_grad_enabled()))
             return x.sum(dim=0).double()
 
     run(Summed(), X, max_epochs=1)
     assert lengths == [32, 32, 32, 4]
+    assert modes[:4] == [(False, False)] * 4  # as in predictions
+    assert modes[4][0]
     assert seen["shape"] == (100, 2)
     np.testing.assert_allclose(seen["sum"], X[seen["rows"]].sum(axis=0), rtol=1e-5)
