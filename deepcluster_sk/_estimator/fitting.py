@@ -79,6 +79,7 @@ def fit(estimator: Any, X: Any, y: Any) -> Interrupts:
         return Seeds(checkpoint.entropy)  # what None or a RandomState gave at the first start
 
     plan = make_plan(estimator, samples, seeds, goes_on=goes_on)
+    check_n_samples(len(samples.rows), plan.params.n_clusters)  # where it is "auto"
     # no file of weights and no network is needed again
     given = estimator.encoder_ if goes_on and parsed_name(estimator.encoder) is not None else None
     objective, feature_dim = build_networks(plan, given)

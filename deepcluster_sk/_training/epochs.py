@@ -183,6 +183,7 @@ class Epochs:
             features = map_all.on_sampled(objective.encoder)
             objective.after_training(features, map_all.seed)
         objective.eval()
+        share_state(objective)  # whose clusters are looked at next
         with torch.no_grad():
             objective.learn_typicality(features, map_all)
         share_state(objective)

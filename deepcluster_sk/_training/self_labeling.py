@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .._data.protocols import MapAll
-from .._runtime.distributed import gather
+from .._runtime.distributed import gather, share_state
 from .objective import Batch, LossOutput, Objective, detached
 
 TERM = "self_labeling"  # in the history
@@ -89,6 +89,7 @@ class SelfLabeling(Objective):
         learner = self.learner
         learner.before_epoch(1.0, map_all)  # whatever starts late has started by now
         learner.before_labeling(map_all)
+        share_state(learner)
         doubts, labels = map_all(self._labelled).cpu().unbind(dim=1)
         self._labels = labels.long()
         self._weights = confident_weights(self._labels, doubts)

@@ -257,6 +257,13 @@ def test_a_resumed_fit_finds_the_same_number(groups_of_rows, tmp_path):
     np.testing.assert_array_equal(finished.fit(X).labels_, whole.labels_)
 
 
+def test_a_warm_start_needs_as_many_samples_as_clusters_are_trained(groups_of_rows):
+    X, _ = groups_of_rows
+    model = ContrastiveClustering("auto", **FAST).fit(X)
+    with pytest.raises(ValueError, match="n_samples=5 should be >= n_clusters="):
+        model.set_params(warm_start=True).fit(X[:5])
+
+
 @each_kind
 def test_the_least_typical_share_of_the_samples_belongs_to_no_cluster(estimator, groups_of_rows):
     X, _ = groups_of_rows
