@@ -138,7 +138,7 @@ def assigned_labels(
     opened: Opened,
     features: Tensor | None = None,
     *,
-    offset: float | None = None,
+    belongs: Tensor | None = None,
     by_size: bool = False,
 ) -> np.ndarray:
     """Return the labels of the rows, with the same bits as those of ``predict``.
@@ -150,8 +150,8 @@ def assigned_labels(
     opened : Opened
     features : Tensor of shape (n, feature_dim) or None, default=None
         What the encoder of the objective returns for all rows, if it is known.
-    offset : float or None, default=None
-        Rows with a lower score belong to no cluster: -1.
+    belongs : Tensor of shape (n,), bool, or None, default=None
+        Which rows have a cluster, the others get -1; None for all.
     by_size : bool, default=False
         Whether the clusters get new numbers, by decreasing size.
     """
@@ -164,9 +164,8 @@ def assigned_labels(
         labels.append(batch.argmax(dim=1))
         tied.append((is_tied, is_largest[is_tied]))
     numbers = torch.cat(labels)
-    belongs = torch.ones_like(numbers, dtype=torch.bool)
-    if offset is not None:
-        belongs = _scores(plan, objective, opened) >= offset
+    if belongs is None:
+        belongs = torch.ones_like(numbers, dtype=torch.bool)
     if by_size:
         sizes = torch.bincount(numbers[belongs], minlength=objective.n_clusters)
         order = sizes.argsort(descending=True, stable=True)
@@ -178,21 +177,19 @@ def assigned_labels(
     return numbers.where(belongs, -1).cpu().numpy()
 
 
-def score_offset(plan: Plan, objective: Objective, opened: Opened) -> float | None:
-    """Return the score below which samples belong to no cluster; None if all of them do."""
-    fraction = plan.params.outlier_fraction
-    if fraction is None:
-        return None
-    scores = _scores(plan, objective, opened).cpu().numpy()
-    scores.sort()
-    # between two scores: rounding decides about no row
-    last = int(fraction * (len(scores) - 1))
-    return float(scores[last : last + 2].mean(dtype=np.float64))
-
-
-def _scores(plan: Plan, objective: Objective, opened: Opened) -> Tensor:
-    """Return the scores of all rows (n,)."""
+def row_scores(plan: Plan, objective: Objective, opened: Opened) -> Tensor:
+    """Return how typical all rows are, with the same bits as ``score_samples``: (n,)."""
     return torch.cat(list(_from_samples(plan, objective, opened, scores)))[:, 0]
+
+
+def score_offset(of_rows: Tensor, fraction: float) -> float:
+    """Return the score that a share of the rows is below.
+
+    It is between two scores, so that rounding decides about no row.
+    """
+    ordered = of_rows.cpu().double().sort().values
+    last = int(fraction * (len(ordered) - 1))
+    return float(ordered[last : last + 2].mean())
 
 
 def _assignments(

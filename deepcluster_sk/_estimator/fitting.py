@@ -47,6 +47,7 @@ from .fitted import (
     course,
     lasting_attributes,
     longer_course,
+    row_scores,
     score_offset,
     set_fitted,
 )
@@ -93,8 +94,12 @@ def fit(estimator: Any, X: Any, y: Any) -> Interrupts:
 
     def attributes(trained: Trained, state: TrainState) -> Attributes:
         objective, features = trained
-        offset = score_offset(plan, objective, opened)
-        labels = assigned_labels(plan, objective, opened, features, offset=offset, by_size=True)
+        offset, belongs = None, None
+        if plan.params.outlier_fraction is not None:
+            of_rows = row_scores(plan, objective, opened)
+            offset = score_offset(of_rows, plan.params.outlier_fraction)
+            belongs = of_rows >= offset
+        labels = assigned_labels(plan, objective, opened, features, belongs=belongs, by_size=True)
         return {
             **lasting_attributes(plan, objective, feature_dim, opened, labels),
             "offset_": offset,
@@ -152,7 +157,8 @@ def partial_fit(estimator: Any, X: Any) -> None:
             starts=first,
         )
         offset = getattr(estimator, "offset_", None)
-        labels = assigned_labels(plan, objective, opened, offset=offset)
+        belongs = None if offset is None else row_scores(plan, objective, opened) >= offset
+        labels = assigned_labels(plan, objective, opened, belongs=belongs)
         fitted = {
             **lasting_attributes(plan, objective, feature_dim, opened, labels),
             **longer_course(None if first else estimator, record),
