@@ -3,6 +3,7 @@
 from abc import abstractmethod
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .._data.protocols import MapAll
@@ -17,6 +18,8 @@ class CentroidObjective(NeighborObjective):
     renew them, and so does the end of the training.
     """
 
+    projector: nn.Module
+    """Maps features to what clusters are compared in, before it gets unit length."""
     started: Tensor
     """Whether the clusters take part in the loss; 0 or 1."""
 
@@ -26,12 +29,25 @@ class CentroidObjective(NeighborObjective):
         super().__init__(encoder, feature_dim, settings)
         self.register_buffer("started", torch.tensor(float(started)))
 
-    @abstractmethod
-    def renew(self, features: Tensor) -> None:
-        """Take the centroids of other clusters of the features (n, feature_dim).
+    def project(self, features: Tensor) -> Tensor:
+        """Return what clusters are compared in: unit vectors (n, d), float32."""
+        return F.normalize(self.projector(features).float(), dim=1)
 
-        If none are in use yet, or if neighbours prefer the others.
-        """
+    @abstractmethod
+    def nearness(self, vectors: Tensor) -> Tensor:
+        """Return how near projections are to each of the centroids: (n, n_clusters)."""
+
+    @abstractmethod
+    def take(self, vectors: Tensor, labels: Tensor) -> None:
+        """Let the centroids be those of clusters of some projections."""
+
+    def renew(self, features: Tensor) -> None:
+        """Take other centroids if none are in use yet, or if neighbours prefer their clusters."""
+        vectors = self.project(features)
+        used = self.nearness(vectors) if self.started else None
+        labels = self.neighbors.new_labels(used, vectors)
+        if labels is not None:
+            self.take(vectors, labels)
 
     @abstractmethod
     def settle(self, features: Tensor) -> None:

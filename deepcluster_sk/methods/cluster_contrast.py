@@ -110,14 +110,14 @@ class ClusterContrastObjective(CentroidObjective):
             carry=(k, nearest),
         )
 
-    def project(self, features: Tensor) -> Tensor:
-        """Return unit projections (n, projection_dim), float32."""
-        return F.normalize(self.projector(features).float(), dim=1)
+    def nearness(self, vectors: Tensor) -> Tensor:
+        """Return the products with the centroids."""
+        return vectors @ self.centroids.mT
 
     def assign(self, features: Tensor) -> Tensor:
         """Softmax over the centroids."""
         temperature: float = self.settings.cluster_temperature
-        return (self.project(features) @ self.centroids.mT / temperature).softmax(dim=1)
+        return (self.nearness(self.project(features)) / temperature).softmax(dim=1)
 
     def after_step(self, carry: tuple[Tensor, ...], progress: float) -> None:
         """Move the key network, the queue and the centroids."""
@@ -156,12 +156,9 @@ class ClusterContrastObjective(CentroidObjective):
         _, order = linear_sum_assignment(similarity, maximize=True)
         return fresh[torch.from_numpy(order)]
 
-    def renew(self, features: Tensor) -> None:
-        """Take other centroids if none are in use yet, or if neighbours prefer them."""
-        vectors, own = self.project(features), self.centroids
-        labels = self.neighbors.new_labels(vectors @ own.mT if self.started else None, vectors)
-        if labels is not None:
-            own.copy_(centroids_of(vectors, labels, len(own)))
+    def take(self, vectors: Tensor, labels: Tensor) -> None:
+        """Let the centroids be those of the clusters."""
+        self.centroids.copy_(centroids_of(vectors, labels, len(self.centroids)))
 
 
 # the results are the paper's; the settings are those of momentum contrast in the benchmark that the

@@ -162,13 +162,14 @@ class ConsensusObjective(CentroidObjective):
             carry=(h_b.detach(),),
         )
 
-    def project(self, features: Tensor) -> Tensor:
-        """Return unit projections (n, projection_dim), float32."""
-        return F.normalize(self.projector(features).float(), dim=1)
+    def nearness(self, vectors: Tensor) -> Tensor:
+        """Return the scores of the prototypes."""
+        products: Tensor = vectors @ self.prototypes().mT
+        return products
 
     def assign(self, features: Tensor) -> Tensor:
         """Softmax over the prototypes."""
-        scores = self.project(features) @ self.prototypes().mT
+        scores = self.nearness(self.project(features))
         return torch.softmax(scores / self.settings.code_temperature, dim=1)
 
     def after_step(self, carry: tuple[Tensor, ...], progress: float) -> None:
@@ -180,12 +181,10 @@ class ConsensusObjective(CentroidObjective):
         """Gather the projections."""
         self.neighbors.gather(self.projector, features, self.settings.code_temperature)
 
-    def renew(self, features: Tensor) -> None:
-        """Take other prototypes if none are in use yet, or if neighbours prefer them."""
-        vectors, own = self.project(features), self.prototypes()
-        labels = self.neighbors.new_labels(vectors @ own.mT if self.started else None, vectors)
-        if labels is not None:
-            self.prototypes.weight.copy_(centroids_of(vectors, labels, len(own)))
+    def take(self, vectors: Tensor, labels: Tensor) -> None:
+        """Let the prototypes be the centroids of the clusters."""
+        n_clusters = len(self.prototypes.weight)
+        self.prototypes.weight.copy_(centroids_of(vectors, labels, n_clusters))
 
 
 # the authors' scripts for the later paper, whose results these are; images of 32 x 32 pixels for

@@ -105,7 +105,7 @@ class EmbeddedObjective(CentroidObjective):
     def __init__(self, encoder: nn.Module, feature_dim: int, settings: Settings) -> None:
         super().__init__(encoder, feature_dim, settings)
         width, dim = settings.hidden_dim, settings.projection_dim
-        self.instance_head = projection_head(feature_dim, width, dim)
+        self.projector = projection_head(feature_dim, width, dim)
         self.centers = Prototypes(
             settings.n_clusters, dim if settings.embed else feature_dim, normalize=settings.embed
         )
@@ -117,10 +117,10 @@ class EmbeddedObjective(CentroidObjective):
         """
         settings = self.settings
         views = self.encoder(torch.cat(batch.views)).chunk(3)
-        embedded = [self.embed(view) for view in views]
-        z_a, z_b = embedded[:2] if settings.embed else map(self._project, views[:2])
+        embedded = [self.project(view) for view in views]
+        z_a, z_b = embedded[:2] if settings.embed else map(super().project, views[:2])
         instance = nt_xent(gather(z_a), gather(z_b), temperature=settings.instance_temperature)
-        q_a, q_b, q = (gather(self._assign_embedded(e)) for e in embedded)
+        q_a, q_b, q = (gather(self.nearness(e)) for e in embedded)
         own = q.detach()
         sharpened = divergence(target_distribution(own), q)
         consistent = divergence(own, q_a) + divergence(own, q_b)
@@ -130,21 +130,17 @@ class EmbeddedObjective(CentroidObjective):
             detached(instance=instance, target=sharpened, consistency=consistent),
         )
 
-    def _project(self, features: Tensor) -> Tensor:
-        """Return unit projections (n, projection_dim), float32."""
-        return F.normalize(self.instance_head(features).float(), dim=1)
-
-    def embed(self, features: Tensor) -> Tensor:
+    def project(self, features: Tensor) -> Tensor:
         """Return what centres are compared with: (n, d), float32."""
-        return self._project(features) if self.settings.embed else features.float()
+        return super().project(features) if self.settings.embed else features.float()
+
+    def nearness(self, vectors: Tensor) -> Tensor:
+        """Return q."""
+        return student_t(vectors, self.centers(), temperature=self.settings.kernel_scale)
 
     def assign(self, features: Tensor) -> Tensor:
         """Return q."""
-        return self._assign_embedded(self.embed(features))
-
-    def _assign_embedded(self, embedding: Tensor) -> Tensor:
-        temperature: float = self.settings.kernel_scale
-        return student_t(embedding, self.centers(), temperature=temperature)
+        return self.nearness(self.project(features))
 
     def view_rows(self, plan: Tensor, generator: torch.Generator) -> Tensor:
         """Show the sample itself, or a neighbour in the second view, and the sample as it is."""
@@ -153,17 +149,13 @@ class EmbeddedObjective(CentroidObjective):
     def settle(self, features: Tensor) -> None:
         """Gather the instance projections, if the centres are among them."""
         if self.settings.embed:
-            self.neighbors.gather(self.instance_head, features, self.settings.kernel_scale)
+            self.neighbors.gather(self.projector, features, self.settings.kernel_scale)
 
-    def renew(self, features: Tensor) -> None:
-        """Take other centres if none are in use yet, or if neighbours prefer them."""
-        vectors = self.embed(features)
-        used = self.assign(features) if self.started else None
-        labels = self.neighbors.new_labels(used, vectors)
-        if labels is not None:
-            members = F.one_hot(labels.to(vectors.device), len(self.centers.weight)).float()
-            means = members.mT @ vectors / members.sum(dim=0).clamp_min(1)[:, None]
-            self.centers.weight.copy_(means)
+    def take(self, vectors: Tensor, labels: Tensor) -> None:
+        """Let the centres be the means of the clusters."""
+        members = F.one_hot(labels.to(vectors.device), len(self.centers.weight)).float()
+        means = members.mT @ vectors / members.sum(dim=0).clamp_min(1)[:, None]
+        self.centers.weight.copy_(means)
 
 
 # by a description of the authors' code

@@ -103,7 +103,6 @@ class TURTLEObjective(NeighborObjective):
     labels neighbours agree the most.
     """
 
-    n_views: ClassVar[int] = 1
     graph_decides: ClassVar[bool] = False
     started: Tensor
     """Whether tasks that start from partitions have; 0 or 1."""

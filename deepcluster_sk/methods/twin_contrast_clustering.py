@@ -172,14 +172,15 @@ class TwinContrastObjective(CentroidObjective):
             carry=(e_key, r_key),
         )
 
-    def project(self, features: Tensor) -> Tensor:
-        """Return unit projections v (n, projection_dim), float32."""
-        return F.normalize(self.projector(features).float(), dim=1)
+    def nearness(self, vectors: Tensor) -> Tensor:
+        """Return the products of v and mu."""
+        products: Tensor = vectors @ self.prototypes().mT
+        return products
 
     def assign(self, features: Tensor) -> Tensor:
         """Return pi, without noise."""
-        logits = self.project(features) @ self.prototypes().mT / self.settings.assign_temperature
-        return torch.softmax(logits, dim=1)
+        products = self.nearness(self.project(features))
+        return torch.softmax(products / self.settings.assign_temperature, dim=1)
 
     def after_step(self, carry: tuple[Tensor, ...], progress: float) -> None:
         """Move the key network and the queues."""
@@ -196,16 +197,14 @@ class TwinContrastObjective(CentroidObjective):
         if self.neighbors.gather(self.projector, features, self.settings.assign_temperature):
             self.key_projector.update(self.projector, momentum=0)
 
-    def renew(self, features: Tensor) -> None:
-        """Take other prototypes if none are in use yet, or if neighbours prefer them."""
-        vectors, own = self.project(features), self.prototypes()
-        labels = self.neighbors.new_labels(vectors @ own.mT if self.started else None, vectors)
-        if labels is not None:
-            renewed = centroids_of(vectors, labels, len(own))
-            self.prototypes.weight.copy_(renewed * own.norm(dim=1).mean())
-            self.key_prototypes.update(self.prototypes, momentum=0)
-            # the queue holds clusters of other numbers
-            self.cluster_queue.push(renewed.repeat(self.settings.n_cluster_sets, 1))
+    def take(self, vectors: Tensor, labels: Tensor) -> None:
+        """Let the prototypes of both networks, of their mean length, be the centroids."""
+        own = self.prototypes()
+        renewed = centroids_of(vectors, labels, len(own))
+        self.prototypes.weight.copy_(renewed * own.norm(dim=1).mean())
+        self.key_prototypes.update(self.prototypes, momentum=0)
+        # the queue holds clusters of other numbers
+        self.cluster_queue.push(renewed.repeat(self.settings.n_cluster_sets, 1))
 
 
 # sizes, temperatures, momentum and noise are those of the first author's prototype; alpha,

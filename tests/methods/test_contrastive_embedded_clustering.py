@@ -125,7 +125,7 @@ def test_samples_on_a_center_have_finite_gradients():
 def test_loss_is_the_weighted_sum_of_its_terms(embed):
     model, data = started(embed=embed), batch()
     features = [model.encoder(view) for view in data.views]
-    z_a, z_b, z = (nn.functional.normalize(model.instance_head(f), dim=1) for f in features)
+    z_a, z_b, z = (nn.functional.normalize(model.projector(f), dim=1) for f in features)
     e, mu = features, model.centers.weight
     if embed:
         e, mu = (z_a, z_b, z), nn.functional.normalize(mu, dim=1)
